@@ -1,0 +1,128 @@
+"""Every key of `hydra.launcher`, with its type, unit and default."""
+
+# OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and List, not `|` and `list`.
+# ruff: noqa: UP006, UP007, UP035, UP045
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Type, TypeVar
+
+from elastic_hydra.config.numa import NumaConfig
+
+__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "RetryConfig"]
+
+T = TypeVar("T")
+
+
+def names_its_keys(cls: Type[T]) -> Type[T]:
+    """Make OmegaConf's error for an unknown key list the keys that there are: it prints the name of the class."""
+    keys = sorted(f.name for f in dataclasses.fields(cls) if not f.name.startswith("_"))  # type: ignore[arg-type]
+    cls.__name__ += f", which has: {', '.join(keys)}"
+    return cls
+
+
+@names_its_keys
+@dataclass
+class RendezvousConfig:
+    """Where the nodes of a job meet: `hydra/launcher/rendezvous=local|c10d|static|etcd`."""
+
+    backend: str = "local"
+    """`local` (one node), `c10d`, `static`, `etcd`, `etcd-v2`, or any name registered with torch."""
+    endpoint: str = ""
+    """`host:port` where nodes meet; `static`: of node 0. Not needed on one node."""
+    id: Optional[str] = None
+    """Name of the sweep for its nodes, the same on all of them; null: made from the application and its overrides."""
+    node_rank: Optional[int] = None
+    """`static`: which node this is, from 0."""
+    local_addr: Optional[str] = None
+    """Address under which the other nodes reach this one; null: that of the way to the endpoint."""
+    is_host: Optional[bool] = None
+    """`c10d`: whether this node hosts the store; null: the one whose name or address the endpoint has."""
+    join_timeout: Optional[int] = None
+    """Seconds within which the minimum of nodes must be there; null: torch's default."""
+    last_call_timeout: Optional[int] = None
+    """Seconds to wait for more nodes when the minimum is there (`c10d`, `etcd`, `etcd-v2`)."""
+    close_timeout: Optional[int] = None
+    """Seconds within which closing must be done (`c10d`, `etcd-v2`)."""
+    heartbeat_timeout: Optional[int] = None
+    """Seconds within which one keep-alive must be done (`c10d`, `etcd-v2`)."""
+    keep_alive_interval: Optional[int] = None
+    """Seconds between keep-alives (`c10d`, `etcd-v2`)."""
+    keep_alive_max_attempt: Optional[int] = None
+    """Missed keep-alives after which a node counts as dead (`c10d`, `etcd-v2`)."""
+    read_timeout: Optional[int] = None
+    """Seconds that one operation of the store may take (`c10d`, `etcd-v2`)."""
+    configs: Dict[str, Any] = field(default_factory=dict)
+    """Anything else for the backend (`--rdzv-conf`); a new key needs `+`."""
+
+
+@names_its_keys
+@dataclass
+class RetryConfig:
+    """What happens when a worker dies: `hydra/launcher/retry=none|restart`."""
+
+    max_restarts: int = 0
+    """How often the worker group is started again before the job counts as failed."""
+
+
+@names_its_keys
+@dataclass
+class LogsConfig:
+    """Where workers write: `hydra/launcher/logs=files|console|all`."""
+
+    dir: Optional[str] = None
+    """Folder for the workers' files; null: `logs` in the job's output directory. Relative to that directory."""
+    redirects: Any = 3
+    """Streams that go to files: 0 none, 1 stdout, 2 stderr, 3 both; or `{local rank: number}`."""
+    tee: Any = field(default_factory=lambda: {0: 3})
+    """Streams that go to files and to the console, likewise. Default: both of local rank 0."""
+    local_ranks_filter: Optional[List[int]] = None
+    """Local ranks whose output may reach the console; null: all."""
+    duplicate_stdout_filters: List[str] = field(default_factory=list)
+    """Lines of teed stdout that contain one of these also go to `filtered_stdout.log`."""
+    duplicate_stderr_filters: List[str] = field(default_factory=list)
+    """Lines of teed stderr that contain one of these also go to `filtered_stderr.log`."""
+    line_prefix: Optional[str] = None
+    """What each teed line begins with; knows `${role_name}`, `${rank}`, `${local_rank}` (escape as `\\${rank}`). null: nothing
+    when one rank is teed, else `[role rank]:`; the empty string: nothing."""
+    other_ranks_level: str = "OFF"
+    """Level from which log records of ranks other than 0 go to the console: `DEBUG` … `CRITICAL`, or `OFF`. Their own
+    files get everything."""
+
+
+@names_its_keys
+@dataclass
+class ElasticConfig:
+    """`hydra/launcher=elastic`: how each job of a sweep is launched."""
+
+    _target_: str = "hydra_plugins.elastic_hydra_launcher.launcher.ElasticLauncher"
+    nodes: Any = 1
+    """Nodes per job: a number, or `"MIN:MAX"` for a group that may grow and shrink."""
+    nproc_per_node: Any = "auto"
+    """Workers per node: a number, `gpu` (one per visible GPU), `cpu` (one per CPU), or `auto` (one per visible GPU, else
+    one)."""
+    start_method: str = "warm"
+    """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver`, `spawn`."""
+    monitor_interval: float = 0.1
+    """Seconds between looks for nodes that wait to join; workers' ends are seen at once."""
+    role: str = "default"
+    """Name of the workers in logs, metrics and `ROLE_NAME`."""
+    return_values: str = "rank0"
+    """The job's return value: `rank0` (what rank 0 returned) or `all` (`{rank: value}` of this node)."""
+    signals_to_handle: List[str] = field(default_factory=lambda: ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+    """Signals to an agent that it passes on to its workers, to stop them."""
+    shutdown_timeout: int = 30
+    """Seconds between SIGTERM and SIGKILL, wherever workers are stopped."""
+    exit_barrier_timeout: float = 300.0
+    """Seconds that a node whose workers have finished waits for the other nodes."""
+    virtual_local_rank: bool = False
+    """Whether each worker sees one GPU only, as number 0, with `LOCAL_RANK=0` (torch 2.10 and newer)."""
+    event_log_handler: str = "null"
+    """Where torch records events: `null`, `console`, or a handler registered with torch."""
+    omp_num_threads: Any = "auto"
+    """`OMP_NUM_THREADS` of each worker: a number, `auto` (the job's CPUs divided by its workers), or null (leave it). What
+    the environment already says wins over `auto`."""
+    rendezvous: RendezvousConfig = field(default_factory=RendezvousConfig)
+    numa: NumaConfig = field(default_factory=NumaConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    logs: LogsConfig = field(default_factory=LogsConfig)

@@ -1,0 +1,261 @@
+"""The interface of `torch.distributed.launcher.api`, with what torch gets wrong put right."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import uuid
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch.distributed.elastic import events, metrics
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.events import handlers as event_handlers
+from torch.distributed.elastic.multiprocessing import LogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError, RendezvousParameters
+from torch.distributed.elastic.rendezvous import registry as rdzv_registry
+from torch.distributed.elastic.utils.logging import get_logger
+from torch.distributed.launcher import api as torch_api
+
+from elastic_hydra.launcher import rendezvous
+from elastic_hydra.launcher.agent import ElasticAgent
+from elastic_hydra.launcher.environment import environment, restored_handlers
+from elastic_hydra.launcher.failure import WorkersFailedError
+from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
+from elastic_hydra.launcher.processes import START_METHODS, Server
+from elastic_hydra.launcher.workers import Starter
+
+__all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
+
+logger = get_logger(__name__)
+
+_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+
+
+@dataclass
+class LaunchConfig(torch_api.LaunchConfig):
+    """How to launch a job: torch's `LaunchConfig`, and three fields that torch has no place for.
+
+    It may be used for any number of jobs, one after the other or side by side: launching does not change it.
+    """
+
+    rdzv_backend: str = ""
+    """Empty means `local` for one node without an endpoint, and torch's default, `etcd`, otherwise."""
+    exit_barrier_timeout: float = 300.0
+    """Seconds that an agent whose workers have finished waits for the other agents."""
+    worker_env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of every worker, on top of the agent's own."""
+
+    def __post_init__(self) -> None:
+        # torch writes into the caller's dictionary, makes a folder that it never removes, and asks CUDA for its device
+        # count in a way after which this process must not be forked.
+        self.rdzv_configs = dict(self.rdzv_configs)
+        if self.logs_specs is None:
+            self.logs_specs = TemporaryLogs()
+        if not self.rdzv_backend:
+            self.rdzv_backend = "local" if self.max_nodes == 1 and not self.rdzv_endpoint else "etcd"
+        with environment(_NVML_CHECK, "1"):
+            super().__post_init__()
+        if self.start_method not in START_METHODS:
+            raise ValueError(f"start_method={self.start_method!r}: must be one of {', '.join(START_METHODS)}")
+        known = getattr(event_handlers, "_log_handlers", None)
+        if known is not None and self.event_log_handler not in known:
+            raise ValueError(f"event_log_handler={self.event_log_handler!r}: must be one of {', '.join(sorted(known))}")
+
+
+# torch's name for it, so its users' one.
+class elastic_launch:  # noqa: N801
+    """Launch an entry point under an elastic agent, and return each worker's value by global rank.
+
+    Args:
+        config: how; torch's `LaunchConfig` is taken as well.
+        entrypoint: any callable, or a program.
+        health_check_server: torch 2.13 and newer, see there.
+    """
+
+    def __init__(
+        self,
+        config: torch_api.LaunchConfig,
+        entrypoint: Callable[..., Any] | str | None,
+        health_check_server: Any = None,
+    ) -> None:
+        self._config = config
+        self._entrypoint = entrypoint
+        self._health_check_server = health_check_server
+
+    def __call__(self, *args: Any) -> dict[int, Any]:
+        """Run it; see `launch_agent`."""
+        return launch_agent(self._config, self._entrypoint, list(args), health_check_server=self._health_check_server)
+
+
+def launch_agent(
+    config: torch_api.LaunchConfig,
+    entrypoint: Callable[..., Any] | str | None,
+    args: list[Any],
+    health_check_server: Any = None,
+) -> dict[int, Any]:
+    """Run an elastic agent for one job in this process, until the job's workers on this node have ended.
+
+    Args:
+        config: how; it is not changed. torch's own is taken as well.
+        entrypoint: any callable, or a program.
+        args: its arguments; `${local_rank}` in strings is replaced.
+        health_check_server: torch 2.13 and newer, see there.
+
+    Returns:
+        `{global rank: value}` of this node's workers; None as the value for a program.
+
+    Raises:
+        ChildFailedError: a worker failed and no restart was left. Its `__cause__` is the first worker's own exception.
+        RendezvousGracefulExitError: the job runs without this node.
+        SignalException: this process got one of `signals_to_handle`.
+    """
+    if entrypoint is None or not (callable(entrypoint) or isinstance(entrypoint, str)):
+        raise ValueError(f"entrypoint={entrypoint!r}: must be a callable or the name of a program")
+    config = _ours(config)
+    logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
+    shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
+    timeout = float(config.shutdown_timeout if getattr(config, "shutdown_timeout", None) is not None else 30)
+    keep_logs = False
+    with (
+        environment(_SIGNALS, _signals(config)),
+        restored_handlers(_signals(config)),
+        Server.open(config.start_method, shared, timeout) as server,
+    ):
+        logger.info("workers are started by a server %s", server.reason)
+        prefix = "" if config.log_line_prefix_template == "" else None
+        starter = Starter(server, config.start_method, timeout, prefix, config.worker_env)
+        try:
+            return _run(config, entrypoint, args, logs_specs, starter, health_check_server)
+        except ChildFailedError as error:
+            keep_logs = True
+            if isinstance(logs_specs, TemporaryLogs):
+                weakref.finalize(error, logs_specs.remove)  # its error files are read as long as it is passed on
+            raise
+        finally:
+            if isinstance(logs_specs, TemporaryLogs) and not keep_logs:
+                logs_specs.remove()
+
+
+def _run(
+    config: LaunchConfig,
+    entrypoint: Callable[..., Any] | str,
+    args: list[Any],
+    logs_specs: LogsSpecs,
+    starter: Starter,
+    health_check_server: Any,
+) -> dict[int, Any]:
+    handler = _rendezvous_handler(config)
+    spec = _spec(config, entrypoint, args, handler)
+    agent = _agent(config, spec, logs_specs, starter, health_check_server)
+    close_rendezvous = True
+    try:
+        metrics.initialize_metrics(metrics.MetricsConfig(config.metrics_cfg))
+        result = _succeeded_or_failed(agent.run(), config)
+        events.record(agent.get_event_succeeded(), config.event_log_handler)
+        if result.is_failed():
+            raise WorkersFailedError(_name(entrypoint, args), result.failures)
+        return result.return_values
+    except ChildFailedError:
+        raise
+    except SignalException:
+        # The other nodes go on: closing the rendezvous would end the job for all of them.
+        close_rendezvous = False
+        events.record(agent.get_event_failed(), config.event_log_handler)
+        raise
+    except Exception:
+        events.record(agent.get_event_failed(), config.event_log_handler)
+        raise
+    finally:
+        if close_rendezvous:
+            handler.shutdown()
+
+
+def _succeeded_or_failed(result: RunResult | None, config: LaunchConfig) -> RunResult:
+    if result is None:
+        raise RendezvousGracefulExitError(
+            f"the job runs without this node: its rendezvous was complete with {config.max_nodes} nodes, or was closed"
+        )
+    return result
+
+
+def _ours(config: torch_api.LaunchConfig) -> LaunchConfig:
+    if isinstance(config, LaunchConfig):
+        return config
+    return LaunchConfig(**{f.name: getattr(config, f.name) for f in fields(config) if f.init})
+
+
+def _signals(config: LaunchConfig) -> str:
+    return str(getattr(config, "signals_to_handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT"))
+
+
+def _rendezvous_handler(config: LaunchConfig) -> Any:
+    rendezvous.register()
+    parameters = RendezvousParameters(
+        backend=config.rdzv_backend,
+        endpoint=config.rdzv_endpoint,
+        run_id=config.run_id or uuid.uuid4().hex,
+        min_nodes=config.min_nodes,
+        max_nodes=config.max_nodes,
+        local_addr=config.local_addr or rendezvous.address_for(config.rdzv_backend, config.rdzv_endpoint),
+        **config.rdzv_configs,
+    )
+    if config.rdzv_backend == "static":
+        torch_api._get_addr_and_port(parameters)  # raises for an endpoint without a port
+    return rendezvous.fresh(rdzv_registry.get_rendezvous_handler(parameters), config)
+
+
+class _Spec(WorkerSpec):
+    def get_entrypoint_name(self) -> str:
+        return _name(self.entrypoint, list(self.args))
+
+
+def _spec(config: LaunchConfig, entrypoint: Callable[..., Any] | str, args: list[Any], handler: Any) -> WorkerSpec:
+    values = {
+        "role": config.role,
+        "local_world_size": config.nproc_per_node,
+        "entrypoint": entrypoint,
+        "args": tuple(args),
+        "rdzv_handler": handler,
+        "max_restarts": config.max_restarts,
+        "monitor_interval": config.monitor_interval,
+        "local_addr": config.local_addr,
+        "event_log_handler": config.event_log_handler,
+    }
+    same_name = ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
+    known = {f.name for f in fields(WorkerSpec)}
+    values |= {name: getattr(config, name) for name in same_name if name in known and hasattr(config, name)}
+    return _Spec(**values)
+
+
+def _agent(
+    config: LaunchConfig, spec: WorkerSpec, logs_specs: LogsSpecs, starter: Starter, health_check_server: Any
+) -> ElasticAgent:
+    optional = {"shutdown_timeout": int(starter.shutdown_timeout), "health_check_server": health_check_server}
+    known = inspect.signature(LocalElasticAgent.__init__).parameters
+    if health_check_server is not None and "health_check_server" not in known:
+        raise ValueError("health_check_server needs torch 2.13 or newer")
+    return ElasticAgent(
+        spec=spec,
+        logs_specs=logs_specs,
+        starter=starter,
+        exit_barrier_timeout=config.exit_barrier_timeout,
+        log_line_prefix_template=config.log_line_prefix_template,
+        **{name: value for name, value in optional.items() if name in known},
+    )
+
+
+def _name(entrypoint: Callable[..., Any] | str | None, args: list[Any]) -> str:
+    """Name an entry point for people: the function, the program, or the script that Python runs."""
+    if isinstance(entrypoint, str):
+        if entrypoint == sys.executable:
+            return next((str(arg) for arg in args if not str(arg).startswith("-")), "")
+        return entrypoint
+    name = getattr(entrypoint, "__qualname__", None) or getattr(entrypoint, "__name__", None)
+    inner = getattr(entrypoint, "func", None)  # a partial
+    return str(name) if name else _name(inner, args) if callable(inner) else type(entrypoint).__qualname__

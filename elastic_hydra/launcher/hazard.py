@@ -1,0 +1,58 @@
+"""Whether this process may be forked into a warm server: the answer and its reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+__all__ = ["fork_hazard", "poisoned"]
+
+
+def fork_hazard() -> str | None:
+    """Say why a fork of this process would not be a sound parent of workers.
+
+    A forked child has only the thread that forked: a lock that another thread held stays locked for ever, OpenMP waits
+    for threads that are gone, and CUDA refuses to work. OpenBLAS alone handles forks, so its threads are allowed.
+
+    Returns:
+        the reason in words, or None when forking is safe.
+    """
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        return f"it runs other threads ({', '.join(others[:3])})"
+    if threading.current_thread() is not threading.main_thread():
+        return "it is asked from a thread other than the main one"
+    cuda = sys.modules.get("torch.cuda")
+    if cuda is not None and cuda.is_initialized():
+        return "it has initialized CUDA"
+    native = _native_threads() - _openblas_threads()
+    if native > 0:
+        return f"it runs {native} native threads, so it has run a parallel operation or holds a store"
+    return None
+
+
+def poisoned() -> str | None:
+    """Say whether this process, just forked, has inherited a CUDA that it cannot use.
+
+    Asking `torch.cuda.is_available()` is enough for that, and cannot be seen in the process that asked.
+    """
+    cuda = sys.modules.get("torch.cuda")
+    if cuda is not None and cuda._is_in_bad_fork():
+        return "it has asked CUDA for its devices, after which a forked process cannot use CUDA"
+    return None
+
+
+def _native_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task")) - 1
+    except FileNotFoundError:
+        return 0  # not Linux: only Python's own threads can be counted
+
+
+def _openblas_threads() -> int:
+    if "numpy" not in sys.modules:
+        return 0
+    from threadpoolctl import threadpool_info
+
+    return sum(int(pool["num_threads"]) - 1 for pool in threadpool_info() if pool["internal_api"] == "openblas")

@@ -1,0 +1,111 @@
+"""Where the workers' output and error files go."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
+from torch.distributed.elastic.multiprocessing.api import to_map
+
+__all__ = ["JobLogs", "TemporaryLogs", "for_one_launch"]
+
+_CONSOLE = ""
+
+
+class JobLogs(LogsSpecs):
+    """Files per restart and rank: `<folder>/restart_<n>/rank_<global rank>/{stdout.log,stderr.log,error.json}`.
+
+    Args:
+        folder: of one attempt of one job; made when the workers start.
+        redirects: streams that go to a file instead of the console, for all workers or by local rank.
+        tee: streams that go to a file and the console.
+        local_ranks_filter: local ranks whose output reaches the console at all; None means all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        redirects: Std | dict[int, Std] = Std.NONE,
+        tee: Std | dict[int, Std] = Std.NONE,
+        local_ranks_filter: set[int] | None = None,
+    ) -> None:
+        super().__init__(str(folder), redirects, tee, local_ranks_filter)
+        self._starts = 0
+
+    @property
+    def root_log_dir(self) -> str:
+        """The folder."""
+        return str(self._root_log_dir)
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        """Make the folders for the next start of the workers; nothing that is there is removed.
+
+        Args:
+            envs: each worker's environment by local rank; gets the path of its error file.
+        """
+        # A count of our own: torch's restart count stays the same when a group starts again for a new node.
+        folder = Path(self.root_log_dir) / f"restart_{self._starts}"
+        self._starts += 1
+        redirects, tees = to_map(self._redirects, len(envs)), to_map(self._tee, len(envs))
+        files: dict[str, dict[int, str]] = {name: {} for name in ("stdout", "stderr", "tee_stdout", "tee_stderr", "error")}
+        for local_rank, environment in envs.items():
+            rank_folder = folder / f"rank_{environment.get('RANK', local_rank)}"
+            rank_folder.mkdir(parents=True, exist_ok=True)
+            shown = self._local_ranks_filter is None or local_rank in self._local_ranks_filter
+            for name, std in (("stdout", Std.OUT), ("stderr", Std.ERR)):
+                path = str(rank_folder / f"{name}.log")
+                to_file = bool((redirects[local_rank] | tees[local_rank]) & std)
+                files[name][local_rank] = path if to_file else (_CONSOLE if shown else os.devnull)
+                if shown and tees[local_rank] & std:
+                    files[f"tee_{name}"][local_rank] = path
+            files["error"][local_rank] = environment["TORCHELASTIC_ERROR_FILE"] = str(rank_folder / "error.json")
+        destination = {
+            "stdouts": files["stdout"],
+            "stderrs": files["stderr"],
+            "tee_stdouts": files["tee_stdout"],
+            "tee_stderrs": files["tee_stderr"],
+            "error_files": files["error"],
+            "filtered_stdout": str(folder / "filtered_stdout.log"),
+            "filtered_stderr": str(folder / "filtered_stderr.log"),
+        }
+        known = {field.name for field in dataclasses.fields(LogsDest)}
+        return LogsDest(**{name: value for name, value in destination.items() if name in known})
+
+
+class TemporaryLogs(DefaultLogsSpecs):
+    """What torch does without `logs_specs`, but the folder is made when needed, and removed when nobody needs it."""
+
+    def __init__(self) -> None:
+        LogsSpecs.__init__(self)
+        self._run_log_dir = None
+
+    def remove(self) -> None:
+        """Remove what was written."""
+        if self._root_log_dir:
+            shutil.rmtree(self._root_log_dir, ignore_errors=True)
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        """Make the folders, see `DefaultLogsSpecs`."""
+        self._root_log_dir = self._root_log_dir or tempfile.mkdtemp(prefix="elastic_hydra_")
+        return super().reify(envs)
+
+
+def for_one_launch(specs: LogsSpecs) -> LogsSpecs:
+    """Copy log settings for one job: torch's remember the first job's folder, and the second would erase it."""
+    fresh = copy.copy(specs)
+    if hasattr(fresh, "_run_log_dir"):
+        fresh._run_log_dir = None
+    return fresh
+
+
+def std(value: int | Mapping[int, int]) -> Std | dict[int, Std]:
+    """Turn a setting of the configuration into torch's: 0 nothing, 1 stdout, 2 stderr, 3 both."""
+    if isinstance(value, Mapping):
+        return {int(rank): Std(streams) for rank, streams in value.items()}
+    return Std(value)

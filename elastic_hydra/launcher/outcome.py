@@ -1,0 +1,239 @@
+"""What a process leaves behind for the one that started it: a value, or the exception that ended it."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import pickle
+import sys
+import time
+import traceback
+import types
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
+
+import cloudpickle
+from tblib import Traceback
+
+__all__ = ["Outcome", "PackedError", "WorkerError", "dumps", "loads", "pack", "read", "unpack", "write"]
+
+
+class WorkerError(RuntimeError):
+    """Stands in for a worker's exception that cannot be sent to another process; its text names the original type."""
+
+
+same_main = False
+"""Whether this process is a fork of the one that runs the user's script, so that their `__main__` is the same module."""
+
+# --- objects -----------------------------------------------------------------------------------------------------
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: IO[bytes], shared: Mapping[str, object], by_reference: bool) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._names = {id(value): name for name, value in shared.items()}
+        self._by_reference = by_reference
+
+    def persistent_id(self, obj: object) -> str | None:
+        return self._names.get(id(obj))
+
+    def reducer_override(self, obj: Any) -> Any:
+        # cloudpickle copies what __main__ defines. Where the reader has the same __main__ a copy would be a stranger:
+        # isinstance() fails for its instances.
+        if self._by_reference and isinstance(obj, (type, types.FunctionType)) and _is_in_main(obj):
+            return NotImplemented
+        return super().reducer_override(obj)
+
+
+def _is_in_main(obj: type | types.FunctionType) -> bool:
+    found: Any = sys.modules["__main__"]
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return obj.__module__ == "__main__" and found is obj
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, shared: Mapping[str, object]) -> None:
+        super().__init__(file)
+        self._shared = shared
+
+    def persistent_load(self, pid: str) -> object:
+        return self._shared[pid]
+
+
+def dumps(value: object, shared: Mapping[str, object] | None = None, by_reference: bool = False) -> bytes:
+    """Pickle anything that cloudpickle takes: closures, lambdas, classes of `__main__`.
+
+    Args:
+        value: the object.
+        shared: objects, by name, that the reader already has; they are sent as their names.
+        by_reference: send what `__main__` defines as its name, because the reader has the same `__main__`.
+    """
+    file = io.BytesIO()
+    _Pickler(file, shared or {}, by_reference).dump(value)
+    return file.getvalue()
+
+
+def loads(data: bytes, shared: Mapping[str, object] | None = None) -> Any:
+    """Undo `dumps`, given the reader's own `shared` objects."""
+    return _Unpickler(io.BytesIO(data), shared or {}).load()
+
+
+# --- exceptions --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class PackedError:
+    """An exception with its traceback, notes and chain, in a form that always pickles."""
+
+    type_name: str
+    """Module and qualified name of the type."""
+    message: str
+    text: str
+    """The formatted traceback, chain included."""
+    exception: bytes | None
+    """The exception itself, without traceback and chain; None where it does not pickle."""
+    frames: Any
+    cause: PackedError | None
+    context: PackedError | None
+    suppress_context: bool
+    time: float = field(default_factory=time.time)
+    """When it was caught, in seconds since the epoch."""
+
+
+def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    # Not cls(*args): a constructor with a signature of its own would refuse the arguments that it gave to its base.
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    # An exception's own way first (some keep state outside of `args` and `__dict__`), if it survives the journey.
+    for parts in (error, (type(error), error.args, error.__dict__)):
+        try:
+            data = dumps(parts, by_reference=same_main)
+            restored = loads(data)
+            if parts is error and (type(restored) is not type(error) or str(restored) != str(error)):
+                continue
+            return data
+        except Exception:  # noqa: S112, PERF203 - any failure of foreign pickling code means: try the next way
+            continue
+    return None
+
+
+def users_part(trace: types.TracebackType | None, internal: Collection[str]) -> types.TracebackType | None:
+    """Drop the first frames of a traceback, as long as they are in one of the `internal` modules."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in internal:
+        trace = trace.tb_next
+    return trace
+
+
+def pack(error: BaseException) -> PackedError:
+    """Make an exception fit for another process.
+
+    tblib keeps the frames, so that the reader sees the worker's own lines; torch keeps text only and Hydra 1.3 nothing.
+    """
+    return _pack(error, set())
+
+
+def _pack(error: BaseException, seen: set[int]) -> PackedError:
+    seen.add(id(error))
+
+    def chained(other: BaseException | None) -> PackedError | None:
+        return None if other is None or id(other) in seen else _pack(other, seen)
+
+    cls = type(error)
+    frames = Traceback(error.__traceback__).to_dict() if error.__traceback__ is not None else None
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<{type(broken).__name__} in __str__>"
+    return PackedError(
+        type_name=cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}",
+        message=message,
+        text="".join(traceback.format_exception(cls, error, error.__traceback__)),
+        exception=_pickled(error),
+        frames=frames,
+        cause=chained(error.__cause__),
+        context=chained(error.__context__),
+        suppress_context=error.__suppress_context__,
+    )
+
+
+def unpack(packed: PackedError) -> BaseException:
+    """Restore an exception: type, message, frames, notes and chain.
+
+    Returns:
+        the exception, or a `WorkerError` in its place when its type cannot be restored here.
+    """
+    error: BaseException | None = None
+    if packed.exception is not None:
+        try:
+            restored = loads(packed.exception)
+            error = _rebuild(*restored) if isinstance(restored, tuple) else cast(BaseException, restored)
+        except Exception:
+            error = None  # its class is not importable here; the stand-in below says what it was
+    if error is None:
+        error = WorkerError(f"{packed.type_name}: {packed.message}")
+    if packed.frames is not None:
+        error.__traceback__ = Traceback.from_dict(packed.frames).as_traceback()
+    error.__cause__ = unpack(packed.cause) if packed.cause is not None else None
+    error.__context__ = unpack(packed.context) if packed.context is not None else None
+    error.__suppress_context__ = packed.suppress_context
+    return error
+
+
+# --- outcomes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """How a function that ran in another process ended."""
+
+    value: Any = None
+    error: PackedError | None = None
+
+
+_UNFINISHED, _VALUE, _ERROR = b"?", b"V", b"E"
+
+
+def write(fd: int, outcome: Outcome) -> None:
+    """Write the outcome into the anonymous file that the starter of this process reads.
+
+    Raises:
+        Exception: whatever pickling the value or writing the file raises; the reader then finds no outcome.
+    """
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(_UNFINISHED)
+        if outcome.error is None:
+            _Pickler(file, {}, same_main).dump(outcome.value)
+        else:
+            pickle.dump(outcome.error, file)
+    os.pwrite(fd, _VALUE if outcome.error is None else _ERROR, 0)
+
+
+def read(fd: int, *, errors_only: bool = False) -> Outcome | None:
+    """Read an outcome, without waiting for its writer.
+
+    Args:
+        fd: the anonymous file that was given to the process.
+        errors_only: do not read a value: it counts only once its process has ended well.
+
+    Returns:
+        the outcome, or None when there is none (yet).
+
+    Raises:
+        Exception: whatever unpickling the value raises.
+    """
+    kind = os.pread(fd, 1, 0)
+    if kind not in (_VALUE, _ERROR) or (errors_only and kind == _VALUE):
+        return None
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content, memoryview(content) as view, view[1:] as body:
+        result = pickle.loads(body)
+    return Outcome(value=result) if kind == _VALUE else Outcome(error=result)

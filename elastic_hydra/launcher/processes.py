@@ -1,0 +1,332 @@
+"""The requester's side of the warm server: start processes, signal them, wait for their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from elastic_hydra.launcher import outcome, server, wire, worker
+from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.hazard import fork_hazard
+
+__all__ = ["Process", "Server", "ServerLost", "START_METHODS"]
+
+START_METHODS = ("warm", "fork", "forkserver", "spawn")
+
+_FRESH_ENVIRONMENT = {
+    # A server with thread pools could not be forked; its processes set their own thread counts.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Counting GPUs must not create a CUDA context.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+
+
+class ServerLost(RuntimeError):
+    """The warm server has died; the kernel has then killed all that it had started."""
+
+
+@dataclass(eq=False)
+class Process:
+    """A process that the server has started for us."""
+
+    id: int
+    result_fd: int
+    """Where its outcome appears; -1 for a program."""
+    pid: int | None = None
+    exitcode: int | None = None
+    """None while it runs; minus the signal's number when one killed it."""
+    exit_time: float = 0.0
+    """When the server saw it end, in seconds since the epoch."""
+    refused: str = ""
+    """Why it could not be started."""
+
+    def outcome(self, *, errors_only: bool = False) -> outcome.Outcome | None:
+        """Read what its function has handed over so far; see `outcome.read`."""
+        return outcome.read(self.result_fd, errors_only=errors_only) if self.result_fd >= 0 else None
+
+    def close(self) -> None:
+        """Forget its outcome."""
+        if self.result_fd >= 0:
+            os.close(self.result_fd)
+            self.result_fd = -1
+
+
+@dataclass(eq=False)
+class Server:
+    """A connection to a warm server. Use it in a `with` statement: its end ends all that was started through it."""
+
+    sock: socket.socket
+    shared: Mapping[str, object]
+    """What payloads refer to by name instead of containing it."""
+    reason: str
+    """How the server came to be, in words."""
+    same_main: bool = False
+    """Whether it has the same `__main__` as this process."""
+    _popen: subprocess.Popen[bytes] | None = None
+    _pid: int | None = None
+    _processes: dict[int, Process] = field(default_factory=dict)
+    _ids: int = 0
+    _cleaned: bool = False
+    _lost: bool = False
+
+    # --- making one ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, start_method: str, shared: Mapping[str, object], grace: float) -> Server:
+        """Get the server that suits a start method: this agent's, or a new one.
+
+        Args:
+            start_method: `warm` forks this process where that is safe and starts a fresh interpreter elsewhere; `fork`
+                and `forkserver` insist on one of the two; `spawn` needs the server as a supervisor only.
+            shared: objects that payloads will refer to; they travel once or, with a fork, not at all.
+            grace: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
+        """
+        if server.connection is not None:
+            made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
+        else:
+            made = cls._new(start_method, shared)
+        wire.send(made.sock, ("grace", grace))
+        return made
+
+    @classmethod
+    def _new(cls, start_method: str, shared: Mapping[str, object]) -> Server:
+        if start_method == "forkserver":
+            return cls._fresh(shared, "as start_method=forkserver asks")
+        hazard = None if start_method == "fork" else fork_hazard()
+        if hazard is None:
+            forked = cls._fork(shared)
+            if isinstance(forked, Server):
+                return forked
+            hazard = forked
+        if start_method == "fork":
+            raise ServerLost(f"start_method=fork cannot be used here: {hazard}; use warm or spawn")
+        return cls._fresh(shared, f"this process cannot be forked: {hazard}")
+
+    @classmethod
+    def _fork(cls, shared: Mapping[str, object]) -> Server | str:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                os.setsid()
+                ours.close()
+                server.shared = dict(shared)
+                outcome.same_main = True
+                server.become_server(theirs)
+            os._exit(1)
+        theirs.close()
+        made = cls(ours, shared, "forked from this process", True, _pid=pid)
+        return made._if_ready()
+
+    def _if_ready(self) -> Server | str:
+        """Wait for the server's first word: that it is ready, or why not."""
+        try:
+            received = wire.receive(self.sock)
+        except BaseException:
+            self.close()
+            raise
+        refused = "it ended at its start" if received is None else received[0][1]
+        if refused is None:
+            return self
+        self.close()
+        return str(refused)
+
+    @classmethod
+    def _fresh(cls, shared: Mapping[str, object], hazard: str) -> Server:
+        data = outcome.dumps(dict(shared))
+        made = cls._fresh_with(shared, data, True)
+        if isinstance(made, Server):
+            made.reason = f"from a fresh interpreter ({hazard})"
+            return made
+        refusal, made = made, cls._fresh_with(shared, data, False)
+        if not isinstance(made, Server):
+            raise ServerLost(f"no warm server could be started: {made}")
+        made.reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
+        return made
+
+    @classmethod
+    def _fresh_with(cls, shared: Mapping[str, object], data: bytes, early: bool) -> Server | str:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            popen = subprocess.Popen(
+                [*worker.interpreter("server"), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **_FRESH_ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        made = cls(ours, shared, "", _popen=popen)
+        with _file_with(data) as fd:
+            wire.send(ours, (list(sys.path), early), [fd])
+        return made._if_ready()
+
+    # --- processes -----------------------------------------------------------------------------------------------
+
+    def start(self, spec: ProcessSpec, payload: worker.Payload | None = None) -> Process:
+        """Ask for a process; its `pid` is there once `wait` has seen it start.
+
+        Args:
+            spec: what to start.
+            payload: the function to run, with its arguments; None for a program.
+        """
+        self._ids += 1
+        process = Process(self._ids, wire.anonymous_file("elastic-hydra-result") if payload is not None else -1)
+        self._processes[process.id] = process
+        if payload is None:
+            self._send(("start", process.id, spec))
+            return process
+        if spec.argv is None:
+            data = outcome.dumps(payload, self.shared, self.same_main)
+        else:
+            data = pickle.dumps((list(sys.path), outcome.dumps(payload)))
+        with _file_with(data) as fd:
+            self._send(("start", process.id, spec), [fd, process.result_fd])
+        return process
+
+    def signal(self, processes: Iterable[Process], number: int) -> None:
+        """Send a signal to the process groups of those that still run."""
+        ids = [process.id for process in processes if process.exitcode is None]
+        if ids:
+            self._send(("signal", ids, int(number)))
+
+    def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for an event of our processes that makes `done()` true.
+
+        Args:
+            done: looked at first, and after every event.
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            whether it is true.
+
+        Raises:
+            ServerLost: the server has died.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not done():
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.pump(remaining) and remaining == 0.0:
+                return done()
+        return True
+
+    def pump(self, timeout: float | None = 0.0) -> bool:
+        """Take in what the server has said; wait for `timeout` seconds (None: for ever) when there is nothing yet."""
+        if self._lost:
+            raise ServerLost("the warm server has died")
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if not poll.poll(None if timeout is None else timeout * 1000.0):
+            return False
+        # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
+        data = self.sock.recv(1 << 16, socket.MSG_PEEK)
+        if not data:
+            self._mark_lost()
+            raise ServerLost("the warm server has died")
+        used = 0
+        while (message := wire.parse(data, used)) is not None:
+            event, used = message
+            self._apply(event)
+        if used:
+            self.sock.recv(used)
+        return True
+
+    def _apply(self, event: tuple[Any, ...]) -> None:
+        verb, *arguments = event
+        if verb == "cleaned":
+            self._cleaned = True
+            return
+        process = self._processes.get(arguments[0])
+        if process is None:
+            return
+        if verb == "started":
+            process.pid = arguments[1]
+        elif verb == "refused":
+            process.refused, process.exitcode, process.exit_time = arguments[1], 1, time.time()
+        elif verb == "exited":
+            process.exitcode, process.exit_time = arguments[1:]
+
+    def _mark_lost(self) -> None:
+        self._lost = True
+        for process in self._processes.values():
+            if process.exitcode is None:
+                process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
+
+    def _send(self, message: Any, fds: tuple[int, ...] | list[int] = ()) -> None:
+        try:
+            wire.send(self.sock, message, fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self._mark_lost()
+            raise ServerLost("the warm server has died") from error
+
+    def stop(self, processes: Iterable[Process], number: int, grace: float) -> list[Process]:
+        """End processes: `number` first, SIGKILL for those that are still there after `grace` seconds.
+
+        Returns:
+            those that did not die within five more seconds: stuck in the kernel.
+        """
+        mine = list(processes)
+
+        def ended() -> bool:
+            return all(process.exitcode is not None for process in mine)
+
+        with contextlib.suppress(ServerLost):
+            self.signal(mine, number)
+            if not self.wait(ended, grace):
+                self.signal(mine, signal.SIGKILL)
+                self.wait(ended, 5.0)
+        return [process for process in mine if process.exitcode is None]
+
+    def clean(self) -> None:
+        """Kill what our processes have left running, in whatever session, and wait until that is done."""
+        with contextlib.suppress(ServerLost):
+            self._cleaned = False
+            self._send(("clean",))
+            self.wait(lambda: self._cleaned, 10.0)
+
+    def forget(self, processes: Iterable[Process]) -> None:
+        """Drop what is kept of processes that have ended."""
+        for process in processes:
+            process.close()
+            self._processes.pop(process.id, None)
+
+    def close(self) -> None:
+        """End the connection, and with it all that was started through it."""
+        self.sock.close()
+        self.forget(list(self._processes.values()))
+        if self._popen is not None:
+            self._popen.wait()
+        if self._pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = None
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def _file_with(data: bytes) -> Iterator[int]:
+    fd = wire.anonymous_file("elastic-hydra-payload")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,293 @@
+"""The warm server: the parent and supervisor of all agents and workers.
+
+It has imported what they need and forks them on request. It does nothing else, so that a fork of it is always sound:
+no threads, no locks, no CUDA context, no file written. Whoever asks for processes holds a connection; when that closes,
+for whatever reason, the server stops what was started through it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import psutil
+
+from elastic_hydra.launcher import child, hazard, outcome, wire, worker
+from elastic_hydra.launcher.child import ProcessSpec
+
+__all__ = ["TOKEN", "become_server", "connection", "shared"]
+
+TOKEN = "ELASTIC_HYDRA_TOKEN"
+"""Environment variable that marks the descendants of one connection's processes, also those that daemonize."""
+
+PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
+"""What a fresh server imports, so that its agents and workers need not."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+shared: dict[str, object] = {}
+"""Objects that payloads refer to by name; every process forked from the server has them."""
+
+connection: socket.socket | None = None
+"""An agent's own connection to the server; None in every other process."""
+
+
+@dataclass(eq=False)
+class _Client:
+    """One connection: a launcher or an agent, and what it has started."""
+
+    sock: socket.socket
+    token: str
+    grace: float = 30.0
+    """Seconds between SIGTERM and SIGKILL when this client is gone."""
+    sessions: set[int] = field(default_factory=set)
+    """Session ids of everything it has started so far."""
+    gone: bool = False
+
+
+@dataclass(eq=False)
+class _Child:
+    pid: int
+    id: int
+    client: _Client
+    kill_at: float | None = None
+
+
+class _Server:
+    def __init__(self, sock: socket.socket) -> None:
+        self._pid = os.getpid()
+        self._children: dict[int, _Child] = {}
+        self._clients: dict[socket.socket, _Client] = {}
+        self._selector = selectors.DefaultSelector()
+        self._wakeup, self._wakeup_end = socket.socketpair()
+        for end in (self._wakeup, self._wakeup_end):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # only the end of its clients ends the server
+        if sys.platform == "linux":
+            # Processes whose parent has died become ours, so that they can be found and ended.
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._add_client(sock)
+
+    def _add_client(self, sock: socket.socket) -> None:
+        self._clients[sock] = _Client(sock, token=f"{self._pid}.{time.monotonic_ns()}")
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Serve until the last client and the last process are gone."""
+        while self._clients or self._children:
+            for key, _ in self._selector.select(self._next_deadline()):
+                if key.fileobj is self._wakeup:
+                    with contextlib.suppress(BlockingIOError):
+                        self._wakeup.recv(4096)
+                elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
+                    self._handle(client)
+            self._reap()
+            self._kill_overdue()
+
+    def _next_deadline(self) -> float | None:
+        deadlines = [c.kill_at for c in self._children.values() if c.kill_at is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _handle(self, client: _Client) -> None:
+        received = wire.receive(client.sock)
+        if received is None:
+            self._drop(client)
+            return
+        (verb, *arguments), fds = received
+        try:
+            getattr(self, f"_do_{verb}")(client, fds, *arguments)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _do_grace(self, client: _Client, _: list[int], seconds: float) -> None:
+        client.grace = seconds
+
+    def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
+        spec.environment[TOKEN] = client.token
+        ours, theirs = socket.socketpair() if spec.agent else (None, None)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
+            return
+        if pid == 0:
+            self._become(spec, fds, theirs)
+        self._children[pid] = _Child(pid, id_, client)
+        client.sessions.add(pid)
+        if ours is not None and theirs is not None:
+            theirs.close()
+            self._add_client(ours)
+        self._tell(client, ("started", id_, pid))
+
+    def _become(self, spec: ProcessSpec, fds: list[int], sock: socket.socket | None) -> NoReturn:
+        global connection
+        try:
+            self._forget()
+            child.become(spec, self._pid, tuple(fds))
+            payload_fd, result_fd = fds
+            payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
+            os.close(payload_fd)
+            connection = sock
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(child.EXIT_CANNOT_START)
+        worker.run(payload, shared, result_fd)
+
+    def _forget(self) -> None:
+        """Close what is the server's alone, in a forked process: a copy left open would hide that a client is gone."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        for sock in (*self._clients, self._wakeup, self._wakeup_end):
+            sock.close()
+
+    def _do_signal(self, client: _Client, _: list[int], ids: list[int], number: int) -> None:
+        for process in list(self._children.values()):
+            if process.client is client and process.id in ids:
+                _signal_group(process.pid, number)
+
+    def _do_clean(self, client: _Client, _: list[int]) -> None:
+        self._kill_descendants(client)
+        self._tell(client, ("cleaned",))
+
+    def _tell(self, client: _Client, message: tuple[Any, ...]) -> None:
+        if not client.gone:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is seen by the selector
+                wire.send(client.sock, message)
+
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            process = self._children.pop(ended.si_pid, None)
+            code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+            if process is not None and code != 0:
+                # What a failed process leaves behind is of no use. Before it is reaped its id is nobody else's.
+                _signal_group(ended.si_pid, signal.SIGKILL)
+            os.waitpid(ended.si_pid, 0)
+            if process is None:
+                continue  # an orphan that became ours
+            self._tell(process.client, ("exited", process.id, code, time.time()))
+            if process.client.gone and not any(c.client is process.client for c in self._children.values()):
+                self._kill_descendants(process.client)
+
+    def _drop(self, client: _Client) -> None:
+        """Stop what a client that is gone has started: first by SIGTERM, after its grace by SIGKILL."""
+        self._selector.unregister(client.sock)
+        client.sock.close()
+        client.gone = True
+        del self._clients[client.sock]
+        mine = [process for process in self._children.values() if process.client is client]
+        for process in mine:
+            _signal_group(process.pid, signal.SIGTERM)
+            process.kill_at = time.monotonic() + client.grace
+        if not mine:
+            self._kill_descendants(client)
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for process in self._children.values():
+            if process.kill_at is not None and process.kill_at <= now:
+                _signal_group(process.pid, signal.SIGKILL)
+                process.kill_at = now + 1.0  # again, should it be stuck in the kernel
+
+    def _kill_descendants(self, client: _Client) -> None:
+        """Kill what a client's processes have left running, whatever session or parent it has moved to."""
+        for process in psutil.Process(self._pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                own = self._children.get(process.pid)
+                if own is not None and own.client is not client:
+                    continue
+                if os.getsid(process.pid) in client.sessions or process.environ().get(TOKEN) == client.token:
+                    process.kill()
+
+
+def _signal_group(leader: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
+    """Turn this process into a warm server for the client at the other end of `sock`, which is told when it is ready.
+
+    Args:
+        sock: the connection.
+        refused: why this process cannot be one, if so.
+    """
+    code = 1
+    try:
+        refused = refused or hazard.poisoned()
+        wire.send(sock, ("ready", refused))
+        if refused is not None:
+            os._exit(0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        child.freeze()
+        _Server(sock).run()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    os._exit(code)
+
+
+# --- a server in a fresh interpreter -------------------------------------------------------------------------------
+
+
+class _LoadedLate(dict[str, object]):
+    """Shared objects whose import is not safe to fork: each process loads them for itself, when it needs one."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+
+    def __missing__(self, name: str) -> object:
+        self.update(outcome.loads(self._data))
+        return self[name]
+
+
+def _preload(data: bytes, early: bool) -> str | None:
+    """Import what agents and workers need, and load the shared objects unless that makes forking unsafe."""
+    global shared
+    for name in PRELOAD:
+        importlib.import_module(name)
+    if not early:
+        shared = _LoadedLate(data)
+        return None
+    try:
+        shared = outcome.loads(data)
+    except Exception as error:
+        return f"loading the job's function fails: {type(error).__name__}: {error}"
+    return hazard.fork_hazard()
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Serve the client whose socket is file descriptor `argv[0]`, which first sends what to load."""
+    sock = socket.socket(fileno=int(argv[0]))
+    received = wire.receive(sock)
+    if received is None:
+        os._exit(0)
+    (path, early), (data_fd,) = received
+    sys.path[:] = path
+    data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
+    os.close(data_fd)
+    become_server(sock, _preload(data, early))

@@ -1,0 +1,97 @@
+"""Messages between the warm server and the processes that ask it for others: pickles and file descriptors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import struct
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["anonymous_file", "parse", "receive", "send"]
+
+_HEADER = struct.Struct("!I")
+_MAX_FDS = 16
+
+
+def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
+    """Send one message.
+
+    Args:
+        sock: a Unix stream socket.
+        message: any picklable value; keep it small, large things travel in an `anonymous_file`.
+        fds: at most 16 file descriptors that the receiver gets duplicates of.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    body = pickle.dumps(message)
+    data = _HEADER.pack(len(body)) + body
+    sent = socket.send_fds(sock, [data], fds)
+    if sent < len(data):
+        sock.sendall(data[sent:])
+
+
+def receive(sock: socket.socket) -> tuple[Any, list[int]] | None:
+    """Receive one message.
+
+    Args:
+        sock: a Unix stream socket.
+
+    Returns:
+        the message and the file descriptors that came with it, or None when the other side is gone.
+    """
+    try:
+        header, fds, _, _ = socket.recv_fds(sock, _HEADER.size, _MAX_FDS)
+        if not header:
+            return None
+        header += _exactly(sock, _HEADER.size - len(header))
+        (size,) = _HEADER.unpack(header)
+        return pickle.loads(_exactly(sock, size)), list(fds)
+    except (ConnectionError, EOFError):
+        return None
+
+
+def parse(data: bytes, start: int) -> tuple[Any, int] | None:
+    """Take one message out of bytes that were looked at before they are received.
+
+    Args:
+        data: what the socket holds.
+        start: where the message begins.
+
+    Returns:
+        the message and where the next one begins, or None when it is not all there yet.
+    """
+    if len(data) < start + _HEADER.size:
+        return None
+    (size,) = _HEADER.unpack_from(data, start)
+    end = start + _HEADER.size + size
+    return (pickle.loads(data[start + _HEADER.size : end]), end) if len(data) >= end else None
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    chunks = []
+    while size:
+        chunk = sock.recv(size)
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def anonymous_file(name: str) -> int:
+    """Open a file that exists in no directory, so that nothing is left however its users end.
+
+    Args:
+        name: shown in /proc only.
+
+    Returns:
+        the file descriptor; in memory on Linux, in the temporary directory elsewhere.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,108 @@
+"""What a worker or an agent process runs: a pickled function, whose value or exception goes back to its starter."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from elastic_hydra.launcher import child, outcome
+
+__all__ = ["Payload", "command", "interpreter", "run"]
+
+_INTERNAL_MODULES = (
+    "elastic_hydra.launcher.worker",
+    "elastic_hydra.launcher.workers",
+    "elastic_hydra.sweep.task",
+    "torch.distributed.elastic.multiprocessing.errors",
+)
+"""What stands between this module and the user's code in a traceback."""
+
+Payload = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function and its arguments."""
+
+
+def command() -> list[str]:
+    """Return the command that runs a payload in a new interpreter; the server appends the file descriptors."""
+    return interpreter("worker")
+
+
+def interpreter(module: str) -> list[str]:
+    """Return the command that runs a module of this folder in a new interpreter, wherever this package was found."""
+    root = str(Path(__file__).parents[2])
+    code = f"import sys; sys.path.insert(0, {root!r}); from elastic_hydra.launcher import {module} as m; m.main(sys.argv[1:])"
+    return [sys.executable, "-u", "-c", code]
+
+
+def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoReturn:
+    """Run a function to its end, hand over what came out, and end the process.
+
+    The exit code is 0 only when a value was handed over, so that nobody mistakes a dead worker for a finished one.
+
+    Args:
+        payload: a pickled `Payload`.
+        shared: objects that the payload refers to by name.
+        result_fd: where the `Outcome` is written.
+    """
+    code = 1
+    try:
+        _apply_thread_count()
+        function, args = outcome.loads(payload, shared)
+        value = function(*args)
+        _hand_over(value, result_fd)
+        code = 0
+    except SystemExit as stop:
+        code = _exit_code(stop)
+        if code == 0:
+            _hand_over(None, result_fd)  # sys.exit() is how many scripts end well
+    except BaseException as error:
+        error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
+        sys.excepthook(type(error), error, error.__traceback__)
+        outcome.write(result_fd, outcome.Outcome(error=outcome.pack(error)))
+    child.end(code)
+
+
+def _hand_over(value: Any, result_fd: int) -> None:
+    try:
+        outcome.write(result_fd, outcome.Outcome(value=value))
+    except Exception as error:
+        raise outcome.WorkerError(
+            f"rank {os.environ.get('RANK', '?')} returned a value of type {type(value).__qualname__} that cannot be "
+            f"handed over to the agent: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or 0
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def _apply_thread_count() -> None:
+    """Make torch's threads follow OMP_NUM_THREADS: in a forked process the variable comes too late for OpenMP."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    torch = sys.modules.get("torch")
+    if torch is not None and threads.isdigit() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run a payload in this new interpreter: the file descriptors of payload and result are the arguments."""
+    payload_fd, result_fd = map(int, argv)
+    with open(payload_fd, "rb", closefd=False) as file:
+        content = os.pread(payload_fd, os.fstat(file.fileno()).st_size, 0)
+    for fd in (payload_fd, result_fd):
+        os.set_inheritable(fd, False)
+    try:
+        path, payload = pickle.loads(content)
+        sys.path[:] = path
+    except Exception:
+        traceback.print_exc()
+        child.end(child.EXIT_CANNOT_START)
+    run(payload, {}, result_fd)
+

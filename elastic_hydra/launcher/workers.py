@@ -1,0 +1,185 @@
+"""A group of worker processes on one node: started, waited for and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.utils.logging import get_logger
+
+from elastic_hydra.launcher import worker
+from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.failure import WorkerFailure
+from elastic_hydra.launcher.outcome import Outcome
+from elastic_hydra.launcher.processes import Process, Server, ServerLost
+
+__all__ = ["Starter", "Workers"]
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class Starter:
+    """How the workers of one agent are started; it stands where torch has the name of a start method."""
+
+    server: Server
+    start_method: str
+    shutdown_timeout: float
+    """Seconds between SIGTERM and SIGKILL when a group is stopped because one of it failed."""
+    line_prefix: str | None = None
+    """What each teed line begins with, when it is the same for all; None leaves it to torch."""
+    worker_env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of every worker, on top of what torch and this process give it."""
+
+    def start(self, **arguments: Any) -> Workers:
+        """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
+        arguments.pop("numa_options", None)
+        workers = Workers(self, **arguments)
+        try:
+            workers.start()
+        except BaseException:
+            workers.close(signal.SIGTERM, int(self.shutdown_timeout))
+            raise
+        return workers
+
+
+class Workers(PContext):
+    """The workers of one attempt of one agent."""
+
+    def __init__(self, starter: Starter, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if starter.line_prefix is not None:
+            for tail in self._tail_logs:
+                tail._log_line_prefixes = dict.fromkeys(range(self.nprocs), starter.line_prefix)
+        self._starter = starter
+        self._processes: dict[int, Process] = {}
+        self._result: RunProcsResult | None = None
+        self._closed = False
+
+    def _start(self) -> None:
+        cwd, umask = os.getcwd(), os.umask(0)
+        os.umask(umask)
+        for local_rank in range(self.nprocs):
+            spec = ProcessSpec(
+                argv=self._argv(local_rank),
+                environment={**os.environ, **self.envs[local_rank], **self._starter.worker_env},
+                cwd=cwd,
+                umask=umask,
+                stdout=self.stdouts[local_rank],
+                stderr=self.stderrs[local_rank],
+            )
+            self._processes[local_rank] = self._starter.server.start(spec, self._payload(local_rank))
+        self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
+
+    def _argv(self, local_rank: int) -> list[str] | None:
+        if isinstance(self.entrypoint, str):
+            return [self.entrypoint, *map(str, self.args[local_rank])]
+        return worker.command() if self._starter.start_method == "spawn" else None
+
+    def _payload(self, local_rank: int) -> worker.Payload | None:
+        if isinstance(self.entrypoint, str):
+            return None
+        return run_entrypoint, (self.entrypoint, tuple(self.args[local_rank]))
+
+    def pids(self) -> dict[int, int]:
+        """Return the process ids by local rank."""
+        return {local_rank: process.pid or 0 for local_rank, process in self._processes.items()}
+
+    def wait_for_end(self, timeout: float | None) -> None:
+        """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
+        with contextlib.suppress(ServerLost):  # all of them have died with it, which is seen below
+            self._starter.server.wait(self._is_over, timeout)
+
+    def _is_over(self) -> bool:
+        codes = [process.exitcode for process in self._processes.values()]
+        return all(code is not None for code in codes) or any(code not in (None, 0) for code in codes) or self._gone()
+
+    def _gone(self) -> bool:
+        """Whether one ended well in appearance, without a result: the others may wait for it for ever."""
+        return any(p.exitcode == 0 and not self._has_value(p) for p in self._processes.values())
+
+    def _has_value(self, process: Process) -> bool:
+        return process.result_fd < 0 or os.fstat(process.result_fd).st_size > 0
+
+    def _poll(self) -> RunProcsResult | None:
+        with contextlib.suppress(ServerLost):
+            self._starter.server.pump()
+        if self._result is None and self._is_over():
+            failures = self._failures()
+            values = {} if failures else self._values(failures)
+            self._result = RunProcsResult(
+                return_values={} if failures else values,
+                failures=failures,
+                stdouts=self.stdouts,
+                stderrs=self.stderrs,
+            )
+            self._log(failures)
+            self.close(signal.SIGTERM, int(self._starter.shutdown_timeout))
+        return self._result
+
+    def _values(self, failures: dict[int, WorkerFailure]) -> dict[int, Any]:
+        values: dict[int, Any] = {}
+        for local_rank, process in self._processes.items():
+            try:
+                outcome = process.outcome()
+            except Exception as error:
+                what = f"its result cannot be read: {type(error).__name__}: {error}"
+                failures[local_rank] = self._failure(local_rank, process, what=what)
+                continue
+            values[local_rank] = outcome.value if outcome is not None else None
+        return values
+
+    def _failures(self) -> dict[int, WorkerFailure]:
+        """Describe those that have failed by themselves so far, the first to fail first."""
+        failures = {}
+        for local_rank, process in self._processes.items():
+            outcome = process.outcome(errors_only=True)
+            if process.exitcode == 0 and not self._has_value(process):
+                what = f"ended with exit code 0 (PID {process.pid}) but without a result: something in it called os._exit"
+                failures[local_rank] = self._failure(local_rank, process, what=what)
+            elif process.exitcode not in (None, 0) or outcome is not None:
+                failures[local_rank] = self._failure(local_rank, process, what=process.refused, outcome=outcome)
+        return dict(sorted(failures.items(), key=lambda item: item[1].exact_time))
+
+    def _failure(
+        self, local_rank: int, process: Process, what: str = "", outcome: Outcome | None = None
+    ) -> WorkerFailure:
+        return WorkerFailure.of(
+            local_rank,
+            process.pid or 0,
+            1 if process.exitcode is None else process.exitcode,
+            self.error_files[local_rank],
+            what=what,
+            outcome=outcome,
+            at=process.exit_time or None,
+        )
+
+    def _log(self, failures: dict[int, WorkerFailure]) -> None:
+        # Not logger.exception: torch's formatter imports torch._dynamo for a record with an exception, two seconds long.
+        for local_rank, failure in failures.items():
+            said = failure.error
+            what = f"{said.type_name}: {said.message}" if said is not None else failure.message
+            logger.error("local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what)
+
+    def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:
+        if self._closed:
+            return
+        server, processes = self._starter.server, list(self._processes.values())
+        for process in server.stop(processes, death_sig, timeout):
+            logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)
+        server.clean()
+        self._closed = True  # only now: a signal may interrupt this, and then it is done again
+        server.forget(processes)
+
+
+def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
+    return record(entrypoint)(*args)
+
+

@@ -1,0 +1,183 @@
+"""One job of a sweep, in its agent process: Hydra's `run_job` around an elastic agent."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousClosedError
+
+from elastic_hydra.config.resolve import Launch
+from elastic_hydra.launcher.api import LaunchConfig, launch_agent
+from elastic_hydra.launcher.logs import JobLogs, std
+from elastic_hydra.launcher.outcome import PackedError, pack, unpack
+from elastic_hydra.sweep.task import adopt_hydra, run_task
+
+__all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
+
+
+class JobError(RuntimeError):
+    """A job failed otherwise than by an exception of its code: its text says how, where, and where the logs are."""
+
+
+class JobInterruptedError(Exception):
+    """A job was stopped by a signal to its agent."""
+
+
+@dataclass
+class Job:
+    """One job, composed and checked."""
+
+    num: int
+    overrides: list[str]
+    config: DictConfig
+    launch: Launch
+    output_dir: Path
+    run_id: str
+
+
+@dataclass
+class FinishedJob:
+    """A `JobReturn` on its way to the launcher: exceptions and their frames need packing."""
+
+    job_return: JobReturn
+    error: PackedError | None
+
+    @classmethod
+    def of(cls, job_return: JobReturn) -> FinishedJob:
+        """Prepare a job's return for the journey."""
+        if job_return.status is not JobStatus.FAILED:
+            return cls(job_return, None)
+        error = pack(job_return._return_value)
+        job_return._return_value = None
+        return cls(job_return, error)
+
+    def restored(self) -> JobReturn:
+        """Return what the job returned, its exception with the worker's frames in it."""
+        if self.error is not None:
+            self.job_return.return_value = unpack(self.error)
+        return self.job_return
+
+
+def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_state: Any, argv: list[str]) -> FinishedJob:
+    """Run a job; called in an agent process of its own, once per job.
+
+    Args:
+        job: what to run.
+        task_function: the user's, for the workers.
+        context: Hydra's, of the sweep.
+        hydra_state: Hydra's singletons, for processes that do not have them.
+        argv: the launcher's `sys.argv`.
+    """
+    adopt_hydra(hydra_state)
+
+    @functools.wraps(task_function)
+    def task(task_config: DictConfig) -> Any:
+        _fill_resolver_cache(task_config)
+        arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
+        return _launch(job, task_function, arguments)
+
+    job_return = run_job(
+        task_function=task,
+        config=job.config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=context,
+    )
+    return FinishedJob.of(job_return)
+
+
+def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
+    log_dir = job.output_dir / (job.launch.log_dir or "logs")
+    values: dict[int, Any] = {}
+    failure: BaseException | None = None
+    try:
+        values = launch_agent(launch_config(job, log_dir), run_task, [task_function, *arguments])
+    except ChildFailedError as error:
+        failure = _explained(error, log_dir)
+    except SignalException as error:
+        failure = JobInterruptedError(f"stopped by {error.sigval.name}")
+    except RendezvousClosedError:
+        failure = JobError(
+            f"the rendezvous of run {job.run_id} is closed: it ended before this node came, or an earlier sweep had the "
+            "same id. Start all nodes with the same new hydra.launcher.rendezvous.id"
+        )
+    if failure is not None:
+        raise failure  # out here, because raising it above would replace the chain that it brought from the worker
+    return values.get(0) if job.launch.return_values == "rank0" else values
+
+
+def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
+    """Turn a checked job into the configuration of its agent."""
+    launch = job.launch
+    threads: Mapping[str, str] = {}
+    if launch.omp_num_threads is not None:
+        threads = {"OMP_NUM_THREADS": str(launch.omp_num_threads)}
+    ranks = launch.local_ranks_filter
+    return LaunchConfig(
+        min_nodes=launch.min_nodes,
+        max_nodes=launch.max_nodes,
+        nproc_per_node=launch.nproc_per_node,
+        logs_specs=JobLogs(log_dir, std(launch.redirects), std(launch.tee), None if ranks is None else set(ranks)),
+        run_id=job.run_id,
+        role=launch.role,
+        rdzv_endpoint=launch.endpoint,
+        rdzv_backend=launch.backend,
+        rdzv_configs=launch.rdzv_configs,
+        max_restarts=launch.max_restarts,
+        monitor_interval=launch.monitor_interval,
+        start_method=launch.start_method,
+        log_line_prefix_template=launch.line_prefix,
+        local_addr=launch.local_addr,
+        event_log_handler=launch.event_log_handler,
+        exit_barrier_timeout=launch.exit_barrier_timeout,
+        shutdown_timeout=launch.shutdown_timeout,
+        worker_env=dict(threads),
+        **launch.torch_options,
+    )
+
+
+def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:
+    """Return the failed worker's own exception, or a `JobError` where there is none, and say where it happened."""
+    rank, failure = error.get_first_failure()
+    logs = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else log_dir
+    where = f"rank {rank} on host {socket.gethostname()}; its logs: {logs}"
+    original = error.__cause__
+    if original is None:
+        message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message"))
+        return JobError(f"{message}: {where}")
+    if hasattr(original, "add_note"):  # Python 3.11; on 3.10 the launcher's log line has to do
+        original.add_note(where)
+    return original
+
+
+def _fill_resolver_cache(config: Container) -> None:
+    """Evaluate each interpolation once, so that `${now:}` and other cached resolvers give all ranks the same value."""
+    keys: Any = range(len(config)) if isinstance(config, ListConfig) else list(config) if config else ()
+    for key in keys:
+        node = None
+        # What cannot be resolved is the task's business, if it ever looks there.
+        with contextlib.suppress(Exception):
+            node = config[key] if not OmegaConf.is_missing(config, key) else None
+        if isinstance(node, Container) and not OmegaConf.is_interpolation(config, key):
+            _fill_resolver_cache(node)
+
+
+def describe_failure(job: Job, error: BaseException) -> str:
+    """Say in one line what ended a job."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+

@@ -1,0 +1,50 @@
+"""What this host offers to jobs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch.distributed.elastic.events import handlers
+from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
+
+from elastic_hydra.config.resolve import Machine
+from elastic_hydra.launcher.environment import environment
+
+__all__ = ["this_machine"]
+
+
+def this_machine() -> Machine:
+    """Look at this host, without creating a CUDA context."""
+    # A private table; what torch ships is the least there is.
+    registered: Mapping[str, object] = getattr(rendezvous_handler_registry, "_registry", {})
+    return Machine(
+        cpus=_cpus(),
+        gpus=_accelerators(),
+        torch=torch_version(),
+        backends=sorted({*Machine.backends, *registered}),
+        event_handlers=sorted({*Machine.event_handlers, *getattr(handlers, "_log_handlers", {})}),
+        has_etcd=importlib.util.find_spec("etcd") is not None,
+    )
+
+
+def torch_version() -> tuple[int, int]:
+    """Return major and minor version of the installed torch."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _cpus() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _accelerators() -> int:
+    with environment("PYTORCH_NVML_BASED_CUDA_CHECK", "1"):
+        if torch.version.cuda or torch.version.hip:
+            return torch.cuda.device_count()
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0

@@ -1,0 +1,255 @@
+"""A batch of jobs in the launcher's process: composed and checked first, then run, each by an agent of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.sweep import job as agent
+from elastic_hydra.sweep.job import Job, JobError, JobInterruptedError
+from elastic_hydra.sweep.machine import this_machine
+from elastic_hydra.sweep.task import configure_hydra_log
+
+__all__ = ["Sweep"]
+
+log = logging.getLogger("elastic_hydra")
+
+_GRACE_MARGIN = 5.0
+"""Seconds that an agent gets on top of its own shutdown timeout to end its workers and itself."""
+
+
+class Sweep:
+    """Runs the jobs that Hydra's sweeper hands to the launcher.
+
+    Args:
+        context: Hydra's.
+        task_function: the user's.
+        config: of the sweep.
+    """
+
+    def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context = context
+        self._task_function = task_function
+        self._config = config
+        self._machine: Machine = this_machine()
+
+    def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Run a batch of jobs, one after the other.
+
+        Args:
+            job_overrides: of each job.
+            first: number of the first one.
+
+        Returns:
+            one `JobReturn` per job.
+
+        Raises:
+            ConfigError: a job cannot be launched as configured; then none is started.
+            KeyboardInterrupt, SystemExit: the launcher was told to stop; then nothing of the sweep runs any more.
+        """
+        setup_globals()
+        configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
+        jobs = [self._compose(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+        if not jobs:
+            return []
+        Path(str(self._config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        with _stopped_by_signals(), self._multirun_end_on_interrupt():
+            return self._run(jobs)
+
+    # --- composing -----------------------------------------------------------------------------------------------
+
+    def _compose(self, num: int, overrides: list[str]) -> Job:
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = str(num)
+            config.hydra.job.num = num
+        with _hydra_config(config):
+            output_dir = Path(os.path.abspath(os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))))
+            with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+                config.hydra.runtime.output_dir = str(output_dir)
+        with _hydra_config(config):
+            launch = self._resolve(num, config)
+        return Job(num, overrides, config, launch, output_dir, self._run_id(num, overrides, launch, config))
+
+    def _resolve(self, num: int, config: DictConfig) -> Launch:
+        try:
+            settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+            environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
+            return resolve(settings, self._machine, environ)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"job #{num}: {error}") from error
+
+    @staticmethod
+    def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:
+        """Name a job's rendezvous: unlike any other's on one node, the same for all launchers on several."""
+        if not launch.several_nodes:
+            return f"{uuid.uuid4().hex}-{num}"
+        name = launch.rendezvous_id
+        if name is None:
+            what = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
+            name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:16]
+        return f"{name}-{num}"
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    def _run(self, jobs: list[Job]) -> list[JobReturn]:
+        shared = {"task": self._task_function, "context": self._context, "state": Singleton.get_state()}
+        grace = max(job.launch.shutdown_timeout for job in jobs) + _GRACE_MARGIN
+        with Server.open(jobs[0].launch.start_method, shared, grace) as server:
+            log.info("Launching %s jobs, %s; workers: %s", len(jobs), _size(jobs), server.reason)
+            returns = []
+            for job in jobs:
+                returns.append(self._run_job(server, job, grace, shared))
+                configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
+            return returns
+
+    def _run_job(self, server: Server, job: Job, grace: float, shared: dict[str, Any]) -> JobReturn:
+        log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+        started = time.monotonic()
+        spec = ProcessSpec(argv=None, environment=dict(os.environ), cwd=os.getcwd(), umask=_umask(), agent=True)
+        payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
+        process = server.start(spec, payload)
+        try:
+            with contextlib.suppress(ServerLost):
+                server.wait(lambda: process.exitcode is not None)
+        except BaseException as interrupt:
+            number = signal.SIGINT if isinstance(interrupt, KeyboardInterrupt) else signal.SIGTERM
+            log.warning("stopping job #%s; a second Ctrl-C kills it", job.num)
+            try:
+                server.stop([process], number, grace)
+            except BaseException:
+                server.stop([process], signal.SIGKILL, 0.0)
+                raise
+            raise
+        job_return = _job_return(job, process)
+        server.forget([process])
+        self._report(job, job_return, time.monotonic() - started)
+        return job_return
+
+    @staticmethod
+    def _report(job: Job, job_return: JobReturn, seconds: float) -> None:
+        if job_return.status is JobStatus.COMPLETED:
+            log.debug("#%s finished after %.1f s", job.num, seconds)
+            return
+        error = job_return._return_value
+        notes = "".join(f" [{note}]" for note in getattr(error, "__notes__", ()))
+        log.error("#%s FAILED after %.1f s: %s%s", job.num, seconds, agent.describe_failure(job, error), notes)
+
+    @contextlib.contextmanager
+    def _multirun_end_on_interrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            if tuple(map(int, hydra.__version__.split(".")[:2])) < (1, 4):
+                # Hydra 1.3 leaves this call out when it is interrupted; 1.4 does it itself.
+                callbacks = self._context.callbacks
+                callbacks.on_multirun_end(config=self._config, config_name=self._config.hydra.job.config_name)
+            raise
+
+
+def _job_return(job: Job, process: Process) -> JobReturn:
+    """Take what the agent has handed over, or say what became of the agent."""
+    try:
+        result = process.outcome()
+    except Exception as error:
+        return _failed(job, JobError(f"the result of job #{job.num} cannot be read: {type(error).__name__}: {error}"))
+    if result is not None and result.error is not None:
+        return _failed(job, agent.unpack(result.error))
+    if process.exitcode == 0 and result is not None:
+        restored: JobReturn = result.value.restored()
+        if isinstance(restored._return_value, JobInterruptedError):
+            log.warning("#%s was stopped by a signal that this launcher did not send", job.num)
+        return restored
+    how = process.refused or (
+        f"killed by {signal.Signals(-process.exitcode).name}"
+        if process.exitcode is not None and process.exitcode < 0
+        else f"ended with exit code {process.exitcode}"
+    )
+    where = f"pid {process.pid}; the workers' logs: {job.output_dir / (job.launch.log_dir or 'logs')}"
+    return _failed(job, JobError(f"the agent of job #{job.num} was lost: {how} ({where})"))
+
+
+def _failed(job: Job, error: BaseException) -> JobReturn:
+    config = job.config.copy()
+    with read_write(config), open_dict(config):
+        hydra_config = OmegaConf.masked_copy(config, ["hydra"])
+        del config["hydra"]
+    return JobReturn(
+        overrides=list(OmegaConf.to_container(job.config.hydra.overrides.task)),
+        cfg=config,
+        hydra_cfg=hydra_config,
+        working_dir=os.getcwd(),
+        task_name=JobRuntime.instance().get("name"),
+        status=JobStatus.FAILED,
+        _return_value=error,
+    )
+
+
+def _size(jobs: list[Job]) -> str:
+    sizes = sorted({job.launch.nproc_per_node for job in jobs})
+    workers = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return f"each with {workers} worker{'s' if sizes[-1] > 1 else ''} per node"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Make `${hydra:…}` refer to a job's configuration for a while."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the sweep in order, with the exit code that a shell gives such an end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

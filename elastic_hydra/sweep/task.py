@@ -1,0 +1,81 @@
+"""What a worker runs: the user's task function, in the surroundings that Hydra gives it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import configure_log, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from elastic_hydra.launcher import outcome
+
+__all__ = ["adopt_hydra", "configure_hydra_log", "run_task"]
+
+
+def run_task(
+    task_function: TaskFunction,
+    task_config: DictConfig,
+    config: DictConfig,
+    context: HydraContext,
+    hydra_state: Any,
+    argv: list[str],
+    other_ranks_level: str,
+) -> Any:
+    """Run the task function in a worker.
+
+    Args:
+        task_function: the user's.
+        task_config: its argument.
+        config: the job's whole configuration, for `HydraConfig`.
+        context: Hydra's, of the sweep.
+        hydra_state: Hydra's singletons, with custom resolvers, for a process that does not have them.
+        argv: the launcher's `sys.argv`.
+        other_ranks_level: level from which log records of ranks other than 0 go to the console.
+    """
+    sys.argv[:] = argv
+    adopt_hydra(hydra_state)
+    HydraConfig.instance().set_config(config)
+    rank = int(os.environ["RANK"])
+    logging_config = config.hydra.job_logging
+    if rank != 0 and logging_config is not None:
+        logging_config = _for_rank(logging_config, rank, other_ranks_level)
+    configure_hydra_log(logging_config, config, context)
+    return task_function(task_config)
+
+
+def adopt_hydra(state: Any) -> None:
+    """Give this process Hydra's state, unless it has it by being a fork of the launcher."""
+    setup_globals()
+    if not outcome.same_main:
+        Singleton.set_state(state)
+
+
+def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:
+    """Configure Python's logging as Hydra does, on 1.3 and 1.4."""
+    # Only 1.4 has, and wants back, a list of callables that the logging configuration may name.
+    allowed = getattr(context, "execution_whitelist", None)
+    extra = {} if allowed is None else {"execution_whitelist": allowed}
+    configure_log(logging_config, config.hydra.verbose, **extra)
+
+
+def _for_rank(logging_config: DictConfig, rank: int, console_level: str) -> DictConfig:
+    """Give a rank files of its own next to rank 0's, and silence its console handlers below a level."""
+    conf = copy.deepcopy(OmegaConf.to_container(logging_config, resolve=True))
+    assert isinstance(conf, dict)
+    for handler in (conf.get("handlers") or {}).values():
+        if "filename" in handler:
+            path = Path(handler["filename"])
+            handler["filename"] = str(path.with_name(f"{path.stem}.rank{rank}{path.suffix}"))
+        elif "stream" in handler or str(handler.get("class", "")).endswith("StreamHandler"):
+            handler["level"] = logging.CRITICAL + 1 if console_level == "OFF" else console_level
+    created = OmegaConf.create(conf)
+    assert isinstance(created, DictConfig)
+    return created

@@ -1,0 +1,78 @@
+"""What Hydra discovers: the launcher and the way to its YAML profiles.
+
+Hydra imports this module in every app on the machine, and at every TAB: nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from elastic_hydra.config.schema import ElasticConfig
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+
+def _register_schema() -> None:
+    # In a group of its own, so that the schema is not offered as a launcher.
+    store = ConfigStore.instance()
+    # Hydra 1.4 warns when an entry is replaced without saying so, and 1.3 does not know the word. A plugin may be
+    # imported more than once.
+    replace = {"replace": True} if "replace" in inspect.signature(store.store).parameters else {}
+    store.store(group="elastic_hydra", name="launcher", node=ElasticConfig, provider="elastic_hydra", **replace)
+
+
+_register_schema()
+
+
+class ElasticSearchPath(SearchPathPlugin):
+    """Adds the profiles of `elastic_hydra.conf` behind the app's own configuration."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """See Hydra."""
+        search_path.append(provider="elastic_hydra", path="pkg://elastic_hydra.conf")
+
+
+class ElasticLauncher(Launcher):
+    """Runs every job of a sweep under an elastic agent.
+
+    Args:
+        settings: `hydra.launcher`, as for the sweep. What concerns one job is read from that job's own configuration.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.task_function: TaskFunction | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """See Hydra."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs.
+
+        Args:
+            job_overrides: of each job.
+            initial_job_idx: number of the first one.
+
+        Returns:
+            one `JobReturn` per job, in their order; a failed one carries its exception.
+        """
+        from elastic_hydra.sweep.sweep import Sweep
+
+        assert self.hydra_context is not None
+        assert self.task_function is not None
+        assert self.config is not None
+        return Sweep(self.hydra_context, self.task_function, self.config).run(job_overrides, initial_job_idx)
