@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import uuid
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -16,8 +15,7 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.events import handlers as event_handlers
 from torch.distributed.elastic.multiprocessing import LogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError, RendezvousParameters
-from torch.distributed.elastic.rendezvous import registry as rdzv_registry
+from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError
 from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
@@ -59,6 +57,9 @@ class LaunchConfig(torch_api.LaunchConfig):
             self.logs_specs = TemporaryLogs()
         if not self.rdzv_backend:
             self.rdzv_backend = "local" if self.max_nodes == 1 and not self.rdzv_endpoint else "etcd"
+        given = self.rdzv_configs.get("timeout") if self.rdzv_timeout == -1 else self.rdzv_timeout
+        if given is not None and self.rdzv_backend in ("c10d", "etcd-v2"):
+            self.rdzv_configs.setdefault("join_timeout", given)  # they would ignore `timeout`
         with environment(_NVML_CHECK, "1"):
             super().__post_init__()
         if self.start_method not in START_METHODS:
@@ -150,7 +151,7 @@ def _run(
     starter: Starter,
     health_check_server: Any,
 ) -> dict[int, Any]:
-    handler = _rendezvous_handler(config)
+    handler = rendezvous.create(config)
     spec = _spec(config, entrypoint, args, handler)
     agent = _agent(config, spec, logs_specs, starter, health_check_server)
     close_rendezvous = True
@@ -192,22 +193,6 @@ def _ours(config: torch_api.LaunchConfig) -> LaunchConfig:
 
 def _signals(config: LaunchConfig) -> str:
     return str(getattr(config, "signals_to_handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT"))
-
-
-def _rendezvous_handler(config: LaunchConfig) -> Any:
-    rendezvous.register()
-    parameters = RendezvousParameters(
-        backend=config.rdzv_backend,
-        endpoint=config.rdzv_endpoint,
-        run_id=config.run_id or uuid.uuid4().hex,
-        min_nodes=config.min_nodes,
-        max_nodes=config.max_nodes,
-        local_addr=config.local_addr or rendezvous.address_for(config.rdzv_backend, config.rdzv_endpoint),
-        **config.rdzv_configs,
-    )
-    if config.rdzv_backend == "static":
-        torch_api._get_addr_and_port(parameters)  # raises for an endpoint without a port
-    return rendezvous.fresh(rdzv_registry.get_rendezvous_handler(parameters), config)
 
 
 class _Spec(WorkerSpec):

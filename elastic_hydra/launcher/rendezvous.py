@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import uuid
 from datetime import timedelta
 from typing import Any
 
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 from torch.distributed.elastic.rendezvous import (
+    RendezvousConnectionError,
     RendezvousHandler,
     RendezvousInfo,
     RendezvousParameters,
     RendezvousStoreInfo,
     rendezvous_handler_registry,
 )
+from torch.distributed.elastic.rendezvous import registry as rdzv_registry
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
+from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.launcher.environment import environment
+from elastic_hydra.launcher.store import own_address
 
-__all__ = ["FreshStoreRendezvous", "LocalRendezvous", "own_address", "register"]
+__all__ = ["FreshStoreRendezvous", "LocalRendezvous", "StaticRendezvous", "address_for", "create", "register"]
 
 _NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 _TRAINER_STORE = "elastic_hydra/trainer_store"
@@ -78,6 +83,53 @@ class LocalRendezvous(RendezvousHandler):
         return True
 
 
+class StaticRendezvous(RendezvousHandler):
+    """A fixed set of nodes whose store another process hosts; torch's own makes node 0's agent the host.
+
+    Args:
+        parameters: as for torch's, with the node's `rank` among them.
+    """
+
+    def __init__(self, parameters: RendezvousParameters) -> None:
+        self._run_id = parameters.run_id
+        self._rank = int(parameters.config["rank"])
+        self._world_size = parameters.max_nodes
+        host, port = parse_rendezvous_endpoint(parameters.endpoint, default_port=-1)
+        timeout = timedelta(seconds=parameters.get_as_int("timeout", 900) or 900)
+        try:
+            store = TCPStore(host, port, is_master=False, timeout=timeout)
+        except Exception as error:
+            raise RendezvousConnectionError(f"no store at {parameters.endpoint}: {error}") from error
+        self._store = PrefixStore(self._run_id, store)
+
+    def get_backend(self) -> str:
+        """Return `static`."""
+        return "static"
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Return at once: who takes part is known."""
+        return RendezvousInfo(self._store, self._rank, self._world_size, RendezvousStoreInfo("", 0))
+
+    def is_closed(self) -> bool:
+        """Return False."""
+        return False
+
+    def set_closed(self) -> None:
+        """Do nothing: the next job has a run id of its own."""
+
+    def num_nodes_waiting(self) -> int:
+        """Return 0: no other node can come."""
+        return 0
+
+    def get_run_id(self) -> str:
+        """Return the job's run id."""
+        return self._run_id
+
+    def shutdown(self) -> bool:
+        """Do nothing."""
+        return True
+
+
 class FreshStoreRendezvous(RendezvousHandler):
     """Any other rendezvous, with a new trainers' store in every round.
 
@@ -90,10 +142,10 @@ class FreshStoreRendezvous(RendezvousHandler):
         timeout: seconds that a node waits for the address of the round's store.
     """
 
-    def __init__(self, inner: RendezvousHandler, address: str, timeout: float) -> None:
+    def __init__(self, inner: RendezvousHandler, address: str, timeout: float | None) -> None:
         self._inner = inner
         self._address = address
-        self._timeout = timeout
+        self._timeout = timeout or 60.0
         self._round = 0
         self._trainer_store: TCPStore | None = None
         # Only backends that keep a membership can report newcomers; for the others polling would be in vain.
@@ -158,23 +210,6 @@ def _loopback_store() -> TCPStore:
     )
 
 
-def own_address(endpoint_host: str) -> str:
-    """Find the address of this machine that the way to the endpoint uses, without a name look-up of our own name.
-
-    Args:
-        endpoint_host: a host that all nodes can reach.
-
-    Returns:
-        a numeric address; the host's name for itself when there is no route.
-    """
-    with contextlib.suppress(OSError):
-        family, _, _, _, address = socket.getaddrinfo(endpoint_host, 1, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)  # no packet is sent
-            return str(probe.getsockname()[0])
-    return socket.gethostname()
-
-
 def address_for(backend: str, endpoint: str) -> str | None:
     """Return the address under which this node takes part in a rendezvous; None where it needs none."""
     if backend == "local":
@@ -197,14 +232,32 @@ def register() -> None:
         rendezvous_handler_registry.register("local", _create_local)
 
 
-def fresh(handler: RendezvousHandler, config: Any) -> RendezvousHandler:
-    """Give a handler of torch fresh stores, unless it makes them by itself.
+def create(config: Any) -> RendezvousHandler:
+    """Make the handler for a launch: torch's, or ours, with a fresh store in every round.
 
     Args:
-        handler: what torch's registry made.
-        config: the `LaunchConfig` it was made from.
+        config: the `LaunchConfig`.
+
+    Raises:
+        ValueError: the endpoint does not suit the backend.
+        RendezvousConnectionError: the store cannot be reached.
     """
+    register()
+    address = config.local_addr or address_for(config.rdzv_backend, config.rdzv_endpoint)
+    parameters = RendezvousParameters(
+        backend=config.rdzv_backend,
+        endpoint=config.rdzv_endpoint,
+        run_id=config.run_id or uuid.uuid4().hex,
+        min_nodes=config.min_nodes,
+        max_nodes=config.max_nodes,
+        local_addr=address,
+        **config.rdzv_configs,
+    )
+    if config.rdzv_backend == "static":
+        torch_api._get_addr_and_port(parameters)  # raises for an endpoint without a port
+        if parameters.get_as_bool("is_host") is False:
+            return FreshStoreRendezvous(StaticRendezvous(parameters), str(address), parameters.get_as_int("timeout", 900))
+    handler = rdzv_registry.get_rendezvous_handler(parameters)
     if isinstance(handler, LocalRendezvous):
         return handler
-    address = config.local_addr or address_for(config.rdzv_backend, config.rdzv_endpoint) or "127.0.0.1"
-    return FreshStoreRendezvous(handler, address, float(config.rdzv_configs.get("read_timeout", 60)))
+    return FreshStoreRendezvous(handler, address or "127.0.0.1", parameters.get_as_int("read_timeout", 60))

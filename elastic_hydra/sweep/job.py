@@ -111,8 +111,8 @@ def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -
         failure = JobInterruptedError(f"stopped by {error.sigval.name}")
     except RendezvousClosedError:
         failure = JobError(
-            f"the rendezvous of run {job.run_id} is closed: it ended before this node came, or an earlier sweep had the "
-            "same id. Start all nodes with the same new hydra.launcher.rendezvous.id"
+            f"the rendezvous {job.run_id} is closed: the job has ended on another node, whose logs say why, or an earlier "
+            "sweep had the same id; then start all nodes with the same new hydra.launcher.rendezvous.id"
         )
     if failure is not None:
         raise failure  # out here, because raising it above would replace the chain that it brought from the worker

@@ -23,11 +23,13 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides,
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch, Machine, resolve
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.launcher.store import host_store
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep.job import Job, JobError, JobInterruptedError
 from elastic_hydra.sweep.machine import this_machine
@@ -117,6 +119,8 @@ class Sweep:
 
     def _run(self, jobs: list[Job]) -> list[JobReturn]:
         shared = {"task": self._task_function, "context": self._context, "state": Singleton.get_state()}
+        for job in jobs:
+            _meet(job)
         grace = max(job.launch.shutdown_timeout for job in jobs) + _GRACE_MARGIN
         with Server.open(jobs[0].launch.start_method, shared, grace) as server:
             log.info("Launching %s jobs, %s; workers: %s", len(jobs), _size(jobs), server.reason)
@@ -170,6 +174,24 @@ class Sweep:
                 callbacks = self._context.callbacks
                 callbacks.on_multirun_end(config=self._config, config_name=self._config.hydra.job.config_name)
             raise
+
+
+def _meet(job: Job) -> None:
+    """Host the store where the nodes of this sweep meet, if it is this node that shall; agents only connect to it."""
+    launch = job.launch
+    if not launch.several_nodes or launch.backend not in ("c10d", "static"):
+        return
+    host, port = parse_rendezvous_endpoint(launch.endpoint, default_port=0)
+    wanted = launch.rdzv_configs.get("is_host")
+    if launch.backend == "static":
+        wanted = launch.rdzv_configs["rank"] == 0
+    try:
+        host_store(host, port, wanted)
+    except OSError as error:
+        raise ConfigError(
+            f"hydra.launcher.rendezvous.endpoint={launch.endpoint}: this node cannot host the store there: {error}"
+        ) from error
+    launch.rdzv_configs["is_host"] = False
 
 
 def _job_return(job: Job, process: Process) -> JobReturn:

@@ -1,0 +1,154 @@
+"""What a process may use of its machine: CPUs, memory nodes and a share of time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.errors import TopologyError
+from elastic_hydra.numa.sysfs import read_text
+from elastic_hydra.numa.topology import online_cpus, online_nodes
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """CPUs and memory nodes that a job may use; of the machine, or of a slot cut from it."""
+
+    cpus: frozenset[int]
+    """CPUs by the kernel's numbers."""
+    mems: frozenset[int]
+    """Memory nodes by the kernel's numbers."""
+    reserved: frozenset[int] = frozenset()
+    """CPUs already kept back for the system: they are not in `cpus`, and are not reserved a second time."""
+    quota: float | None = None
+    """CPUs' worth of time that the container may use at once; None without a limit."""
+
+    def without(self, other: Allowance) -> Allowance:
+        """What is left when a slot is taken; memory nodes stay, since slots may share a node."""
+        return replace(self, cpus=self.cpus - other.cpus)
+
+    def plus(self, other: Allowance) -> Allowance:
+        """What is free again when a slot is given back."""
+        return replace(self, cpus=self.cpus | other.cpus, mems=self.mems | other.mems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: `{"cpus": "0-15,128-143", "mems": "0"}`, and `reserved` and `quota` where there are."""
+        known = {"cpus": format_list(self.cpus), "mems": format_list(self.mems)}
+        more = {"reserved": format_list(self.reserved), "quota": self.quota}
+        return known | {key: value for key, value in more.items() if value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Allowance:
+        """Read what `to_dict` wrote."""
+        sets = {key: frozenset(parse_list(data.get(key, ""))) for key in ("cpus", "mems", "reserved")}
+        return cls(**sets, quota=data.get("quota"))
+
+
+def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance:
+    """Read what a process may use.
+
+    The kernel's own answer is best: the affinity of the process, which its cpuset has already narrowed, and
+    `Mems_allowed`. A dump of another machine has only the cpuset's files, for cgroup version 1 or 2.
+
+    Args:
+        root: Folder with the machine's `sys` and `proc`.
+        pid: The process; this one by default.
+
+    Returns:
+        Its online CPUs, memory nodes and CPU quota.
+
+    Raises:
+        TopologyError: Nothing says which CPUs there are (macOS).
+    """
+    top = Path(root)
+    folders = list(_cgroup_folders(top, "cpuset", pid))
+    status = _status(top, pid)
+    cpus = _affinity(pid) if top == Path("/") else _list(status, "Cpus_allowed_list")
+    mems = _list(status, "Mems_allowed_list")
+    if cpus is None:
+        cpus = _first(folders, "cpuset.cpus.effective", "cpuset.cpus", "cpus")
+    if mems is None:
+        mems = _first(folders, "cpuset.mems.effective", "cpuset.mems", "mems")
+    online, nodes = _online(top), online_nodes(top)
+    known = [numbers for numbers in (cpus, online) if numbers is not None]
+    if not known:
+        raise TopologyError(f"neither {top / 'sys'} nor this system says which CPUs there are")
+    return Allowance(
+        cpus=frozenset.intersection(*known), mems=nodes if mems is None else mems & nodes, quota=_quota(top, pid)
+    )
+
+
+def _affinity(pid: int | str) -> frozenset[int] | None:
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return frozenset(os.sched_getaffinity(0 if pid == "self" else int(pid)))
+
+
+def _online(top: Path) -> frozenset[int] | None:
+    try:
+        return online_cpus(top)
+    except TopologyError:  # a container without /sys: the affinity alone must do
+        return None
+
+
+def _status(top: Path, pid: int | str) -> dict[str, str]:
+    lines = (read_text(top / "proc" / str(pid) / "status") or "").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _list(status: Mapping[str, str], key: str) -> frozenset[int] | None:
+    return frozenset(parse_list(status[key])) if status.get(key) else None
+
+
+def _first(folders: list[Path], *names: str) -> frozenset[int] | None:
+    """The first of the files that says something, in the process's own group before its ancestors."""
+    for folder in folders:
+        for name in names:
+            text = read_text(folder / name)
+            if text:
+                return frozenset(parse_list(text))
+    return None
+
+
+def _cgroup_folders(top: Path, controller: str, pid: int | str) -> Iterator[Path]:
+    """The folder of the process's control group for a controller and its ancestors, version 1 before version 2."""
+    for mount, version in _cgroup_mounts(top, controller):
+        path = _cgroup_path(top, controller if version == 1 else "", pid)
+        if path is not None:
+            inner = Path(path.strip("/"))
+            yield from (top / mount.strip("/") / part for part in (inner, *inner.parents))
+
+
+def _cgroup_mounts(top: Path, controller: str) -> list[tuple[str, int]]:
+    mounts = [line.split() for line in (read_text(top / "proc/mounts") or "").splitlines()]
+    first = [
+        (words[1], 1)
+        for words in mounts
+        if len(words) > 3 and (words[2] == controller or (words[2] == "cgroup" and controller in words[3].split(",")))
+    ]
+    return first + [(words[1], 2) for words in mounts if len(words) > 2 and words[2] == "cgroup2"]
+
+
+def _cgroup_path(top: Path, controller: str, pid: int | str) -> str | None:
+    for line in (read_text(top / "proc" / str(pid) / "cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return path
+    return read_text(top / "proc" / str(pid) / "cpuset") if controller in ("cpuset", "") else None
+
+
+def _quota(top: Path, pid: int | str) -> float | None:
+    """The smallest CPU quota of the process's group and its ancestors, in CPUs."""
+    limits = []
+    for folder in _cgroup_folders(top, "cpu", pid):
+        text = read_text(folder / "cpu.max") or " ".join(
+            read_text(folder / name) or "" for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        )
+        words = text.split()
+        if len(words) == 2 and words[0].isdecimal() and int(words[1]) > 0:
+            limits.append(int(words[0]) / int(words[1]))
+    return min(limits, default=None)

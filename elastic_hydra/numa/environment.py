@@ -1,0 +1,126 @@
+"""Environment variables that follow from a binding: thread counts for a worker's children, and a memory allocator."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastic_hydra.config.numa import Allocator
+from elastic_hydra.numa.bind import format_list
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.errors import setting_error
+
+_OPENMP = "OMP_NUM_THREADS"
+_LIBRARIES = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_NAMES = {Allocator.tcmalloc: ("libtcmalloc", "libtcmalloc_minimal"), Allocator.jemalloc: ("libjemalloc",)}
+# As torch.backends.xeon.run_cpu sets it: give memory back in the background, and use huge pages for bookkeeping.
+_JEMALLOC = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
+_FOLDERS = ("usr/local/lib", "usr/local/lib64", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib64", "usr/lib")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Variables to set, and what to tell the user."""
+
+    variables: Mapping[str, str]
+    """Only those that are to be set or changed."""
+    threads: int | None = None
+    """Threads the worker should compute with: the user's OMP_NUM_THREADS, else the binding's; None: leave as is."""
+    warnings: tuple[str, ...] = ()
+    """Where the user's own settings contradict the binding, one sentence each."""
+
+
+def environment(binding: Binding, environ: Mapping[str, str], extra: Mapping[str, str] | None = None) -> Environment:
+    """The variables of one worker and its children.
+
+    What the user has set stays. MKL and OpenBLAS follow OMP_NUM_THREADS where they have no variable of their own, so a
+    user's OMP_NUM_THREADS settles all.
+
+    Args:
+        binding: The worker's binding.
+        environ: The environment that the worker would inherit.
+        extra: `hydra.launcher.numa.environ`: variables to set unless they are set.
+    """
+    users = re.match(r"\s*(\d+)", environ.get(_OPENMP, ""))
+    variables = {key: value for key, value in (extra or {}).items() if key not in environ}
+    if binding.threads is not None and not users:
+        own = {name: str(binding.threads) for name in (_OPENMP, *_LIBRARIES) if name not in environ}
+        variables = own | variables
+    threads = int(users.group(1)) if users else binding.threads
+    return Environment(variables, threads, tuple(_contradictions(binding, environ)))
+
+
+def preload(allocator: Allocator, environ: Mapping[str, str], root: str | Path = "/") -> Environment:
+    """The variables that give a script entry point another memory allocator.
+
+    Args:
+        allocator: `hydra.launcher.numa.allocator`.
+        environ: The environment of the script; an allocator already in its LD_PRELOAD stays.
+        root: Folder whose library folders are searched; the running interpreter's and conda's come first.
+
+    Raises:
+        NumaError: The allocator is not installed, or for `auto` none is.
+    """
+    loaded = environ.get("LD_PRELOAD", "")
+    if allocator == Allocator.none or "tcmalloc" in loaded or "jemalloc" in loaded:
+        return Environment({})
+    candidates = (Allocator.tcmalloc, Allocator.jemalloc) if allocator == Allocator.auto else (allocator,)
+    for candidate in candidates:
+        library = _find(_NAMES[candidate], environ, Path(root))
+        if library is not None:
+            variables = {"LD_PRELOAD": f"{library}:{loaded}" if loaded else str(library)}
+            if candidate == Allocator.jemalloc and "MALLOC_CONF" not in environ:
+                variables["MALLOC_CONF"] = _JEMALLOC
+            return Environment(variables)
+    names = " or ".join(f"{name}.so" for candidate in candidates for name in _NAMES[candidate])
+    problem = (
+        f"found no {names} (Debian: apt-get install libtcmalloc-minimal4 or libjemalloc2; conda: gperftools, jemalloc)"
+    )
+    raise setting_error("allocator", allocator.value, problem)
+
+
+def _contradictions(binding: Binding, environ: Mapping[str, str]) -> Iterable[str]:
+    if not binding.cpus:
+        return
+    users = re.match(r"\s*(\d+)", environ.get(_OPENMP, ""))
+    if users and int(users.group(1)) > len(binding.cpus):
+        yield f"{_OPENMP}={users.group()} is kept, but the worker has {len(binding.cpus)} CPUs"
+    for name, pattern in (
+        ("GOMP_CPU_AFFINITY", r"(.*)"),
+        ("KMP_AFFINITY", r"proclist=\[([^]]*)\]"),
+        ("OMP_PLACES", r"(\{.*)"),
+    ):
+        listed = re.search(pattern, environ.get(name, ""))
+        outside = _cpus(listed.group(1)) - set(binding.cpus) if listed else set()
+        if outside:
+            theirs, own = format_list(outside), format_list(binding.cpus)
+            yield f"{name}={environ[name]} is kept, but names CPU {theirs}, and the worker is bound to {own}"
+    if "norespect" in environ.get("KMP_AFFINITY", ""):
+        yield "KMP_AFFINITY has norespect, so Intel OpenMP's threads will leave the worker's CPUs"
+    if environ.get("OMP_PROC_BIND", "").lower() in ("master", "primary"):
+        yield f"OMP_PROC_BIND={environ['OMP_PROC_BIND']} is kept: all threads of a worker will share one core"
+
+
+def _cpus(text: str) -> set[int]:
+    """CPUs in the notations of OpenMP: `0 3 4-8:2` (first-last:stride) and `{0:4}` (first:length)."""
+    found: set[int] = set()
+    for first, length in re.findall(r"\{(\d+):(\d+)", text):
+        found.update(range(int(first), int(first) + int(length)))
+    for first, last, stride in re.findall(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.sub(r"\{\d+:\d+[^}]*\}[:\d]*", "", text)):
+        found.update(range(int(first), int(last or first) + 1, int(stride or 1)))
+    return found
+
+
+def _find(names: Iterable[str], environ: Mapping[str, str], root: Path) -> Path | None:
+    """The newest of the named libraries, with or without a version after `.so`."""
+    prefixes = [Path(sys.prefix, "lib")] + [Path(environ["CONDA_PREFIX"], "lib")] * ("CONDA_PREFIX" in environ)
+    folders = (prefixes if root == Path("/") else []) + [f for part in _FOLDERS for f in sorted(root.glob(part))]
+    for name in names:
+        for folder in folders:
+            found = sorted(folder.glob(f"{name}.so*"))
+            if found:
+                return found[-1]
+    return None

@@ -1,0 +1,210 @@
+"""How CPUs are laid out over workers: explicit lists, an even spread, or units of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elastic_hydra.config.numa import Cpus, NumaConfig
+from elastic_hydra.numa.anchor import Anchor
+from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.binding import Place
+from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.topology import Topology
+from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, match, split, union
+
+
+def explicit(cpus: CpuSet, settings: NumaConfig, workers: int) -> list[Place]:
+    """The user's own lists, one per local rank.
+
+    Raises:
+        NumaError: Too few or many lists, a CPU that the job may not use, or with `exclusive` one given twice.
+    """
+    lists = [frozenset(parse_list(text)) for text in settings.explicit]
+
+    def refuse(problem: str) -> NumaError:
+        return setting_error("explicit", "[" + ", ".join(map(repr, settings.explicit)) + "]", problem)
+
+    if len(lists) != workers:
+        raise refuse(f"{len(lists)} lists for {workers} workers; give one list of CPUs per local rank")
+    for rank, wanted in enumerate(lists):
+        if wanted - cpus:
+            raise refuse(f"rank {rank} may not use CPU {format_list(wanted - cpus)}; this job has {format_list(cpus)}")
+        twice = wanted & union(lists[:rank])
+        if settings.exclusive and twice:
+            raise refuse(f"CPU {format_list(twice)} is in two lists, and exclusive=true allows one")
+    return [Place(wanted, "the list given for this rank") for wanted in lists]
+
+
+def spread(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequence[Anchor]) -> list[Place]:
+    """An even cut of all the job's CPUs; each worker gets the part that is closest to its accelerator.
+
+    Raises:
+        NumaError: Fewer cores than `exclusive` or `cores_per_worker` ask for.
+    """
+    size, workers = settings.cores_per_worker, len(wished)
+    if settings.exclusive or size:
+        _check_room(settings, "this job", topology.cores(cpus), workers)
+    parts = distribute(topology, cpus, workers)
+    if size:
+        found = _sized(topology, cpus, size, wished, parts)
+        what = "cores spread over the job's nodes"
+    else:
+        found = _closest(topology, parts, wished)
+        what = f"one of {workers} even parts" if workers > 1 else "all CPUs of the job"
+    return [
+        _place(f"{what}, on {_name(topology, own)}", own, anchor) for own, anchor in zip(found, wished, strict=True)
+    ]
+
+
+def units(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequence[Anchor]) -> list[Place]:
+    """One package, node, last-level cache or core per worker: of its accelerator's node, else evenly over the machine.
+
+    With `exclusive`, workers that get the same unit share it out by cores.
+
+    Raises:
+        NumaError: Fewer cores than `exclusive` or `cores_per_worker` ask for.
+    """
+    members: dict[int | None, list[int]] = {}
+    for rank, anchor in enumerate(wished):
+        members.setdefault(anchor.node, []).append(rank)
+    seats: dict[CpuSet, list[int]] = {}
+    for node, ranks in members.items():
+        pool = _pool(topology, cpus, settings, node, len(ranks))
+        in_turns = node is not None or settings.cpus == Cpus.core
+        order = [turn % len(pool) for turn in range(len(ranks))] if in_turns else _evenly(topology, pool, len(ranks))
+        for rank, index in zip(ranks, order, strict=True):
+            seats.setdefault(pool[index], []).append(rank)
+    found: dict[int, CpuSet] = {}
+    for unit, ranks in seats.items():
+        found.update(zip(ranks, _share_out(topology, unit, settings, len(ranks)), strict=True))
+    return [
+        _place(_unit_name(topology, settings, found[rank], seats), found[rank], anchor)
+        for rank, anchor in enumerate(wished)
+    ]
+
+
+def _evenly(topology: Topology, pool: Sequence[CpuSet], workers: int) -> list[int]:
+    """Which unit each worker gets: far apart while there are more units than workers, else by the units' cores."""
+    if workers < len(pool):
+        return [turn * len(pool) // workers for turn in range(workers)]
+    shares = apportion([topology.cores(unit) for unit in pool], workers)
+    return [index for index, share in enumerate(shares) for _ in range(share)]
+
+
+def _pool(topology: Topology, cpus: CpuSet, settings: NumaConfig, node: int | None, workers: int) -> list[CpuSet]:
+    """The units that workers anchored to a node (None: to nothing) may get, best first."""
+    here = cpus if node is None else cpus & topology.nodes[node].cpus
+    homes = topology.groups("node", here)
+    if settings.cpus == Cpus.core:
+        return _core_runs(topology, here, settings, f"node {node}" if node is not None else "this job", workers)
+    if settings.cpus == Cpus.llc:
+        pool = [cache for home in homes for cache in topology.groups("llc", home)]
+        # torch's order: a cache that the cpuset has halved comes last
+        return sorted(pool, key=len, reverse=True) if node is not None else pool
+    if settings.cpus == Cpus.node:
+        return list(homes)
+    packages = topology.groups("package", cpus)
+    return list(packages) if node is None else [union(package for package in packages if package & here)]
+
+
+def _core_runs(topology: Topology, here: CpuSet, settings: NumaConfig, where: str, workers: int) -> list[CpuSet]:
+    """Runs of `cores_per_worker` (1) neighbouring cores; they cross nodes only when too few fit otherwise."""
+    size = settings.cores_per_worker or 1
+    nodes = [leaves(topology, node) for node in topology.groups("node", here)]
+    runs = [run for cores in nodes for run in _runs(cores, size)]
+    if len(runs) < workers:
+        runs = max(runs, _runs(leaves(topology, here), size), key=len)
+    if not runs or (settings.exclusive and len(runs) < workers):
+        _check_room(settings, where, topology.cores(here), workers)
+    return runs
+
+
+def _runs(cores: Sequence[CpuSet], size: int) -> list[CpuSet]:
+    return [union(cores[first : first + size]) for first in range(0, len(cores) - size + 1, size)]
+
+
+def _share_out(topology: Topology, unit: CpuSet, settings: NumaConfig, workers: int) -> list[CpuSet]:
+    """What each worker of one unit gets: with `exclusive` its own run of cores, else all or `cores_per_worker`."""
+    cores, size = leaves(topology, unit), settings.cores_per_worker
+    if settings.exclusive:
+        _check_room(settings, _name(topology, unit), len(cores), workers)
+        return [union(run[:size]) for run in split(cores, workers)]
+    if size is None:
+        return [unit] * workers
+    _check_room(settings, _name(topology, unit), len(cores), 1)
+    starts = [turn * len(cores) // workers for turn in range(workers)]
+    return [union((*cores[start:], *cores[:start])[:size]) for start in starts]
+
+
+def _sized(
+    topology: Topology, cpus: CpuSet, size: int, wished: Sequence[Anchor], parts: Sequence[CpuSet]
+) -> list[CpuSet]:
+    """Parts of `size` cores, each on or near the worker's node; they cross nodes only if they must."""
+    nodes = {topology.cpus[min(node)].node: leaves(topology, node) for node in topology.groups("node", cpus)}
+    room = {node: len(cores) // size for node, cores in nodes.items()}
+    if sum(room.values()) < len(wished):
+        return [union(run[:size]) for run in split(leaves(topology, cpus), len(wished))]
+    homes: dict[int | None, list[int]] = {node: [] for node in nodes}
+    for rank, anchor in enumerate(wished):
+        wish = anchor.node if anchor.node is not None else topology.cpus[min(parts[rank])].node
+        free = [node for node in nodes if len(homes[node]) < room[node]]
+        home = wish if wish in free else min(free, key=lambda node: _distance(topology, node, wish))
+        homes[home].append(rank)
+    found: dict[int, CpuSet] = {}
+    for node, ranks in homes.items():
+        if ranks:
+            found.update(zip(ranks, (union(run[:size]) for run in split(nodes[node], len(ranks))), strict=True))
+    return [found[rank] for rank in range(len(wished))]
+
+
+def _closest(topology: Topology, parts: Sequence[CpuSet], wished: Sequence[Anchor]) -> list[CpuSet]:
+    """The parts, each to the worker whose accelerator it is closest to; in their own order without accelerators."""
+
+    def cost(part: int, node: int) -> float:
+        homes = topology.nodes_of(parts[part])
+        return sum(topology.distance(home, node) for home in homes) / len(homes) if homes else float("inf")
+
+    order = match(len(parts), [() if one.node is None else (one.node,) for one in wished], cost)
+    return [parts[part] for part in order]
+
+
+def _distance(topology: Topology, first: int | None, second: int | None) -> float:
+    return float("inf") if first is None or second is None else topology.distance(first, second)
+
+
+def _check_room(settings: NumaConfig, where: str, cores: int, workers: int) -> None:
+    """Refuse when the workers' cores do not fit; the text says what would."""
+    size = settings.cores_per_worker
+    if cores >= workers * (size or 1):
+        return
+    there = f"{where} has {_count(cores, 'core')} for {_count(workers, 'worker')}"
+    if size and cores >= workers:
+        raise setting_error("cores_per_worker", size, f"{there}; at most {cores // workers}")
+    most = _count(cores, "worker")
+    if settings.exclusive:
+        raise setting_error("exclusive", True, f"{there}; at most {most}, or exclusive=false to share cores")
+    raise setting_error("cores_per_worker", size, f"{there}; at most {most} of 1 core, or null to share cores")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _place(what: str, cpus: CpuSet, anchor: Anchor) -> Place:
+    return Place(cpus, "; ".join(filter(None, (what, anchor.why))), anchor.device)
+
+
+def _unit_name(topology: Topology, settings: NumaConfig, own: CpuSet, seats: dict[CpuSet, list[int]]) -> str:
+    unit, ranks = next((unit, ranks) for unit, ranks in seats.items() if own <= unit)
+    name = {Cpus.package: "package of ", Cpus.llc: "last-level cache of ", Cpus.core: "cores of "}.get(
+        settings.cpus, ""
+    )
+    whole = name + _name(topology, unit)
+    if len(ranks) > 1:
+        return f"{whole}, {'shared out among' if settings.exclusive else 'shared by'} {len(ranks)} workers"
+    return whole
+
+
+def _name(topology: Topology, cpus: CpuSet) -> str:
+    nodes = topology.nodes_of(cpus)
+    return f"node {format_list(nodes)}" if nodes else "the CPUs without a node"

@@ -1,0 +1,73 @@
+"""Which CPUs each worker of a job gets: a pure function of the machine, what the job may use, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
+from elastic_hydra.numa import layout
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.anchor import anchors
+from elastic_hydra.numa.binding import Binding, Place, bindings, unbound
+from elastic_hydra.numa.check import check
+from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.slots import reserve
+from elastic_hydra.numa.topology import Device, Topology
+
+
+def plan(
+    topology: Topology,
+    allowance: Allowance,
+    settings: NumaConfig,
+    workers: int,
+    devices: Sequence[Device] = (),
+) -> tuple[Binding, ...]:
+    """Decide what each worker of a job is bound to.
+
+    Args:
+        topology: The machine.
+        allowance: What the job may use: the whole allowance of the process, or the slot it holds.
+        settings: `hydra.launcher.numa`.
+        workers: Workers on this host, 1 or more.
+        devices: The accelerators that the workers see, by index; worker i uses the i-th, as under torchrun.
+
+    Returns:
+        One binding per local rank. With `on_error=warn`, when it cannot be done, bindings without CPUs that name the
+        problem.
+
+    Raises:
+        NumaError: It cannot be done as asked; the text names the key and what would work.
+    """
+    try:
+        check(settings, workers)
+        usable = _usable(topology, allowance, settings)
+        return bindings(topology, usable, settings, _places(topology, usable, settings, workers, devices))
+    except NumaError as error:
+        if settings.on_error != OnError.warn:
+            raise
+        free = NumaConfig(threads="auto" if settings.threads == "auto" else None)
+        return unbound(bindings(topology, allowance, free, [Place(frozenset(), "")] * max(1, workers)), str(error))
+
+
+def _usable(topology: Topology, allowance: Allowance, settings: NumaConfig) -> Allowance:
+    """What is left for workers: online, not reserved, and one hardware thread per core with `smt=false`."""
+    online = replace(allowance, cpus=allowance.cpus & topology.cpus.keys())
+    if not online.cpus:
+        raise setting_error("cpus", Cpus(settings.cpus).value, "none of the CPUs that this job may use is online")
+    usable = reserve(topology, online, settings.reserve_cores)
+    if settings.smt:
+        return usable
+    return replace(usable, cpus=frozenset(min(core) for core in topology.groups("core", usable.cpus)))
+
+
+def _places(
+    topology: Topology, usable: Allowance, settings: NumaConfig, workers: int, devices: Sequence[Device]
+) -> list[Place]:
+    if settings.cpus == Cpus.explicit:
+        return layout.explicit(usable.cpus, settings, workers)
+    wished = anchors(topology, usable.cpus, settings, workers, devices)
+    if settings.cpus == Cpus.none:
+        return [Place(frozenset(), "not bound to CPUs", anchor.device) for anchor in wished]
+    lay_out = layout.spread if settings.cpus == Cpus.spread else layout.units
+    return lay_out(topology, usable.cpus, settings, wished)

@@ -1,0 +1,166 @@
+"""Disjoint parts of a machine for jobs that run side by side: cut evenly ahead, or taken and given back one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.binding import memory_nodes
+from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.topology import Device, Topology
+from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, match, split, union
+
+Near = Sequence["Device | int | None"]
+"""Accelerators or node numbers that a slot should be close to; what has no known node is left out."""
+
+
+def reserve(topology: Topology, allowance: Allowance, cores: int) -> Allowance:
+    """Keep the first cores back for the system and the agents; once, however often it is asked.
+
+    Args:
+        topology: The machine.
+        allowance: What there is.
+        cores: `hydra.launcher.numa.reserve_cores`, physical cores.
+
+    Raises:
+        NumaError: No core would be left.
+    """
+    if not cores or allowance.reserved:
+        return allowance
+    there = leaves(topology, allowance.cpus)
+    if cores >= len(there):
+        raise setting_error("reserve_cores", cores, f"this host has {len(there)} cores; at most {len(there) - 1}")
+    return replace(allowance, cpus=union(there[cores:]), reserved=union(there[:cores]))
+
+
+def cut(
+    topology: Topology, allowance: Allowance, parts: int | Sequence[int], near: Sequence[Near] = ()
+) -> tuple[Allowance, ...]:
+    """Cut an allowance into disjoint slots for jobs that run side by side, node by node before core by core.
+
+    Args:
+        topology: The machine.
+        allowance: What to cut.
+        parts: How many even slots; or the CPUs (hardware threads) of each, rounded up to whole cores.
+        near: For each slot, the accelerators of its job.
+
+    Returns:
+        One slot per part, in the order asked for.
+
+    Raises:
+        NumaError: There are too few cores.
+    """
+    if isinstance(parts, int):
+        return _cut_evenly(topology, allowance, parts, near)
+    free, slots = allowance, dict[int, Allowance]()
+    # Large slots first: what is left over of their nodes still holds small ones.
+    for index in sorted(range(len(parts)), key=lambda index: -parts[index]):
+        slots[index] = take(topology, free, parts[index], near[index] if near else ())
+        free = free.without(slots[index])
+    return tuple(_with_quota(slots[index], allowance) for index in range(len(parts)))
+
+
+def take(topology: Topology, free: Allowance, cpus: int, near: Near = ()) -> Allowance:
+    """Carve a slot out of what is free: whole nodes first, then last-level caches, then cores.
+
+    It takes the smallest free part of the machine that is large enough, so that large parts stay whole for large jobs.
+    Give a slot back with `free.plus(slot)`.
+
+    Args:
+        topology: The machine.
+        free: What no other job holds.
+        cpus: Hardware threads, 1 or more; rounded up to whole cores.
+        near: The job's accelerators (or node numbers): the slot is divided over their nodes in proportion.
+
+    Returns:
+        The slot.
+
+    Raises:
+        NumaError: Less than that is free.
+    """
+    if not 1 <= cpus <= len(free.cpus):
+        raise NumaError(f"a slot of {cpus} CPUs: {len(free.cpus)} are free")
+    homes = _homes(topology, near)
+    taken: CpuSet = frozenset()
+    for turn, node in enumerate(homes or [None]):
+        left = -(-(cpus - len(taken)) // (max(1, len(homes)) - turn))
+        taken |= _carve(topology, free.cpus - taken, left, node) if left > 0 else frozenset()
+    return _slot(topology, free, taken)
+
+
+def instances(topology: Topology, allowance: Allowance, cores: int | None = None) -> tuple[Allowance, ...]:
+    """The slots for many CPU-only instances of one program side by side; none of them crosses a NUMA node.
+
+    This is what torch.backends.xeon.run_cpu is used for: its throughput mode is one instance per node, its latency mode
+    is `cores=4`.
+
+    Args:
+        topology: The machine.
+        allowance: What to cut.
+        cores: Physical cores of each; None: a whole node each.
+
+    Raises:
+        NumaError: No node has that many cores.
+    """
+    nodes = topology.groups("node", allowance.cpus)
+    if cores is None:
+        return tuple(_with_quota(_slot(topology, allowance, node), allowance) for node in nodes)
+    runs = [split(own, len(own) // cores) for own in (leaves(topology, node) for node in nodes) if len(own) >= cores]
+    found = [union(run[:cores]) for own in runs for run in own]
+    if not found:
+        most = max((topology.cores(node) for node in nodes), default=0)
+        raise setting_error("cores_per_worker", cores, f"the largest NUMA node has {most} cores for this host's jobs")
+    return tuple(_with_quota(_slot(topology, allowance, own), allowance) for own in found)
+
+
+def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequence[Near]) -> tuple[Allowance, ...]:
+    cores = topology.cores(allowance.cpus)
+    if not 1 <= parts <= cores:
+        raise NumaError(f"{parts} jobs side by side: this host has {cores} cores for them, so at most {cores} jobs")
+    found = distribute(topology, allowance.cpus, parts)
+
+    def cost(part: int, node: int) -> float:
+        return _remoteness(topology, found[part], node)
+
+    order = match(parts, [_homes(topology, wish) for wish in near] or [()] * parts, cost)
+    return tuple(_with_quota(_slot(topology, allowance, found[part]), allowance) for part in order)
+
+
+def _carve(topology: Topology, free: CpuSet, cpus: int, node: int | None) -> CpuSet:
+    """At least `cpus` CPUs in whole cores, from as few and as small parts of the tree as possible."""
+    if cpus >= len(free) or topology.cores(free) <= 1:
+        return free
+    below = branches(topology, free)
+    fitting = [branch for branch in below if len(branch) >= cpus]
+    if fitting:
+        smallest = min(fitting, key=lambda branch: (_remoteness(topology, branch, node), len(branch), min(branch)))
+        return _carve(topology, smallest, cpus, node)
+    # No branch is enough: the closest and largest whole, and the rest from what is left.
+    first = min(below, key=lambda branch: (_remoteness(topology, branch, node), -len(branch), min(branch)))
+    return first | _carve(topology, free - first, cpus - len(first), node)
+
+
+def _remoteness(topology: Topology, cpus: CpuSet, node: int | None) -> float:
+    """How far CPUs are from a node on average; 0 when no node matters."""
+    if node is None:
+        return 0.0
+    homes = topology.nodes_of(cpus)
+    return sum(topology.distance(home, node) for home in homes) / len(homes) if homes else float("inf")
+
+
+def _homes(topology: Topology, near: Near) -> list[int]:
+    nodes = [one.node if isinstance(one, Device) else one for one in near]
+    return [node for node in nodes if node is not None and node in topology.nodes]
+
+
+def _slot(topology: Topology, source: Allowance, cpus: Iterable[int]) -> Allowance:
+    own = frozenset(cpus)
+    # Where the kernel has no memory nodes to choose from, the slot keeps what the host has.
+    mems = memory_nodes(topology, own, source.mems)[0] or source.mems
+    return replace(source, cpus=own, mems=frozenset(mems))
+
+
+def _with_quota(slot: Allowance, whole: Allowance) -> Allowance:
+    """The slot's share of the container's CPU time."""
+    return replace(slot, quota=whole.quota and whole.quota * len(slot.cpus) / len(whole.cpus))

@@ -1,0 +1,153 @@
+"""The machine as a tree of CPU sets, and how to share it: evenly, by size, or close to given nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from elastic_hydra.numa.topology import Level, Topology
+
+CpuSet = frozenset[int]
+Item = TypeVar("Item")
+
+_LEVELS: tuple[Level, ...] = ("package", "node", "llc", "core")
+
+
+def branches(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
+    """The parts of the next level below a set of CPUs, in the order of their smallest CPU.
+
+    The next level is the one that cuts the set into the fewest parts. So packages hold nodes on one machine and nodes
+    hold packages on another, and a cache that spans two nodes is above them. Below a core come its hardware threads; a
+    single CPU has no branches.
+    """
+    cuts = [topology.groups(level, cpus) for level in _LEVELS]
+    real = [cut for cut in cuts if len(cut) > 1]
+    if real:
+        return min(real, key=len)
+    return tuple(frozenset((cpu,)) for cpu in sorted(cpus)) if len(cpus) > 1 else ()
+
+
+def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
+    """The cores of a set of CPUs in the order of the tree, so that neighbours share as much as they can."""
+    if topology.cores(cpus) <= 1:
+        return (cpus,) if cpus else ()
+    return tuple(core for branch in branches(topology, cpus) for core in leaves(topology, branch))
+
+
+def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ...]:
+    """Cut a set of CPUs into disjoint parts that are even in cores and keep to the borders of the machine.
+
+    On symmetric machines the parts are those of `hwloc-distrib`; on others they are never less even. With more parts
+    than cores, cores are cut into hardware threads; with more parts than threads, parts repeat.
+
+    Args:
+        topology: The machine.
+        cpus: What to cut; not empty.
+        parts: How many; 1 or more.
+
+    Returns:
+        The parts, in the order of the machine; together they are `cpus`.
+    """
+    if parts == 1:
+        return (cpus,)
+    below = branches(topology, cpus)
+    if not below:
+        return (cpus,) * parts
+    weights = [_weight(topology, cpus, branch) for branch in below]
+    if parts >= len(below):
+        shares = apportion(weights, parts)
+        return tuple(part for branch, n in zip(below, shares, strict=True) for part in distribute(topology, branch, n))
+    return tuple(union(below[first:last]) for first, last in _join(weights, parts))
+
+
+def apportion(weights: Sequence[int], parts: int) -> tuple[int, ...]:
+    """How many parts each branch gets: in proportion to its weight, at least one each.
+
+    Args:
+        weights: One per branch, 1 or more.
+        parts: At least as many as branches.
+
+    Returns:
+        hwloc-distrib's answer (the rounded-up running sum), or one by size where that is more even.
+    """
+    total = sum(weights)
+    marks = [-(-sum(weights[:end]) * parts // total) for end in range(len(weights) + 1)]
+    running = [last - first for first, last in pairwise(marks)]
+    by_size = [1] * len(weights)
+    for _ in range(parts - len(weights)):  # the next part goes where the parts are largest
+        by_size[max(range(len(weights)), key=lambda index: weights[index] / by_size[index])] += 1
+    return tuple(min((running, by_size), key=lambda shares: _unevenness(weights, shares)))
+
+
+def split(items: Sequence[Item], parts: int) -> tuple[tuple[Item, ...], ...]:
+    """Cut a sequence into runs whose lengths differ by one at most, the longer ones first (torch's `exclusive`)."""
+    size, longer = divmod(len(items), parts)
+    starts = [part * size + min(part, longer) for part in range(parts + 1)]
+    return tuple(tuple(items[first:last]) for first, last in pairwise(starts))
+
+
+def match(parts: int, wishes: Sequence[Sequence[int]], cost: Callable[[int, int], float]) -> tuple[int, ...]:
+    """Which part each wisher gets, the cheapest pairs first.
+
+    Args:
+        parts: How many parts there are; as many as wishers.
+        wishes: Per wisher, what it wants to be close to; a wisher without wishes takes what is left.
+        cost: (part, wish) to how far they are apart.
+    """
+    order = sorted(
+        (sum(cost(part, wish) for wish in wanted), wisher, part)
+        for wisher, wanted in enumerate(wishes)
+        if wanted
+        for part in range(parts)
+    )
+    taken: dict[int, int] = {}
+    for _, wisher, part in order:
+        if wisher not in taken and part not in taken.values():
+            taken[wisher] = part
+    left = iter([part for part in range(parts) if part not in taken.values()])
+    return tuple(taken[wisher] if wisher in taken else next(left) for wisher in range(len(wishes)))
+
+
+def _weight(topology: Topology, whole: CpuSet, branch: CpuSet) -> int:
+    return topology.cores(branch) if topology.cores(whole) > 1 else len(branch)
+
+
+def _unevenness(weights: Sequence[int], shares: Iterable[int]) -> float:
+    pairs = list(zip(weights, shares, strict=True))
+    if any(share == 0 for _, share in pairs):
+        return float("inf")
+    return max(-(-weight // share) for weight, share in pairs) - min(weight // share for weight, share in pairs)
+
+
+def _join(weights: Sequence[int], parts: int) -> list[tuple[int, int]]:
+    """Group neighbouring branches into fewer parts: (first, last + 1) of each.
+
+    The border before a part lies where the running sum has not passed the even share (hwloc-distrib's rule) or closest
+    to it, whichever gives the more even parts.
+    """
+    sums = [sum(weights[:end]) for end in range(len(weights) + 1)]
+
+    def cut(surplus: Callable[[float], float]) -> list[tuple[int, int]]:
+        borders = [0]
+        for part in range(1, parts):
+            even = part * sums[-1] / parts
+            # at least one branch for every part before and after
+            options = range(borders[-1] + 1, len(weights) - (parts - part) + 1)
+            borders.append(min(options, key=lambda end: surplus(sums[end] - even)))
+        return list(pairwise([*borders, len(weights)]))
+
+    def spread(groups: list[tuple[int, int]]) -> int:
+        sizes = [sums[last] - sums[first] for first, last in groups]
+        return max(sizes) - min(sizes)
+
+    return min((cut(_not_passed), cut(abs)), key=spread)
+
+
+def _not_passed(surplus: float) -> float:
+    return -surplus if surplus <= 0 else float("inf")
+
+
+def union(sets: Iterable[CpuSet]) -> CpuSet:
+    """All CPUs of the sets."""
+    return frozenset().union(*sets)
