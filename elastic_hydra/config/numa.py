@@ -98,7 +98,7 @@ class NumaConfig:
 
     allocator: Allocator = Allocator.none
     """Memory allocator preloaded into script entry points: `tcmalloc`, `jemalloc`, or `auto` (the first of the two that
-    is installed)."""
+    is installed, if any)."""
 
     environ: Dict[str, str] = field(default_factory=dict)  # noqa: UP006
     """Environment variables for the workers, unless they are set already."""

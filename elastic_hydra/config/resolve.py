@@ -12,7 +12,7 @@ from typing import Any
 from elastic_hydra.config.errors import ConfigError, nearest
 from elastic_hydra.config.schema import ElasticConfig
 
-__all__ = ["Launch", "Machine", "resolve"]
+__all__ = ["Demand", "Launch", "Machine", "resolve"]
 
 ROOT = "hydra.launcher"
 START_METHODS = ("warm", "fork", "forkserver", "spawn")
@@ -54,12 +54,25 @@ class Machine:
     """Accelerators that it sees."""
     torch: tuple[int, int]
     """Version of the installed torch."""
+    memory: int = 0
+    """Bytes of memory that it may use."""
     backends: Collection[str] = ("local", "c10d", "static", "etcd", "etcd-v2")
     """Rendezvous backends that torch knows."""
     event_handlers: Collection[str] = ("null", "console")
     """Event log handlers that torch knows."""
     has_etcd: bool = False
     """Whether the client package of etcd is installed."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a job takes of the host while it runs beside others."""
+
+    gpus: int = 0
+    cpus: int | None = None
+    """Hardware threads; None: an equal share for each of the jobs that may run at once."""
+    memory: int = 0
+    """Bytes."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class Launch:
     return_values: str
     omp_num_threads: int | None
     """None leaves the variable alone."""
+    demand: Demand
     log_dir: str | None
     redirects: int | dict[int, int]
     tee: int | dict[int, int]
@@ -137,12 +151,15 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
     rendezvous, logs = settings["rendezvous"], settings["logs"]
 
     min_nodes, max_nodes = _nodes(settings["nodes"], problems)
-    workers = _workers(settings["nproc_per_node"], machine, problems)
+    parallel = _parallel(settings["parallel"], problems)
+    workers = _workers(settings["nproc_per_node"], machine, parallel, problems)
+    demand = _demand(settings["resources"], workers, parallel, machine, problems)
     _check_values(settings, machine, problems)
     backend, endpoint, configs = _rendezvous(rendezvous, min_nodes, max_nodes, machine, problems)
     redirects = _streams("logs.redirects", logs["redirects"], workers, problems)
     tee = _streams("logs.tee", logs["tee"], workers, problems)
-    threads = _threads(settings["omp_num_threads"], workers, machine, environ, problems)
+    cpus = max(1, machine.cpus // (parallel or 1)) if demand.cpus is None else demand.cpus
+    threads = _threads(settings["omp_num_threads"], workers, cpus, environ, problems)
     options = _torch_options(settings, machine, problems)
     problems.raise_any()
     ranks = logs["local_ranks_filter"]
@@ -164,6 +181,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         event_log_handler=settings["event_log_handler"],
         return_values=settings["return_values"],
         omp_num_threads=threads,
+        demand=demand,
         log_dir=logs["dir"],
         redirects=redirects,
         tee=tee,
@@ -200,7 +218,7 @@ def _check_values(settings: Mapping[str, Any], machine: Machine, problems: _Prob
     problems.require(bool(settings["role"]), "role", settings["role"], "must not be empty")
     interval = settings["monitor_interval"]
     problems.require(interval > 0, "monitor_interval", interval, "must be more than 0 (seconds)")
-    for key in ("shutdown_timeout", "exit_barrier_timeout"):
+    for key in ("shutdown_timeout", "exit_barrier_timeout", "stagger"):
         problems.require(settings[key] >= 0, key, settings[key], "must be 0 or more (seconds)")
     restarts = settings["retry"]["max_restarts"]
     problems.require(restarts >= 0, "retry.max_restarts", restarts, "must be 0 or more")
@@ -225,15 +243,26 @@ def _nodes(value: Any, problems: _Problems) -> tuple[int, int]:
     return low, high
 
 
-def _workers(value: Any, machine: Machine, problems: _Problems) -> int:
+def _parallel(value: Any, problems: _Problems) -> int | None:
+    """Read `hydra.launcher.parallel`; None is `auto`."""
+    if value == "auto":
+        return None
+    if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
+        return int(value)
+    problems.add("parallel", value, "must be 1 or more, or auto")
+    return 1
+
+
+def _workers(value: Any, machine: Machine, parallel: int | None, problems: _Problems) -> int:
     word = str(value).strip().lower()
     if word == "auto":
-        return machine.gpus or 1
+        # As many as the job's part of the host has GPUs; with parallel=auto the smallest part there is.
+        return max(1, machine.gpus // parallel) if parallel else 1
     if word == "cpu":
-        return machine.cpus
+        return max(1, machine.cpus // (parallel or 1))
     if word == "gpu":
         problems.require(machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number")
-        return machine.gpus or 1
+        return max(1, machine.gpus // (parallel or 1))
     if re.fullmatch(r"\d+", word) and int(word) >= 1:
         return int(word)
     words = ("auto", "cpu", "gpu")
@@ -241,13 +270,59 @@ def _workers(value: Any, machine: Machine, problems: _Problems) -> int:
     return 1
 
 
-def _threads(
-    value: Any, workers: int, machine: Machine, environ: Mapping[str, str], problems: _Problems
-) -> int | None:
+def _demand(
+    settings: Mapping[str, Any], workers: int, parallel: int | None, machine: Machine, problems: _Problems
+) -> Demand:
+    """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything."""
+    gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
+    cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
+    memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
+    share = settings["jobs_per_gpu"]
+    problems.require(share >= 1, "resources.jobs_per_gpu", share, "must be 1 or more")
+    if parallel == 1 or share < 1:
+        return Demand()
+    gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
+    cpus: int | None = None
+    if cpus_per_worker is not None:
+        cpus = workers * cpus_per_worker
+    elif parallel is None:
+        cpus = max(1, machine.cpus * gpus // (machine.gpus * share)) if gpus and machine.gpus else workers
+    for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
+        if wanted > there:
+            key = f"resources.{what[:-1].lower()}s_per_worker"
+            each = wanted // workers
+            problems.add(key, each, f"{workers} workers x {each} = {wanted} {what}, and this host has {there}: it can never run")
+    if memory > machine.memory:
+        sizes = f"this host has {machine.memory / 1e9:.1f} GB"
+        problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
+    return Demand(gpus, cpus, memory)
+
+
+def _count(key: str, value: Any, least: int, problems: _Problems) -> int | None:
+    if value == "auto":
+        return None
+    if re.fullmatch(r"\d+", str(value)) and int(value) >= least:
+        return int(value)
+    problems.add(key, value, f"must be {least} or more, or auto")
+    return None
+
+
+def _bytes(key: str, value: Any, problems: _Problems) -> int:
+    if value is None:
+        return 0
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", str(value).strip().upper())
+    if match is None:
+        problems.add(key, value, "must be a size such as 16GB, 512MiB, or a number of bytes")
+        return 0
+    return int(float(match[1]) * units[match[2] or ""])
+
+
+def _threads(value: Any, workers: int, cpus: int, environ: Mapping[str, str], problems: _Problems) -> int | None:
     if value is None:
         return None
     if value == "auto":
-        return None if "OMP_NUM_THREADS" in environ else max(1, machine.cpus // workers)
+        return None if "OMP_NUM_THREADS" in environ else max(1, cpus // workers)
     if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
         return int(value)
     problems.add("omp_num_threads", value, "must be 1 or more, auto, or null")

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Type, TypeVar
 
 from elastic_hydra.config.numa import NumaConfig
 
-__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "RetryConfig"]
+__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "ResourcesConfig", "RetryConfig"]
 
 T = TypeVar("T")
 
@@ -92,6 +92,22 @@ class LogsConfig:
 
 @names_its_keys
 @dataclass
+class ResourcesConfig:
+    """What one job takes of this host, so that others can run beside it: `hydra.launcher.resources`."""
+
+    gpus_per_worker: Any = "auto"
+    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs)."""
+    cpus_per_worker: Any = "auto"
+    """CPUs (hardware threads) per worker: a number, 1 or more, or `auto` (an equal share of the host for each of
+    `parallel` jobs; with `parallel=auto` the share of the job's GPUs, or 1)."""
+    memory_per_job: Optional[str] = None
+    """Memory that a job needs, as `16GB`; null: it is not counted."""
+    jobs_per_gpu: int = 1
+    """How many jobs may share a GPU."""
+
+
+@names_its_keys
+@dataclass
 class ElasticConfig:
     """`hydra/launcher=elastic`: how each job of a sweep is launched."""
 
@@ -103,6 +119,12 @@ class ElasticConfig:
     one)."""
     start_method: str = "warm"
     """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver`, `spawn`."""
+    parallel: Any = 1
+    """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs, CPUs
+    and thread counts of its own; with 1 a job has all of the host."""
+    stagger: float = 0.0
+    """Seconds between the starts of two jobs."""
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     monitor_interval: float = 0.1
     """Seconds between looks for nodes that wait to join; workers' ends are seen at once."""
     role: str = "default"

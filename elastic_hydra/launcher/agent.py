@@ -45,10 +45,6 @@ class ElasticAgent(LocalElasticAgent):
     # A copy of it would freeze the workers' environment at the torch version that was copied.
     _start_workers = prof(_with_globals(LocalElasticAgent._start_workers, start_processes=_start_processes))
 
-    def _stop_workers(self, worker_group: Any, *args: Any, **kwargs: Any) -> None:
-        # torch waits 30 seconds here, whatever the configuration says.
-        self._shutdown(timeout=int(self._starter.shutdown_timeout))
-
     def _invoke_run(self, role: str = DEFAULT_ROLE) -> RunResult:
         group = self._worker_group
         spec = group.spec

@@ -16,12 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import psutil
+
 __all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "end", "die_with_parent"]
 
 EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass
@@ -38,6 +41,8 @@ class ProcessSpec:
     """File for standard output, made anew; empty: the server's own."""
     stderr: str = ""
     """File for standard error, likewise."""
+    cpus: frozenset[int] | None = None
+    """CPUs that it, and what it starts, may run on; None: those of the server."""
     agent: bool = False
     """Whether it gets a connection to the server, to start processes of its own."""
 
@@ -55,6 +60,8 @@ def become(spec: ProcessSpec, server_pid: int, inheritable: tuple[int, ...]) -> 
     _reset_signals()
     os.chdir(spec.cwd)
     os.umask(spec.umask)
+    if spec.cpus is not None and sys.platform == "linux":
+        os.sched_setaffinity(0, spec.cpus)
     for path, fd in ((spec.stdout, 1), (spec.stderr, 2)):
         if path:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
@@ -80,6 +87,25 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(EXIT_CANNOT_START)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_orphans(since: float) -> None:
+    """Kill the descendants of this process that a dead server has left behind: those in sessions other than ours.
+
+    Args:
+        since: when the server was started, in seconds since the epoch; what is older is not its.
+    """
+    own_session = os.getsid(0)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) != own_session and process.create_time() >= since - 1.0:
+                process.kill()
 
 
 def _reset_signals() -> None:

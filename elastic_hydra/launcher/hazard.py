@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 
+from elastic_hydra.launcher.environment import environment
+
 __all__ = ["fork_hazard", "poisoned"]
 
 
@@ -53,6 +55,7 @@ def _native_threads() -> int:
 def _openblas_threads() -> int:
     if "numpy" not in sys.modules:
         return 0
-    from threadpoolctl import threadpool_info
+    with environment("KMP_DUPLICATE_LIB_OK", "True"):  # its import sets this variable for good
+        from threadpoolctl import threadpool_info
 
     return sum(int(pool["num_threads"]) - 1 for pool in threadpool_info() if pool["internal_api"] == "openblas")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from elastic_hydra.launcher import outcome, server, wire, worker
+from elastic_hydra.launcher import child, outcome, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.hazard import fork_hazard
 
@@ -79,7 +79,9 @@ class Server:
     _processes: dict[int, Process] = field(default_factory=dict)
     _ids: int = 0
     _cleaned: bool = False
-    _lost: bool = False
+    lost: bool = False
+    """Whether the server has died."""
+    _opened: float = field(default_factory=time.time)
 
     # --- making one ----------------------------------------------------------------------------------------------
 
@@ -96,6 +98,7 @@ class Server:
         if server.connection is not None:
             made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
         else:
+            child.adopt_orphans()  # should the server die, its grandchildren are found here
             made = cls._new(start_method, shared)
         wire.send(made.sock, ("grace", grace))
         return made
@@ -225,7 +228,7 @@ class Server:
 
     def pump(self, timeout: float | None = 0.0) -> bool:
         """Take in what the server has said; wait for `timeout` seconds (None: for ever) when there is nothing yet."""
-        if self._lost:
+        if self.lost:
             raise ServerLost("the warm server has died")
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
@@ -260,7 +263,8 @@ class Server:
             process.exitcode, process.exit_time = arguments[1:]
 
     def _mark_lost(self) -> None:
-        self._lost = True
+        self.lost = True
+        child.kill_orphans(self._opened)
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()

@@ -8,7 +8,6 @@ for whatever reason, the server stops what was started through it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import selectors
@@ -31,8 +30,6 @@ TOKEN = "ELASTIC_HYDRA_TOKEN"
 
 PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
 """What a fresh server imports, so that its agents and workers need not."""
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 shared: dict[str, object] = {}
 """Objects that payloads refer to by name; every process forked from the server has them."""
@@ -75,9 +72,7 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # only the end of its clients ends the server
-        if sys.platform == "linux":
-            # Processes whose parent has died become ours, so that they can be found and ended.
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        child.adopt_orphans()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._add_client(sock)
 

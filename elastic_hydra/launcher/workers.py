@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,12 +66,15 @@ class Workers(PContext):
     def _start(self) -> None:
         cwd, umask = os.getcwd(), os.umask(0)
         os.umask(umask)
+        # The workers are the server's children, but shall run where this agent may.
+        cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
         for local_rank in range(self.nprocs):
             spec = ProcessSpec(
                 argv=self._argv(local_rank),
                 environment={**os.environ, **self.envs[local_rank], **self._starter.worker_env},
                 cwd=cwd,
                 umask=umask,
+                cpus=cpus,
                 stdout=self.stdouts[local_rank],
                 stderr=self.stderrs[local_rank],
             )
@@ -171,7 +175,8 @@ class Workers(PContext):
         if self._closed:
             return
         server, processes = self._starter.server, list(self._processes.values())
-        for process in server.stop(processes, death_sig, timeout):
+        # Not `timeout`: torch passes 30 seconds on most ways to here, whatever the configuration says.
+        for process in server.stop(processes, death_sig, self._starter.shutdown_timeout):
             logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)
         server.clean()
         self._closed = True  # only now: a signal may interrupt this, and then it is done again

@@ -62,7 +62,7 @@ def preload(allocator: Allocator, environ: Mapping[str, str], root: str | Path =
         root: Folder whose library folders are searched; the running interpreter's and conda's come first.
 
     Raises:
-        NumaError: The allocator is not installed, or for `auto` none is.
+        NumaError: The allocator is not installed; with `auto` that is a warning.
     """
     loaded = environ.get("LD_PRELOAD", "")
     if allocator == Allocator.none or "tcmalloc" in loaded or "jemalloc" in loaded:
@@ -116,8 +116,9 @@ def _cpus(text: str) -> set[int]:
 
 def _find(names: Iterable[str], environ: Mapping[str, str], root: Path) -> Path | None:
     """The newest of the named libraries, with or without a version after `.so`."""
-    prefixes = [Path(sys.prefix, "lib")] + [Path(environ["CONDA_PREFIX"], "lib")] * ("CONDA_PREFIX" in environ)
-    folders = (prefixes if root == Path("/") else []) + [f for part in _FOLDERS for f in sorted(root.glob(part))]
+    prefixes = [sys.prefix, environ.get("CONDA_PREFIX", sys.prefix)] if root == Path("/") else []
+    folders = [Path(prefix, "lib") for prefix in prefixes]
+    folders += [folder for pattern in _FOLDERS for folder in sorted(root.glob(pattern))]
     for name in names:
         for folder in folders:
             found = sorted(folder.glob(f"{name}.so*"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
+import psutil
 import torch
 from torch.distributed.elastic.events import handlers
 from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
@@ -25,6 +28,7 @@ def this_machine() -> Machine:
         cpus=_cpus(),
         gpus=_accelerators(),
         torch=torch_version(),
+        memory=_memory(),
         backends=sorted({*Machine.backends, *registered}),
         event_handlers=sorted({*Machine.event_handlers, *getattr(handlers, "_log_handlers", {})}),
         has_etcd=importlib.util.find_spec("etcd") is not None,
@@ -41,6 +45,15 @@ def _cpus() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Return the memory that this process may use: the machine's, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            total = min(total, int(Path(path).read_text()))
+    return total
 
 
 def _accelerators() -> int:

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,13 +27,16 @@ from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.resolve import Launch, Machine, resolve
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.launcher.store import host_store
+from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep.job import Job, JobError, JobInterruptedError
 from elastic_hydra.sweep.machine import this_machine
+from elastic_hydra.sweep.slots import Slot, Slots, cuda_visible_devices, next_to_start
 from elastic_hydra.sweep.task import configure_hydra_log
 
 __all__ = ["Sweep"]
@@ -41,6 +45,42 @@ log = logging.getLogger("elastic_hydra")
 
 _GRACE_MARGIN = 5.0
 """Seconds that an agent gets on top of its own shutdown timeout to end its workers and itself."""
+
+
+@dataclass(eq=False)
+class _Running:
+    """A job that has been started."""
+
+    job: Job
+    process: Process
+    slot: Slot
+    started: float
+    """On the monotonic clock, in seconds."""
+
+
+@dataclass(eq=False)
+class _Queue:
+    """The jobs of a batch, on their way from waiting over running to what they returned."""
+
+    waiting: list[Job]
+    slots: Slots
+    stagger: float
+    """Seconds between two starts."""
+    running: list[_Running] = field(default_factory=list)
+    returns: dict[int, JobReturn] = field(default_factory=dict)
+    next_start: float = 0.0
+    """Not before, on the monotonic clock."""
+    overtaken: int = 0
+    """How many jobs have overtaken the first that waits."""
+
+    def choose(self) -> tuple[Job, Slot] | None:
+        """Take the job that is to start now out of those that wait, and a slot for it."""
+        chosen = next_to_start([job.launch.demand for job in self.waiting], self.slots, self.overtaken)
+        if chosen is None:
+            return None
+        index, slot = chosen
+        self.overtaken = self.overtaken + 1 if index else 0
+        return self.waiting.pop(index), slot
 
 
 class Sweep:
@@ -57,9 +97,10 @@ class Sweep:
         self._task_function = task_function
         self._config = config
         self._machine: Machine = this_machine()
+        self._shared = {"task": task_function, "context": context, "state": Singleton.get_state()}
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        """Run a batch of jobs, one after the other.
+        """Run a batch of jobs, as many at once as the configuration says.
 
         Args:
             job_overrides: of each job.
@@ -118,40 +159,78 @@ class Sweep:
     # --- running -------------------------------------------------------------------------------------------------
 
     def _run(self, jobs: list[Job]) -> list[JobReturn]:
-        shared = {"task": self._task_function, "context": self._context, "state": Singleton.get_state()}
         for job in jobs:
             _meet(job)
+        queue = _Queue(list(jobs), self._slots(), float(self._config.hydra.launcher.stagger))
         grace = max(job.launch.shutdown_timeout for job in jobs) + _GRACE_MARGIN
-        with Server.open(jobs[0].launch.start_method, shared, grace) as server:
-            log.info("Launching %s jobs, %s; workers: %s", len(jobs), _size(jobs), server.reason)
-            returns = []
-            for job in jobs:
-                returns.append(self._run_job(server, job, grace, shared))
-                configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
-            return returns
+        while queue.waiting:
+            # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
+            with Server.open(jobs[0].launch.start_method, self._shared, grace) as server:
+                log.info("Launching %s jobs, %s; workers: %s", len(queue.waiting), _size(jobs), server.reason)
+                try:
+                    self._work_off(queue, server)
+                except Exception:
+                    _stop(server, queue.running, signal.SIGTERM, grace)
+                    raise
+                except BaseException as interrupt:
+                    number = signal.SIGINT if isinstance(interrupt, KeyboardInterrupt) else signal.SIGTERM
+                    _stop(server, queue.running, number, grace)
+                    raise
+        return [queue.returns[job.num] for job in jobs]
 
-    def _run_job(self, server: Server, job: Job, grace: float, shared: dict[str, Any]) -> JobReturn:
-        log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
-        started = time.monotonic()
-        spec = ProcessSpec(argv=None, environment=dict(os.environ), cwd=os.getcwd(), umask=_umask(), agent=True)
-        payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
-        process = server.start(spec, payload)
-        try:
+    def _work_off(self, queue: _Queue, server: Server) -> None:
+        """Start each job as soon as there is room for it, until all have ended or the server is lost."""
+        while queue.waiting or queue.running:
+            pause = queue.next_start - time.monotonic()
+            chosen = queue.choose() if pause <= 0 and not server.lost else None
+            if chosen is not None:
+                job, slot = chosen
+                with contextlib.suppress(ServerLost):  # seen below, as the end of what ran
+                    queue.running.append(self._start(server, job, slot))
+                queue.next_start = time.monotonic() + queue.stagger
+                continue
+            if server.lost and not queue.running:
+                return
             with contextlib.suppress(ServerLost):
-                server.wait(lambda: process.exitcode is not None)
-        except BaseException as interrupt:
-            number = signal.SIGINT if isinstance(interrupt, KeyboardInterrupt) else signal.SIGTERM
-            log.warning("stopping job #%s; a second Ctrl-C kills it", job.num)
-            try:
-                server.stop([process], number, grace)
-            except BaseException:
-                server.stop([process], signal.SIGKILL, 0.0)
-                raise
-            raise
-        job_return = _job_return(job, process)
-        server.forget([process])
-        self._report(job, job_return, time.monotonic() - started)
-        return job_return
+                timeout = pause if queue.waiting and pause > 0 else None
+                server.wait(lambda: any(one.process.exitcode is not None for one in queue.running), timeout)
+            for one in [one for one in queue.running if one.process.exitcode is not None]:
+                queue.running.remove(one)
+                queue.slots.give_back(one.slot)
+                queue.returns[one.job.num] = _job_return(one.job, one.process)
+                server.forget([one.process])
+                self._report(one.job, queue.returns[one.job.num], time.monotonic() - one.started)
+
+    def _slots(self) -> Slots:
+        settings = self._config.hydra.launcher
+        parallel = None if settings.parallel == "auto" else int(settings.parallel)
+        host = read_machine(NumaConfig(), os.environ)
+        return Slots(
+            host.topology,
+            host.allowance,
+            host.devices,
+            self._machine.gpus,
+            self._machine.memory,
+            int(settings.resources.jobs_per_gpu),
+            parallel,
+        )
+
+    def _start(self, server: Server, job: Job, slot: Slot) -> _Running:
+        log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+        environment = dict(os.environ)
+        if slot.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices(slot, os.environ)
+        spec = ProcessSpec(
+            argv=None,
+            environment=environment,
+            cwd=os.getcwd(),
+            umask=_umask(),
+            cpus=None if slot.allowance is None else frozenset(slot.allowance.cpus),
+            agent=True,
+        )
+        shared = self._shared
+        payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
+        return _Running(job, server.start(spec, payload), slot, time.monotonic())
 
     @staticmethod
     def _report(job: Job, job_return: JobReturn, seconds: float) -> None:
@@ -174,6 +253,19 @@ class Sweep:
                 callbacks = self._context.callbacks
                 callbacks.on_multirun_end(config=self._config, config_name=self._config.hydra.job.config_name)
             raise
+
+
+def _stop(server: Server, running: list[_Running], number: int, grace: float) -> None:
+    """End all that runs: in order, or at once if interrupted again."""
+    if not running:
+        return
+    processes = [one.process for one in running]
+    log.warning("stopping %s; a second Ctrl-C kills at once", ", ".join(f"#{one.job.num}" for one in running))
+    try:
+        server.stop(processes, number, grace)
+    except BaseException:
+        server.stop(processes, signal.SIGKILL, 0.0)
+        raise
 
 
 def _meet(job: Job) -> None:
