@@ -15,6 +15,7 @@ from elastic_hydra.config.schema import ElasticConfig
 __all__ = ["Demand", "Launch", "Machine", "resolve"]
 
 ROOT = "hydra.launcher"
+RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
 START_METHODS = ("warm", "fork", "forkserver", "spawn")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF")
 
@@ -200,7 +201,9 @@ def _check_keys(settings: Mapping[str, Any], schema: type, prefix: str, problems
     known = {f.name: f for f in dataclasses.fields(schema)}
     for key, value in settings.items():
         if key not in known:
-            problems.add(prefix + key, value, f"there is no such key{nearest(key, known)}; there are {', '.join(known)}")
+            problems.add(
+                prefix + key, value, f"there is no such key{nearest(key, known)}; there are {', '.join(known)}"
+            )
             continue
         nested = known[key].default_factory
         if isinstance(nested, type) and dataclasses.is_dataclass(nested):
@@ -215,6 +218,11 @@ def _check_values(settings: Mapping[str, Any], machine: Machine, problems: _Prob
     one_of("return_values", ("rank0", "all"), settings["return_values"])
     one_of("event_log_handler", sorted(machine.event_handlers), settings["event_log_handler"])
     one_of("logs.other_ranks_level", LEVELS, str(settings["logs"]["other_ranks_level"]).upper())
+    one_of("on_failure", ("continue", "stop"), settings["on_failure"])
+    one_of("resume", RESUME_MODES, str(settings["resume"]).lower())
+    failures = settings["max_failures"]
+    if failures is not None and not re.fullmatch(r"\d+|0?\.\d+", str(failures)):
+        problems.add("max_failures", failures, "must be a number of jobs, a fraction below 1, or null")
     problems.require(bool(settings["role"]), "role", settings["role"], "must not be empty")
     interval = settings["monitor_interval"]
     problems.require(interval > 0, "monitor_interval", interval, "must be more than 0 (seconds)")
@@ -261,7 +269,9 @@ def _workers(value: Any, machine: Machine, parallel: int | None, problems: _Prob
     if word == "cpu":
         return max(1, machine.cpus // (parallel or 1))
     if word == "gpu":
-        problems.require(machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number")
+        problems.require(
+            machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number"
+        )
         return max(1, machine.gpus // (parallel or 1))
     if re.fullmatch(r"\d+", word) and int(word) >= 1:
         return int(word)
@@ -291,7 +301,9 @@ def _demand(
         if wanted > there:
             key = f"resources.{what[:-1].lower()}s_per_worker"
             each = wanted // workers
-            problems.add(key, each, f"{workers} workers x {each} = {wanted} {what}, and this host has {there}: it can never run")
+            problems.add(
+                key, each, f"{workers} workers x {each} = {wanted} {what}, and this host has {there}: it can never run"
+            )
     if memory > machine.memory:
         sizes = f"this host has {machine.memory / 1e9:.1f} GB"
         problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
@@ -362,7 +374,11 @@ def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: _Pro
         if machine.torch >= since:
             options[name] = ",".join(value) if name == "signals_to_handle" else value
         elif value != default:
-            problems.add(key, value, f"needs torch {since[0]}.{since[1]} or newer; {machine.torch[0]}.{machine.torch[1]} is installed")
+            problems.add(
+                key,
+                value,
+                f"needs torch {since[0]}.{since[1]} or newer; {machine.torch[0]}.{machine.torch[1]} is installed",
+            )
     return options
 
 
@@ -378,7 +394,9 @@ def _rendezvous(
         problems.add("rendezvous.backend", backend, f"must be one of {', '.join(known)}{nearest(backend, known)}")
         return backend, endpoint, {}
     if backend.startswith("etcd"):
-        problems.require(machine.has_etcd, "rendezvous.backend", backend, "needs etcd's client: pip install python-etcd")
+        problems.require(
+            machine.has_etcd, "rendezvous.backend", backend, "needs etcd's client: pip install python-etcd"
+        )
     if backend == "local" and max_nodes > 1:
         problems.add(
             "rendezvous.backend", backend, f"is for one node, and nodes is up to {max_nodes}: pick c10d, static or etcd"
@@ -388,13 +406,17 @@ def _rendezvous(
     if backend == "static":
         configs["rank"] = _node_rank(settings["node_rank"], min_nodes, max_nodes, problems)
     elif settings["node_rank"] is not None:
-        problems.add("rendezvous.node_rank", settings["node_rank"], f"only static has node ranks; {backend} hands them out")
+        problems.add(
+            "rendezvous.node_rank", settings["node_rank"], f"only static has node ranks; {backend} hands them out"
+        )
     return backend, endpoint, configs
 
 
 def _endpoint(backend: str, endpoint: str, max_nodes: int, problems: _Problems) -> str:
     if backend == "local":
-        problems.require(not endpoint, "rendezvous.endpoint", endpoint, "local has none: pick c10d, static or etcd, or drop it")
+        problems.require(
+            not endpoint, "rendezvous.endpoint", endpoint, "local has none: pick c10d, static or etcd, or drop it"
+        )
         return ""
     if not endpoint:
         if backend.startswith("etcd") or (max_nodes > 1 and backend in ("c10d", "static")):

@@ -1,24 +1,16 @@
 """Every key of `hydra.launcher`, with its type, unit and default."""
 
 # OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and List, not `|` and `list`.
-# ruff: noqa: UP006, UP007, UP035, UP045
+# ruff: noqa: UP006, UP035, UP045
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Type, TypeVar
+from typing import Any, Dict, List, Optional
 
+from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.numa import NumaConfig
+from elastic_hydra.config.retry import RetryConfig, WatchConfig
 
-__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "ResourcesConfig", "RetryConfig"]
-
-T = TypeVar("T")
-
-
-def names_its_keys(cls: Type[T]) -> Type[T]:
-    """Make OmegaConf's error for an unknown key list the keys that there are: it prints the name of the class."""
-    keys = sorted(f.name for f in dataclasses.fields(cls) if not f.name.startswith("_"))  # type: ignore[arg-type]
-    cls.__name__ += f", which has: {', '.join(keys)}"
-    return cls
+__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "ResourcesConfig", "RetryConfig", "WatchConfig"]
 
 
 @names_its_keys
@@ -54,15 +46,6 @@ class RendezvousConfig:
     """Seconds that one operation of the store may take (`c10d`, `etcd-v2`)."""
     configs: Dict[str, Any] = field(default_factory=dict)
     """Anything else for the backend (`--rdzv-conf`); a new key needs `+`."""
-
-
-@names_its_keys
-@dataclass
-class RetryConfig:
-    """What happens when a worker dies: `hydra/launcher/retry=none|restart`."""
-
-    max_restarts: int = 0
-    """How often the worker group is started again before the job counts as failed."""
 
 
 @names_its_keys
@@ -125,6 +108,13 @@ class ElasticConfig:
     stagger: float = 0.0
     """Seconds between the starts of two jobs."""
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    on_failure: str = "continue"
+    """When a job has failed: `continue` with the others, or `stop`: start no more. What runs is left to end."""
+    max_failures: Any = None
+    """How many jobs may fail before no more are started: a number, a fraction of the batch (`0.1`), or null (any)."""
+    resume: Any = False
+    """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded values
+    of what has; `failed` and `interrupted` run only those; `all` runs everything again."""
     monitor_interval: float = 0.1
     """Seconds between looks for nodes that wait to join; workers' ends are seen at once."""
     role: str = "default"
@@ -147,4 +137,5 @@ class ElasticConfig:
     rendezvous: RendezvousConfig = field(default_factory=RendezvousConfig)
     numa: NumaConfig = field(default_factory=NumaConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     logs: LogsConfig = field(default_factory=LogsConfig)

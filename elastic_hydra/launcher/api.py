@@ -121,7 +121,7 @@ def launch_agent(
     config = _ours(config)
     logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
     shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
-    timeout = float(config.shutdown_timeout if getattr(config, "shutdown_timeout", None) is not None else 30)
+    timeout = float(getattr(config, "shutdown_timeout", 30.0))  # torch 2.12 and newer have the field
     keep_logs = False
     with (
         environment(_SIGNALS, _signals(config)),
@@ -164,17 +164,24 @@ def _run(
         return result.return_values
     except ChildFailedError:
         raise
-    except SignalException:
-        # The other nodes go on: closing the rendezvous would end the job for all of them.
-        close_rendezvous = False
-        events.record(agent.get_event_failed(), config.event_log_handler)
-        raise
-    except Exception:
+    except Exception as error:
+        # It is this node that failed, not the job: closing the rendezvous would end it for all nodes.
+        close_rendezvous = config.min_nodes == config.max_nodes and not isinstance(error, SignalException)
+        agent.leave(_reason(error))
         events.record(agent.get_event_failed(), config.event_log_handler)
         raise
     finally:
+        agent.close_peers()
         if close_rendezvous:
             handler.shutdown()
+        else:
+            handler.leave()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SignalException):
+        return f"stopped by {error.sigval.name}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _succeeded_or_failed(result: RunResult | None, config: LaunchConfig) -> RunResult:

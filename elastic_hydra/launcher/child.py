@@ -12,13 +12,13 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import psutil
 
-__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "end", "die_with_parent"]
+__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "die_with_parent", "end"]
 
 EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
@@ -135,7 +135,7 @@ def _fresh_interpreter_state() -> None:
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
     errors = "backslashreplace" if fd == 2 else "strict"
-    raw = open(fd, "wb", buffering=0, closefd=False)
+    raw = io.FileIO(fd, "wb", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=True, write_through=True)
 
 
@@ -157,13 +157,18 @@ def end(code: int) -> NoReturn:
         steps.append(util._exit_function)  # type: ignore[attr-defined]
     steps += [sys.stdout.flush, sys.stderr.flush]
     for step in steps:
-        try:
+        with _reported_errors():
             step()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        except BaseException:
-            sys.excepthook(*sys.exc_info())  # as the interpreter reports errors at its end
     os._exit(code)
+
+
+@contextlib.contextmanager
+def _reported_errors() -> Iterator[None]:
+    """Report errors as the interpreter does at its end: they change nothing any more."""
+    try:
+        yield
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
 
 
 def freeze() -> None:

@@ -48,11 +48,11 @@ class WorkerFailure(ProcessFailure):
         """
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
-        if not os.path.isfile(error_file):
-            _write_error_file(error_file, what or _reason(pid, exitcode), when, error)
+        if not _is_complete(error_file) and not _write_error_file(error_file, what or _reason(pid, exitcode), when, error):
+            error_file = ""
         failure = cls(local_rank=local_rank, pid=pid, exitcode=exitcode, error_file=error_file)
         failure.error, failure.exact_time, failure.timestamp = error, when, int(when)
-        if not os.path.isfile(error_file) and what:
+        if not error_file and what:
             failure.message = what
         return failure
 
@@ -67,7 +67,15 @@ def _reason(pid: int, exitcode: int) -> str:
     return f"exit code {exitcode} (PID {pid}); its own words, if any, are in its stderr.log"
 
 
-def _write_error_file(path: str, reason: str, when: float, error: PackedError | None) -> None:
+def _is_complete(error_file: str) -> bool:
+    try:
+        with open(error_file) as file:
+            return "message" in json.load(file)
+    except (OSError, ValueError, TypeError):
+        return False  # it was never written, or its writer was killed while it wrote
+
+
+def _write_error_file(path: str, reason: str, when: float, error: PackedError | None) -> bool:
     message: Any = reason
     if error is not None:
         message = {
@@ -77,8 +85,9 @@ def _write_error_file(path: str, reason: str, when: float, error: PackedError | 
     try:
         with open(path, "w") as file:
             json.dump({"message": message, "timestamp": int(when)}, file)
+        return True
     except OSError:
-        return  # a full or vanished disk: the failure is reported all the same, from memory
+        return False  # a full or vanished disk: the failure is reported all the same, from memory
 
 
 class WorkersFailedError(ChildFailedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import os
 import shutil
 import tempfile
@@ -36,7 +37,6 @@ class JobLogs(LogsSpecs):
         local_ranks_filter: set[int] | None = None,
     ) -> None:
         super().__init__(str(folder), redirects, tee, local_ranks_filter)
-        self._starts = 0
 
     @property
     def root_log_dir(self) -> str:
@@ -49,11 +49,15 @@ class JobLogs(LogsSpecs):
         Args:
             envs: each worker's environment by local rank; gets the path of its error file.
         """
-        # A count of our own: torch's restart count stays the same when a group starts again for a new node.
-        folder = Path(self.root_log_dir) / f"restart_{self._starts}"
-        self._starts += 1
+        # Numbers of our own: torch's restart count stays the same when a group starts again for a new node, and starts
+        # anew when a job is run again in its old directory.
+        root = Path(self.root_log_dir)
+        number = next(n for n in itertools.count() if not (root / f"restart_{n}").exists())
+        folder = root / f"restart_{number}"
         redirects, tees = to_map(self._redirects, len(envs)), to_map(self._tee, len(envs))
-        files: dict[str, dict[int, str]] = {name: {} for name in ("stdout", "stderr", "tee_stdout", "tee_stderr", "error")}
+        files: dict[str, dict[int, str]] = {
+            name: {} for name in ("stdout", "stderr", "tee_stdout", "tee_stderr", "error")
+        }
         for local_rank, environment in envs.items():
             rank_folder = folder / f"rank_{environment.get('RANK', local_rank)}"
             rank_folder.mkdir(parents=True, exist_ok=True)

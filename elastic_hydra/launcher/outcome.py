@@ -99,12 +99,23 @@ class PackedError:
     cause: PackedError | None
     context: PackedError | None
     suppress_context: bool
+    members: tuple[PackedError, ...] = ()
+    """Of an exception group."""
     time: float = field(default_factory=time.time)
     """When it was caught, in seconds since the epoch."""
 
 
-def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    if sys.version_info >= (3, 11) and isinstance(error, BaseExceptionGroup):
+        return error.exceptions
+    return ()
+
+
+def _rebuild(
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], members: list[BaseException]
+) -> BaseException:
     # Not cls(*args): a constructor with a signature of its own would refuse the arguments that it gave to its base.
+    args = (*args, members) if members else args
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -113,14 +124,16 @@ def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, A
 
 def _pickled(error: BaseException) -> bytes | None:
     # An exception's own way first (some keep state outside of `args` and `__dict__`), if it survives the journey.
-    for parts in (error, (type(error), error.args, error.__dict__)):
+    # A group's members travel by themselves, since one that does not pickle would take the others with it.
+    by_parts = (type(error), error.args[:1] if _members(error) else error.args, error.__dict__)
+    for parts in (by_parts,) if _members(error) else (error, by_parts):
         try:
             data = dumps(parts, by_reference=same_main)
             restored = loads(data)
             if parts is error and (type(restored) is not type(error) or str(restored) != str(error)):
                 continue
             return data
-        except Exception:  # noqa: S112, PERF203 - any failure of foreign pickling code means: try the next way
+        except Exception:
             continue
     return None
 
@@ -161,6 +174,7 @@ def _pack(error: BaseException, seen: set[int]) -> PackedError:
         cause=chained(error.__cause__),
         context=chained(error.__context__),
         suppress_context=error.__suppress_context__,
+        members=tuple(_pack(member, seen) for member in _members(error)),
     )
 
 
@@ -171,10 +185,11 @@ def unpack(packed: PackedError) -> BaseException:
         the exception, or a `WorkerError` in its place when its type cannot be restored here.
     """
     error: BaseException | None = None
+    members = [unpack(member) for member in packed.members]
     if packed.exception is not None:
         try:
             restored = loads(packed.exception)
-            error = _rebuild(*restored) if isinstance(restored, tuple) else cast(BaseException, restored)
+            error = _rebuild(*restored, members) if isinstance(restored, tuple) else cast(BaseException, restored)
         except Exception:
             error = None  # its class is not importable here; the stand-in below says what it was
     if error is None:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import Self
+
 from elastic_hydra.launcher import child, outcome, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.hazard import fork_hazard
 
-__all__ = ["Process", "Server", "ServerLost", "START_METHODS"]
+__all__ = ["START_METHODS", "Process", "Server", "ServerLost"]
 
 START_METHODS = ("warm", "fork", "forkserver", "spawn")
 
@@ -318,7 +320,7 @@ class Server:
                 os.waitpid(self._pid, 0)
             self._pid = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

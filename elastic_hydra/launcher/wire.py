@@ -47,6 +47,8 @@ def receive(sock: socket.socket) -> tuple[Any, list[int]] | None:
         header, fds, _, _ = socket.recv_fds(sock, _HEADER.size, _MAX_FDS)
         if not header:
             return None
+        for fd in fds:
+            os.set_inheritable(fd, False)  # as all that Python opens; a received one would reach every program
         header += _exactly(sock, _HEADER.size - len(header))
         (size,) = _HEADER.unpack(header)
         return pickle.loads(_exactly(sock, size)), list(fds)

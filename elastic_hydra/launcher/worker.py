@@ -105,4 +105,3 @@ def main(argv: list[str]) -> NoReturn:
         traceback.print_exc()
         child.end(child.EXIT_CANNOT_START)
     run(payload, {}, result_fd)
-

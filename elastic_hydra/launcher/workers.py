@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, record
 from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.launcher import worker
@@ -115,7 +115,7 @@ class Workers(PContext):
         with contextlib.suppress(ServerLost):
             self._starter.server.pump()
         if self._result is None and self._is_over():
-            failures = self._failures()
+            failures: dict[int, ProcessFailure] = dict(self._failures())
             values = {} if failures else self._values(failures)
             self._result = RunProcsResult(
                 return_values={} if failures else values,
@@ -127,7 +127,7 @@ class Workers(PContext):
             self.close(signal.SIGTERM, int(self._starter.shutdown_timeout))
         return self._result
 
-    def _values(self, failures: dict[int, WorkerFailure]) -> dict[int, Any]:
+    def _values(self, failures: dict[int, ProcessFailure]) -> dict[int, Any]:
         values: dict[int, Any] = {}
         for local_rank, process in self._processes.items():
             try:
@@ -145,7 +145,9 @@ class Workers(PContext):
         for local_rank, process in self._processes.items():
             outcome = process.outcome(errors_only=True)
             if process.exitcode == 0 and not self._has_value(process):
-                what = f"ended with exit code 0 (PID {process.pid}) but without a result: something in it called os._exit"
+                what = (
+                    f"ended with exit code 0 (PID {process.pid}) but without a result: something in it called os._exit"
+                )
                 failures[local_rank] = self._failure(local_rank, process, what=what)
             elif process.exitcode not in (None, 0) or outcome is not None:
                 failures[local_rank] = self._failure(local_rank, process, what=process.refused, outcome=outcome)
@@ -164,12 +166,14 @@ class Workers(PContext):
             at=process.exit_time or None,
         )
 
-    def _log(self, failures: dict[int, WorkerFailure]) -> None:
+    def _log(self, failures: Mapping[int, ProcessFailure]) -> None:
         # Not logger.exception: torch's formatter imports torch._dynamo for a record with an exception, two seconds long.
         for local_rank, failure in failures.items():
-            said = failure.error
+            said = failure.error if isinstance(failure, WorkerFailure) else None
             what = f"{said.type_name}: {said.message}" if said is not None else failure.message
-            logger.error("local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what)
+            logger.error(
+                "local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what
+            )
 
     def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:
         if self._closed:
@@ -186,5 +190,3 @@ class Workers(PContext):
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
     return record(entrypoint)(*args)
-
-

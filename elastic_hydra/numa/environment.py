@@ -76,10 +76,10 @@ def preload(allocator: Allocator, environ: Mapping[str, str], root: str | Path =
                 variables["MALLOC_CONF"] = _JEMALLOC
             return Environment(variables)
     names = " or ".join(f"{name}.so" for candidate in candidates for name in _NAMES[candidate])
-    problem = (
-        f"found no {names} (Debian: apt-get install libtcmalloc-minimal4 or libjemalloc2; conda: gperftools, jemalloc)"
-    )
-    raise setting_error("allocator", allocator.value, problem)
+    if allocator == Allocator.auto:
+        return Environment({}, warnings=(f"found no {names}: the C library's allocator stays",))
+    advice = "Debian: apt-get install libtcmalloc-minimal4 or libjemalloc2; conda: gperftools or jemalloc"
+    raise setting_error("allocator", allocator, f"found no {names} ({advice})")
 
 
 def _contradictions(binding: Binding, environ: Mapping[str, str]) -> Iterable[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 KEY = "hydra.launcher.numa"
 
 
@@ -15,5 +17,7 @@ class TopologyError(NumaError):
 
 def setting_error(key: str, value: object, problem: str) -> NumaError:
     """The error for one setting: `hydra.launcher.numa.KEY=VALUE: PROBLEM`."""
+    if isinstance(value, Enum):
+        value = value.value
     text = str(value).lower() if isinstance(value, bool) else value
     return NumaError(f"{KEY}.{key}={text}: {problem}")

@@ -64,7 +64,7 @@ def read_machine(settings: NumaConfig, environ: Mapping[str, str], root: str | P
         if settings.cpus == Cpus.none and settings.memory == Memory.none:
             return _flat("")
         key, value = ("cpus", settings.cpus) if settings.cpus != Cpus.none else ("memory", settings.memory)
-        refusal = setting_error(key, value.value, f"{error}; here only cpus=none with memory=none works")
+        refusal = setting_error(key, value, f"{error}; here only cpus=none with memory=none works")
         if settings.on_error == OnError.error:
             raise refusal from error
         return _flat(str(refusal))

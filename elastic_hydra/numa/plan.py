@@ -54,7 +54,7 @@ def _usable(topology: Topology, allowance: Allowance, settings: NumaConfig) -> A
     """What is left for workers: online, not reserved, and one hardware thread per core with `smt=false`."""
     online = replace(allowance, cpus=allowance.cpus & topology.cpus.keys())
     if not online.cpus:
-        raise setting_error("cpus", Cpus(settings.cpus).value, "none of the CPUs that this job may use is online")
+        raise setting_error("cpus", settings.cpus, "none of the CPUs that this job may use is online")
     usable = reserve(topology, online, settings.reserve_cores)
     if settings.smt:
         return usable

@@ -6,13 +6,13 @@ import contextlib
 import functools
 import os
 import socket
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -28,8 +28,11 @@ from elastic_hydra.sweep.task import adopt_hydra, run_task
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
 
 
-class JobError(RuntimeError):
-    """A job failed otherwise than by an exception of its code: its text says how, where, and where the logs are."""
+class JobError(CompactHydraException, RuntimeError):
+    """A job failed otherwise than by an exception of its code: its text says how, where, and where the logs are.
+
+    Hydra prints it without a stack trace, which would show the launcher's code only.
+    """
 
 
 class JobInterruptedError(Exception):
@@ -46,6 +49,12 @@ class Job:
     launch: Launch
     output_dir: Path
     run_id: str
+    attempt: int = 0
+
+    @property
+    def log_dir(self) -> Path:
+        """Where its workers write."""
+        return self.output_dir / (self.launch.log_dir or "logs")
 
 
 @dataclass
@@ -100,7 +109,7 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
 
 
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
-    log_dir = job.output_dir / (job.launch.log_dir or "logs")
+    log_dir = job.log_dir
     values: dict[int, Any] = {}
     failure: BaseException | None = None
     try:
@@ -173,11 +182,3 @@ def _fill_resolver_cache(config: Container) -> None:
             node = config[key] if not OmegaConf.is_missing(config, key) else None
         if isinstance(node, Container) and not OmegaConf.is_interpolation(config, key):
             _fill_resolver_cache(node)
-
-
-def describe_failure(job: Job, error: BaseException) -> str:
-    """Say in one line what ended a job."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-

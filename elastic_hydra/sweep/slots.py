@@ -119,7 +119,8 @@ class Slots:
             node = self._devices[gpu].node if gpu < len(self._devices) else None
             by_node.setdefault(node, []).append(gpu)
         enough = [gpus for gpus in by_node.values() if len(gpus) >= count]
-        candidates = min(enough, key=len) if enough else sum(sorted(by_node.values(), key=len, reverse=True), [])
+        by_size = sorted(by_node.values(), key=len, reverse=True)
+        candidates = min(enough, key=len) if enough else [gpu for gpus in by_size for gpu in gpus]
         idle_first = sorted(candidates, key=lambda gpu: (-self._shares[gpu], candidates.index(gpu)))
         return tuple(sorted(idle_first[:count]))
 

@@ -6,6 +6,7 @@ Hydra imports this module in every app on the machine, and at every TAB: nothing
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,15 @@ from elastic_hydra.config.schema import ElasticConfig
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
+    from elastic_hydra.sweep.sweep import Sweep
+
+
 def _register_schema() -> None:
     # In a group of its own, so that the schema is not offered as a launcher.
     store = ConfigStore.instance()
     # Hydra 1.4 warns when an entry is replaced without saying so, and 1.3 does not know the word. A plugin may be
     # imported more than once.
-    replace = {"replace": True} if "replace" in inspect.signature(store.store).parameters else {}
+    replace: dict[str, Any] = {"replace": True} if "replace" in inspect.signature(store.store).parameters else {}
     store.store(group="elastic_hydra", name="launcher", node=ElasticConfig, provider="elastic_hydra", **replace)
 
 
@@ -53,6 +57,7 @@ class ElasticLauncher(Launcher):
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None
+        self._sweep: Sweep | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
@@ -69,10 +74,22 @@ class ElasticLauncher(Launcher):
 
         Returns:
             one `JobReturn` per job, in their order; a failed one carries its exception.
+
+        Raises:
+            SystemExit: with code 2 when the configuration is refused, before anything has started; with 128 plus its
+                number when a signal has ended the sweep.
         """
+        from elastic_hydra.config.errors import ConfigError
         from elastic_hydra.sweep.sweep import Sweep
 
         assert self.hydra_context is not None
         assert self.task_function is not None
         assert self.config is not None
-        return Sweep(self.hydra_context, self.task_function, self.config).run(job_overrides, initial_job_idx)
+        try:
+            # One for all batches: an adaptive sweeper comes here many times.
+            self._sweep = self._sweep or Sweep(self.hydra_context, self.task_function, self.config)
+            return self._sweep.run(job_overrides, initial_job_idx)
+        except ConfigError as error:
+            # Hydra ends with 1 for any exception, which would say that a job has failed.
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from error

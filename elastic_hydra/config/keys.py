@@ -1,0 +1,17 @@
+"""What every class of keys has in common."""
+
+# ruff: noqa: UP006, UP035 (OmegaConf reads annotations at run time, on Python 3.10 too)
+
+import dataclasses
+from typing import Type, TypeVar
+
+__all__ = ["names_its_keys"]
+
+T = TypeVar("T")
+
+
+def names_its_keys(cls: Type[T]) -> Type[T]:
+    """Make OmegaConf's error for an unknown key list the keys that there are: it prints the name of the class."""
+    keys = sorted(f.name for f in dataclasses.fields(cls) if not f.name.startswith("_"))  # type: ignore[arg-type]
+    cls.__name__ += f", which has: {', '.join(keys)}"
+    return cls

@@ -1,0 +1,108 @@
+"""From the overrides of a job to the job: Hydra composes, we check."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.launcher.store import host_store
+from elastic_hydra.sweep.job import Job
+
+__all__ = ["compose", "meet", "task_config"]
+
+
+def compose(context: HydraContext, sweep_config: DictConfig, machine: Machine, num: int, overrides: list[str]) -> Job:
+    """Compose one job, and check how it is to be launched.
+
+    Args:
+        context: Hydra's.
+        sweep_config: of the sweep.
+        machine: this host.
+        num: the job's number.
+        overrides: the job's.
+
+    Raises:
+        ConfigError: it cannot be launched as configured.
+    """
+    config = context.config_loader.load_sweep_config(sweep_config, overrides)
+    with open_dict(config):
+        config.hydra.job.id = str(num)
+        config.hydra.job.num = num
+    with _hydra_config(config):
+        output_dir = Path(os.path.abspath(os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))))
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(output_dir)
+    with _hydra_config(config):
+        launch = _resolve(num, config, machine)
+    return Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
+
+
+def task_config(config: DictConfig) -> DictConfig:
+    """Return a copy of a job's configuration without `hydra`: what its task function gets."""
+    copied = config.copy()
+    with read_write(copied), open_dict(copied):
+        del copied["hydra"]
+    return copied
+
+
+def meet(job: Job) -> None:
+    """Host the store where the nodes of this sweep meet, if it is this node that shall; agents only connect to it."""
+    launch = job.launch
+    if not launch.several_nodes or launch.backend not in ("c10d", "static"):
+        return
+    host, port = parse_rendezvous_endpoint(launch.endpoint, default_port=0)
+    wanted = launch.rdzv_configs.get("is_host")
+    if launch.backend == "static":
+        wanted = launch.rdzv_configs["rank"] == 0
+    try:
+        host_store(host, port, wanted)
+    except OSError as error:
+        raise ConfigError(
+            f"hydra.launcher.rendezvous.endpoint={launch.endpoint}: this node cannot host the store there: {error}"
+        ) from error
+    launch.rdzv_configs["is_host"] = False
+
+
+def _resolve(num: int, config: DictConfig, machine: Machine) -> Launch:
+    try:
+        settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
+        return resolve(settings, machine, environ)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"job #{num}: {error}") from error
+
+
+def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:
+    """Name a job's rendezvous: unlike any other's on one node, the same for all launchers on several."""
+    if not launch.several_nodes:
+        return f"{uuid.uuid4().hex}-{num}"
+    name = launch.rendezvous_id
+    if name is None:
+        what = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
+        name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:16]
+    return f"{name}-{num}"
+
+
+@contextlib.contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Make `${hydra:…}` refer to a job's configuration for a while."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before

@@ -1,0 +1,87 @@
+"""The last screen of a sweep: what became of each job, and the command that runs the failed ones again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Ended", "render", "rerun_command"]
+
+_MANY = 40
+"""Jobs above which those that finished are only counted."""
+_WIDTH = 60
+
+
+@dataclass
+class Ended:
+    """One job, as the summary shows it."""
+
+    num: int
+    overrides: Sequence[str]
+    state: str
+    seconds: float
+    restarts: int
+    value: Any
+    reason: str
+    logs: Path
+    recorded: bool = False
+    """Whether an earlier launcher ran it."""
+
+
+def render(jobs: Sequence[Ended]) -> str:
+    """Render the table of a batch.
+
+    Args:
+        jobs: all of them, in Hydra's order.
+    """
+    counts = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items())]
+    shown = [job for job in jobs if len(jobs) <= _MANY or job.state != "finished"]
+    rows = [("job", "state", "time", "restarts", "value", "overrides")]
+    rows += [
+        (
+            f"#{job.num}",
+            job.state,
+            "recorded" if job.recorded else f"{job.seconds:.1f} s",
+            str(job.restarts),
+            _short(job.value) if job.state == "finished" else "",
+            _short(" ".join(job.overrides), as_is=True),
+        )
+        for job in shown
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for index, row in enumerate(rows):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if index and shown[index - 1].state != "finished":
+            job = shown[index - 1]
+            lines.append(f"    {job.reason}")
+    return "\n".join(lines)
+
+
+def _short(value: Any, as_is: bool = False) -> str:
+    text = str(value) if as_is else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def rerun_command(sweep_dir: Path, argv: Sequence[str] | None = None, orig_argv: Sequence[str] | None = None) -> str:
+    """Return the command that runs what has not finished of this sweep, and nothing else.
+
+    Args:
+        sweep_dir: of this sweep.
+        argv: `sys.argv`.
+        orig_argv: `sys.orig_argv`: with the interpreter, and `-m package` where the app was started so.
+    """
+    argv = sys.argv if argv is None else argv
+    orig_argv = sys.orig_argv if orig_argv is None else orig_argv
+    given = list(argv[1:])
+    program = list(orig_argv[: len(orig_argv) - len(given)]) or [sys.executable, argv[0]]
+    flags = [word for word in given if word in ("-m", "--multirun")] or ["-m"]
+    mine = ("hydra.sweep.dir=", "hydra.launcher.resume=")
+    # Hydra 1.3 takes overrides on one side of -m only.
+    kept = [word for word in given if word not in ("-m", "--multirun") and not word.startswith(mine)]
+    return shlex.join([*program, flags[0], *kept, f"hydra.sweep.dir={sweep_dir}", "hydra.launcher.resume=true"])
