@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -89,10 +90,26 @@ def die_with_parent(parent: int) -> None:
         os._exit(EXIT_CANNOT_START)
 
 
+def fork() -> int:
+    """Fork, without the warning of Python 3.12 that there are threads: who calls this has looked what threads they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the process ids of a process's direct children."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return set(map(int, file.read().split()))
+    except OSError:  # not Linux, or a kernel without this file
+        return {process.pid for process in psutil.Process(pid).children()}
 
 
 def kill_orphans(since: float) -> None:
@@ -150,7 +167,9 @@ def _reseed() -> None:
 
 def end(code: int) -> NoReturn:
     """End this process as the interpreter would, without the half second that taking down torch costs."""
-    steps: list[Callable[[], Any]] = [threading._shutdown, atexit._run_exitfuncs]  # type: ignore[attr-defined]
+    # A failed worker does not wait for its threads: they may wait for something that will never come.
+    steps: list[Callable[[], Any]] = [threading._shutdown] if code == 0 else []  # type: ignore[attr-defined]
+    steps.append(atexit._run_exitfuncs)
     if "multiprocessing.util" in sys.modules:
         from multiprocessing import util
 
@@ -173,5 +192,4 @@ def _reported_errors() -> Iterator[None]:
 
 def freeze() -> None:
     """Keep the garbage collector of forked processes from touching, and so copying, the pages they share."""
-    gc.collect()
     gc.freeze()

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import cloudpickle
 from tblib import Traceback
 
-__all__ = ["Outcome", "PackedError", "WorkerError", "dumps", "loads", "pack", "read", "unpack", "write"]
+__all__ = ["Outcome", "PackedError", "WorkerError", "dumps", "has_value", "loads", "pack", "read", "unpack", "write"]
 
 
 class WorkerError(RuntimeError):
@@ -231,6 +231,11 @@ def write(fd: int, outcome: Outcome) -> None:
         else:
             pickle.dump(outcome.error, file)
     os.pwrite(fd, _VALUE if outcome.error is None else _ERROR, 0)
+
+
+def has_value(fd: int) -> bool:
+    """Whether a value was handed over, and completely."""
+    return os.pread(fd, 1, 0) == _VALUE
 
 
 def read(fd: int, *, errors_only: bool = False) -> Outcome | None:

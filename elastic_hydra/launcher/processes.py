@@ -76,6 +76,8 @@ class Server:
     """How the server came to be, in words."""
     same_main: bool = False
     """Whether it has the same `__main__` as this process."""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """The environment in which it has started."""
     _popen: subprocess.Popen[bytes] | None = None
     _pid: int | None = None
     _processes: dict[int, Process] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Server:
         """
         if server.connection is not None:
             made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
+            made.environment = server.environment
         else:
             child.adopt_orphans()  # should the server die, its grandchildren are found here
             made = cls._new(start_method, shared)
@@ -124,7 +127,7 @@ class Server:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        pid = child.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
                 os.setsid()

@@ -34,6 +34,9 @@ PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elas
 shared: dict[str, object] = {}
 """Objects that payloads refer to by name; every process forked from the server has them."""
 
+environment: dict[str, str] = dict(os.environ)
+"""The environment in which the server has started."""
+
 connection: socket.socket | None = None
 """An agent's own connection to the server; None in every other process."""
 
@@ -117,7 +120,7 @@ class _Server:
         spec.environment[TOKEN] = client.token
         ours, theirs = socket.socketpair() if spec.agent else (None, None)
         try:
-            pid = os.fork()
+            pid = child.fork()
         except OSError as error:
             self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
             return
@@ -209,6 +212,8 @@ class _Server:
 
     def _kill_descendants(self, client: _Client) -> None:
         """Kill what a client's processes have left running, whatever session or parent it has moved to."""
+        if child.children_of(self._pid) <= self._children.keys():
+            return  # orphans become children of the server, and there are none: the usual case, and cheap to see
         for process in psutil.Process(self._pid).children(recursive=True):
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 own = self._children.get(process.pid)
@@ -230,8 +235,10 @@ def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
         sock: the connection.
         refused: why this process cannot be one, if so.
     """
+    global environment
     code = 1
     try:
+        environment = dict(os.environ)
         refused = refused or hazard.poisoned()
         wire.send(sock, ("ready", refused))
         if refused is not None:

@@ -7,19 +7,34 @@ the old one.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import NoReturn
+
+import psutil
+from torch.distributed import TCPStore
 
 from elastic_hydra.launcher import worker
 
-__all__ = ["host_store", "own_address"]
+__all__ = ["NotAStoreError", "check_is_store", "host_store", "own_address", "wait_for_store"]
+
+logger = logging.getLogger("elastic_hydra")
 
 _LINGER = 3.0
-"""Seconds that the store stays after its launcher has ended, for the last words of the other nodes."""
+"""Seconds that the store stays at most after its launcher has ended, for the last words of the other nodes."""
+_HANDSHAKE = 60.0
+"""Seconds within which a store answers; one that starts has to import torch first."""
+_ASKING = timedelta(seconds=10)
+_ENDING = "elastic_hydra/ending"
+_MAGIC, _VALIDATE, _PING = 0x3C85F7CE, 0, 13
+"""How a client of torch's store introduces itself."""
 
 _hosted: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
 
@@ -43,12 +58,10 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
         return True
     if is_host is False or (is_host is None and not _is_own(host)):
         return False
-    try:
-        # Bound here and now: there is no moment in which the port is free and promised at once.
-        listener = socket.create_server(("", port), backlog=512)
-    except OSError:
-        if is_host:
-            raise
+    listener = _bind(port)
+    if listener is None and is_host:
+        raise OSError(errno.EADDRINUSE, f"port {port} is taken")
+    if listener is None:
         return False
     with listener:
         _hosted[host, port] = subprocess.Popen(
@@ -60,17 +73,110 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
     return True
 
 
+def _bind(port: int) -> socket.socket | None:
+    """Take a port here and now, so that there is no moment in which it is free and promised at once.
+
+    Returns:
+        the socket; None when the port is in use by something that does not go away: a sweep that has just ended keeps
+        its store for some seconds.
+    """
+    deadline = time.monotonic() + _LINGER + 1.0
+    while True:
+        try:
+            return socket.create_server(("", port), backlog=512)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        # A store that ends stops listening, at the latest when its time is up.
+        if not _is_ending(port) or time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+
+
+def wait_for_store(host: str, port: int, timeout: float) -> None:
+    """Wait until the store answers: the node that hosts it may start last.
+
+    Args:
+        host: the endpoint's name or address.
+        port: the endpoint's port.
+        timeout: seconds.
+
+    Raises:
+        OSError: it does not answer in time, or something else does; the message says which.
+    """
+    started = time.monotonic()
+    next_word = started + 5.0
+    while True:
+        try:
+            check_is_store(host, port)
+            return
+        except NotAStoreError:
+            raise
+        except OSError as error:
+            now = time.monotonic()
+            if now - started > timeout:
+                raise TimeoutError(f"no store there after {timeout:g} s: {error}") from error
+            if now > next_word:
+                logger.warning("waiting for the store at %s:%s (%s): its host has to start, too", host, port, error)
+                next_word = now + 30.0
+        time.sleep(0.2)
+
+
+class NotAStoreError(OSError):
+    """Something answers, but not as a store does."""
+
+
+def check_is_store(host: str, port: int) -> None:
+    """Speak to a store once: torch's client waits for ever for an answer from something that is none.
+
+    Raises:
+        NotAStoreError: something else answers, or nothing within a minute.
+        OSError: there is no connection.
+    """
+    with socket.create_connection((host, port), timeout=10.0) as connection:
+        connection.settimeout(_HANDSHAKE)
+        nonce = os.urandom(4)
+        connection.sendall(struct.pack("=BIB", _VALIDATE, _MAGIC, _PING) + nonce)
+        try:
+            answer = connection.recv(4)
+        except TimeoutError:
+            raise NotAStoreError(f"a program listens there, but says nothing within {_HANDSHAKE:g} s") from None
+    if answer and answer != nonce:
+        raise NotAStoreError("the program that listens there is no store of torch")
+    if not answer:
+        raise ConnectionError("the connection was closed at once")
+
+
+def _is_ending(port: int) -> bool:
+    """Ask the store at a port of this machine whether its sweep is over."""
+    try:
+        check_is_store("127.0.0.1", port)
+        return bool(TCPStore("127.0.0.1", port, is_master=False, timeout=_ASKING).check([_ENDING]))
+    except NotAStoreError:
+        return False
+    except (OSError, RuntimeError):
+        return True  # it has gone in this moment
+
+
 def main(argv: list[str]) -> NoReturn:
     """Serve the store on an open socket until standard input ends."""
-    from torch.distributed import TCPStore
-
     listener, port = map(int, argv)
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
+    idle = _connections(port)
     with contextlib.suppress(OSError):
         sys.stdin.buffer.read()
-    time.sleep(_LINGER)
-    del store
+    store.set(_ENDING, "1")
+    deadline = time.monotonic() + _LINGER
+    while _connections(port) > idle and time.monotonic() < deadline:
+        time.sleep(0.02)
     os._exit(0)
+
+
+def _connections(port: int) -> int:
+    """Count the store's connections to others and to itself."""
+    process = psutil.Process()
+    found = getattr(process, "net_connections", None) or process.connections  # the name before psutil 6
+    return sum(1 for c in found("tcp") if c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port)
 
 
 def own_address(other_host: str) -> str:

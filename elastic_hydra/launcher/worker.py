@@ -15,6 +15,7 @@ from elastic_hydra.launcher import child, outcome
 __all__ = ["Payload", "command", "interpreter", "run"]
 
 _INTERNAL_MODULES = (
+    "elastic_hydra.launcher.script",
     "elastic_hydra.launcher.worker",
     "elastic_hydra.launcher.workers",
     "elastic_hydra.sweep.task",

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, record
+from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.launcher import worker
@@ -19,10 +20,29 @@ from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.failure import WorkerFailure
 from elastic_hydra.launcher.outcome import Outcome
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.launcher.script import run_script, script_arguments
+from elastic_hydra.launcher.tail import Tail
+from elastic_hydra.launcher.worker import Payload
 
 __all__ = ["Starter", "Workers"]
 
 logger = get_logger(__name__)
+
+FIXED_AT_START = (
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "MALLOC_CONF",
+    "MALLOC_ARENA_MAX",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "GOMP_CPU_AFFINITY",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_SCHEDULE",
+    "PYTHONHASHSEED",
+    "PYTHONOPTIMIZE",
+)
+"""Variables that the loader, OpenMP and Python read once, when they start: a fork keeps what its parent had."""
 
 
 @dataclass
@@ -55,13 +75,21 @@ class Workers(PContext):
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        if starter.line_prefix is not None:
-            for tail in self._tail_logs:
-                tail._log_line_prefixes = dict.fromkeys(range(self.nprocs), starter.line_prefix)
+        self._tail_logs = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
         self._starter = starter
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
         self._closed = False
+
+    def _tail(self, torchs: TailLog, prefix: str | None) -> Tail:
+        """Make our tail of what torch has prepared."""
+        prefixes = dict(torchs._log_line_prefixes or {})
+        for rank in range(self.nprocs):
+            if prefix is not None:
+                prefixes[rank] = prefix
+            prefixes.setdefault(rank, f"[{self.name}{rank}]:")
+        filters = torchs._log_line_filter if torchs._dst not in (sys.stdout, sys.stderr) else None
+        return Tail(torchs._log_files, torchs._dst, prefixes, filters)
 
     def _start(self) -> None:
         cwd, umask = os.getcwd(), os.umask(0)
@@ -69,27 +97,40 @@ class Workers(PContext):
         # The workers are the server's children, but shall run where this agent may.
         cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
         for local_rank in range(self.nprocs):
+            environment = {**os.environ, **self.envs[local_rank], **self._starter.worker_env}
+            argv, payload = self._command(local_rank, environment)
             spec = ProcessSpec(
-                argv=self._argv(local_rank),
-                environment={**os.environ, **self.envs[local_rank], **self._starter.worker_env},
+                argv=argv,
+                environment=environment,
                 cwd=cwd,
                 umask=umask,
                 cpus=cpus,
                 stdout=self.stdouts[local_rank],
                 stderr=self.stderrs[local_rank],
             )
-            self._processes[local_rank] = self._starter.server.start(spec, self._payload(local_rank))
+            self._processes[local_rank] = self._starter.server.start(spec, payload)
         self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
 
-    def _argv(self, local_rank: int) -> list[str] | None:
-        if isinstance(self.entrypoint, str):
-            return [self.entrypoint, *map(str, self.args[local_rank])]
-        return worker.command() if self._starter.start_method == "spawn" else None
+    def _command(self, local_rank: int, environment: Mapping[str, str]) -> tuple[list[str] | None, Payload | None]:
+        """Return the program that a worker executes, or the function that it runs in a fork of the server, or both."""
+        args = tuple(self.args[local_rank])
+        fresh = self._fresh_interpreter(environment)
+        if not isinstance(self.entrypoint, str):
+            return worker.command() if fresh else None, (run_entrypoint, (self.entrypoint, args))
+        words = None if fresh else script_arguments(self.entrypoint, args)
+        if words is None:
+            return [self.entrypoint, *map(str, args)], None
+        return None, (run_script, (words,))
 
-    def _payload(self, local_rank: int) -> worker.Payload | None:
-        if isinstance(self.entrypoint, str):
-            return None
-        return run_entrypoint, (self.entrypoint, tuple(self.args[local_rank]))
+    def _fresh_interpreter(self, environment: Mapping[str, str]) -> bool:
+        """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""
+        if self._starter.start_method == "spawn":
+            return True
+        there = self._starter.server.environment
+        names = [name for name in FIXED_AT_START if environment.get(name) != there.get(name)]
+        if names:
+            logger.info("workers are spawned: %s takes effect in a new interpreter only", ", ".join(names))
+        return bool(names)
 
     def pids(self) -> dict[int, int]:
         """Return the process ids by local rank."""

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globa
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
@@ -38,6 +40,8 @@ __all__ = ["Sweep"]
 
 log = logging.getLogger("elastic_hydra")
 
+_COMPOSED_AHEAD = 32
+"""Jobs of a batch that are composed, and refused if need be, before the first one starts; the others while it runs."""
 _GRACE_MARGIN = 5.0
 """Seconds that an agent gets on top of its own shutdown timeout to end its workers and itself."""
 
@@ -57,10 +61,13 @@ class _Running:
 
 @dataclass(eq=False)
 class _Batch:
-    """Jobs on their way from waiting over running to what they returned."""
+    """Jobs on their way from their overrides over waiting and running to what they returned."""
 
-    jobs: list[Job]
+    planned: deque[tuple[int, list[str]]]
+    """Numbers and overrides of those that are not composed yet."""
     slots: Slots
+    jobs: list[Job] = field(default_factory=list)
+    """Those that are composed, in Hydra's order."""
     waiting: list[Job] = field(default_factory=list)
     running: list[_Running] = field(default_factory=list)
     returns: dict[int, JobReturn] = field(default_factory=dict)
@@ -69,6 +76,8 @@ class _Batch:
     """Not before, on the monotonic clock."""
     overtaken: int = 0
     """How many jobs have overtaken the first that waits."""
+    refused: ConfigError | None = None
+    """Why a job that was composed late cannot be launched."""
 
     def choose(self) -> tuple[Job, Slot] | None:
         """Take the job that is to start now out of those that wait, and a slot for it."""
@@ -119,13 +128,14 @@ class Sweep:
         """
         setup_globals()
         self._configure_log()
-        jobs = [self._compose(list(overrides), first + index) for index, overrides in enumerate(job_overrides)]
-        if not jobs:
+        if not job_overrides:
             return []
-        record = self._open_journal(jobs)
-        for job in jobs:
-            meet(job)
-        batch = self._batch(jobs, record)
+        batch = _Batch(deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides)), self._slots())
+        while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
+            batch.jobs.append(self._compose(*batch.planned.popleft()))
+        record = self._open_journal(batch.jobs)
+        for job in batch.jobs:
+            self._admit(batch, job, record)
         with stopped_by_signals(), multirun_end_on_interrupt(self._context, self._config):
             try:
                 self._run(batch, record)
@@ -136,14 +146,16 @@ class Sweep:
                 self._show(batch)
                 raise
         self._show(batch)
-        return [batch.returns[job.num] for job in jobs]
+        if batch.refused is not None:
+            raise batch.refused
+        return [batch.returns[job.num] for job in batch.jobs]
 
     # --- before --------------------------------------------------------------------------------------------------
 
     def _configure_log(self) -> None:
         configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
 
-    def _compose(self, overrides: list[str], planned: int) -> Job:
+    def _compose(self, planned: int, overrides: list[str]) -> Job:
         if self._journal is None and str(self._settings.resume).lower() != "false":
             self._history = History(journal.read(self._dir / journal.FILE_NAME), str(self._settings.resume).lower())
         num = self._history.number(overrides, planned)
@@ -160,20 +172,28 @@ class Sweep:
             self._journal.write("sweep", pid=os.getpid(), host=host, command=command, resume=resume)
         return self._journal
 
-    def _batch(self, jobs: list[Job], record: Journal) -> _Batch:
-        """Sort the jobs into those that are to run, and those whose recorded end counts."""
-        batch = _Batch(jobs, self._slots())
-        for job in jobs:
-            settled = self._history.settled(job.num)
-            if settled is None:
-                batch.waiting.append(job)
-                record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
-            else:
-                batch.returns[job.num] = returns.recorded(job, settled, self._history.mode)
-                state, reason = settled.state, settled.reason
-                logs = job.output_dir
-                batch.ended[job.num] = Ended(job.num, job.overrides, state, 0.0, 0, settled.value, reason, logs, True)
-        return batch
+    def _admit(self, batch: _Batch, job: Job, record: Journal) -> None:
+        """Put a job among those that wait to run, unless its recorded end counts."""
+        meet(job)
+        settled = self._history.settled(job.num)
+        if settled is None:
+            batch.waiting.append(job)
+            record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
+            return
+        batch.returns[job.num] = returns.recorded(job, settled, self._history.mode)
+        state, value, reason = settled.state, settled.value, settled.reason
+        batch.ended[job.num] = Ended(job.num, job.overrides, state, 0.0, 0, value, reason, job.log_dir, True)
+
+    def _compose_next(self, batch: _Batch, record: Journal) -> None:
+        """Compose one more job while others run; one that is refused lets those end, and no other start."""
+        try:
+            batch.jobs.append(self._compose(*batch.planned.popleft()))
+            self._admit(batch, batch.jobs[-1], record)
+        except ConfigError as error:
+            log.error("no more jobs are started: %s", error)
+            batch.refused = error
+            batch.planned.clear()
+            batch.waiting.clear()
 
     def _slots(self) -> Slots:
         settings = self._settings
@@ -192,10 +212,11 @@ class Sweep:
 
     def _run(self, batch: _Batch, record: Journal) -> None:
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
-        while batch.waiting:
+        while batch.waiting or batch.planned:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
             with Server.open(batch.jobs[0].launch.start_method, self._shared, grace) as server:
-                log.info("Launching %s jobs, %s; workers: %s", len(batch.waiting), _size(batch.jobs), server.reason)
+                count = len(batch.waiting) + len(batch.planned)
+                log.info("Launching %s jobs, %s; workers: %s", count, _size(batch.jobs), server.reason)
                 try:
                     self._work_off(batch, server, record)
                 except BaseException as interrupt:
@@ -205,8 +226,8 @@ class Sweep:
 
     def _work_off(self, batch: _Batch, server: Server, record: Journal) -> None:
         """Start each job as soon as there is room for it, until all have ended or the server is lost."""
-        while batch.waiting or batch.running:
-            if batch.waiting and (reason := self._enough_failures(batch)):
+        while batch.waiting or batch.running or batch.planned:
+            if (batch.waiting or batch.planned) and (reason := self._enough_failures(batch)):
                 self._leave_out(batch, reason)
                 continue
             pause = batch.next_start - time.monotonic()
@@ -218,8 +239,10 @@ class Sweep:
                 continue
             if server.lost and not batch.running:
                 return
+            if batch.planned:
+                self._compose_next(batch, record)  # meanwhile: what runs needs nothing of us
             with contextlib.suppress(ServerLost):
-                timeout = pause if batch.waiting and pause > 0 else None
+                timeout = 0.0 if batch.planned or not batch.running else pause if batch.waiting and pause > 0 else None
                 server.wait(lambda: any(one.process.exitcode is not None for one in batch.running), timeout)
             for one in [one for one in batch.running if one.process.exitcode is not None]:
                 batch.running.remove(one)
@@ -277,6 +300,10 @@ class Sweep:
         return f"{self._failures} jobs have failed, and hydra.launcher.max_failures={limit}"
 
     def _leave_out(self, batch: _Batch, reason: str) -> None:
+        while batch.planned:
+            job = self._compose(*batch.planned.popleft())
+            batch.jobs.append(job)
+            batch.waiting.append(job)
         log.error("%s jobs are not started: %s", len(batch.waiting), reason)
         for job in batch.waiting:
             error = agent.JobError(f"not started: {reason}")
