@@ -10,6 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elastic_hydra.config.errors import ConfigError, nearest
+from elastic_hydra.config.numa import Cpus, NumaConfig
+from elastic_hydra.config.retry import (
+    PROGRESS,
+    WORDS,
+    Action,
+    BackoffConfig,
+    RetryConfig,
+    WatchConfig,
+    is_word,
+    number_of_bytes,
+)
 from elastic_hydra.config.schema import ElasticConfig
 
 __all__ = ["Demand", "Launch", "Machine", "resolve"]
@@ -90,7 +101,8 @@ class Launch:
     rdzv_configs: dict[str, Any]
     rendezvous_id: str | None
     local_addr: str | None
-    max_restarts: int
+    retry: RetryConfig
+    watch: WatchConfig
     monitor_interval: float
     shutdown_timeout: int
     exit_barrier_timeout: float
@@ -99,6 +111,7 @@ class Launch:
     omp_num_threads: int | None
     """None leaves the variable alone."""
     demand: Demand
+    numa: NumaConfig
     log_dir: str | None
     redirects: int | dict[int, int]
     tee: int | dict[int, int]
@@ -161,7 +174,11 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
     tee = _streams("logs.tee", logs["tee"], workers, problems)
     cpus = max(1, machine.cpus // (parallel or 1)) if demand.cpus is None else demand.cpus
     threads = _threads(settings["omp_num_threads"], workers, cpus, environ, problems)
+    if settings["omp_num_threads"] == "auto" and settings["numa"]["cpus"] != Cpus.none:
+        threads = None  # they follow from what each worker is bound to
     options = _torch_options(settings, machine, problems)
+    retry = _retry(settings["retry"], problems)
+    watch = _watch(settings["watch"], retry, problems)
     problems.raise_any()
     ranks = logs["local_ranks_filter"]
     return Launch(
@@ -175,7 +192,8 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         rdzv_configs=configs,
         rendezvous_id=rendezvous["id"],
         local_addr=rendezvous["local_addr"],
-        max_restarts=settings["retry"]["max_restarts"],
+        retry=retry,
+        watch=watch,
         monitor_interval=settings["monitor_interval"],
         shutdown_timeout=settings["shutdown_timeout"],
         exit_barrier_timeout=settings["exit_barrier_timeout"],
@@ -183,6 +201,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         return_values=settings["return_values"],
         omp_num_threads=threads,
         demand=demand,
+        numa=NumaConfig(**settings["numa"]),
         log_dir=logs["dir"],
         redirects=redirects,
         tee=tee,
@@ -228,8 +247,6 @@ def _check_values(settings: Mapping[str, Any], machine: Machine, problems: _Prob
     problems.require(interval > 0, "monitor_interval", interval, "must be more than 0 (seconds)")
     for key in ("shutdown_timeout", "exit_barrier_timeout", "stagger"):
         problems.require(settings[key] >= 0, key, settings[key], "must be 0 or more (seconds)")
-    restarts = settings["retry"]["max_restarts"]
-    problems.require(restarts >= 0, "retry.max_restarts", restarts, "must be 0 or more")
     names = [s.name for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
     for name in settings["signals_to_handle"]:
         if name not in names:
@@ -322,12 +339,11 @@ def _count(key: str, value: Any, least: int, problems: _Problems) -> int | None:
 def _bytes(key: str, value: Any, problems: _Problems) -> int:
     if value is None:
         return 0
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", str(value).strip().upper())
-    if match is None:
+    size = number_of_bytes(value)
+    if size is None:
         problems.add(key, value, "must be a size such as 16GB, 512MiB, or a number of bytes")
         return 0
-    return int(float(match[1]) * units[match[2] or ""])
+    return size
 
 
 def _threads(value: Any, workers: int, cpus: int, environ: Mapping[str, str], problems: _Problems) -> int | None:
@@ -380,6 +396,50 @@ def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: _Pro
                 f"needs torch {since[0]}.{since[1]} or newer; {machine.torch[0]}.{machine.torch[1]} is installed",
             )
     return options
+
+
+# --- retry and watch ---------------------------------------------------------------------------------------------
+
+
+def _retry(settings: Mapping[str, Any], problems: _Problems) -> RetryConfig:
+    backoff = settings["backoff"]
+    for key, least in (("max_restarts", 0), ("max_attempts", 1)):
+        problems.require(settings[key] >= least, f"retry.{key}", settings[key], f"must be {least} or more")
+    for key in ("window", "min_uptime"):
+        value = settings[key]
+        ok = value is None or value > 0 or (key == "min_uptime" and value == 0)
+        problems.require(ok, f"retry.{key}", value, "must be more than 0 (seconds)" + (", or null" if key == "window" else ""))
+    for key, least in (("initial", 0), ("factor", 1), ("maximum", 0)):
+        problems.require(backoff[key] >= least, f"retry.backoff.{key}", backoff[key], f"must be {least} or more")
+    problems.require(0 <= backoff["jitter"] <= 1, "retry.backoff.jitter", backoff["jitter"], "must be from 0 to 1")
+    if backoff["maximum"] < backoff["initial"]:
+        problems.add("retry.backoff.maximum", backoff["maximum"], f"must not be less than initial={backoff['initial']:g}")
+    for key in ("only_on", "never_on"):
+        for word in settings[key]:
+            if not is_word(word):
+                known = [*WORDS, *(number.name for number in signal.Signals)]
+                what = f"must be exception classes, exit codes, signals (SIGBUS), or of {', '.join(WORDS)}"
+                problems.add(f"retry.{key}", word, what + nearest(word, known))
+    return RetryConfig(**{**settings, "backoff": BackoffConfig(**backoff)})
+
+
+def _watch(settings: Mapping[str, Any], retry: RetryConfig, problems: _Problems) -> WatchConfig:
+    for key in ("time_limit", "start_up_limit", "progress_limit", "interval"):
+        value = settings[key]
+        problems.require(value is None or value > 0, f"watch.{key}", value, "must be more than 0 (seconds), or null")
+    memory = None if settings["memory_limit"] is None else number_of_bytes(settings["memory_limit"])
+    if settings["memory_limit"] is not None and not memory:
+        what = "must be a size such as 16GB, 512MiB, or a number of bytes, more than 0"
+        problems.add("watch.memory_limit", settings["memory_limit"], what)
+    for word in settings["progress"]:
+        if word not in PROGRESS:
+            problems.add("watch.progress", word, f"must be of {', '.join(PROGRESS)}{nearest(word, PROGRESS)}")
+    if not settings["progress"]:
+        problems.add("watch.progress", "[]", f"must be at least one of {', '.join(PROGRESS)}")
+    watch = WatchConfig(**{**settings, "memory_limit": memory})
+    if watch.is_on() and watch.action is Action.restart and retry.max_restarts == 0:
+        problems.add("watch.action", "restart", f"nothing is restarted with {ROOT}.retry.max_restarts=0: pick a retry profile")
+    return watch
 
 
 # --- rendezvous --------------------------------------------------------------------------------------------------

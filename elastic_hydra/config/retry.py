@@ -11,7 +11,19 @@ from typing import Any, List, Optional
 
 from elastic_hydra.config.keys import names_its_keys
 
-__all__ = ["GROUPS", "PROGRESS", "Action", "BackoffConfig", "Kind", "Memory", "RetryConfig", "WatchConfig", "number_of_bytes"]
+__all__ = [
+    "GROUPS",
+    "PROGRESS",
+    "WORDS",
+    "Action",
+    "BackoffConfig",
+    "Kind",
+    "Memory",
+    "RetryConfig",
+    "WatchConfig",
+    "is_word",
+    "number_of_bytes",
+]
 
 
 class Kind(str, Enum):
@@ -53,6 +65,9 @@ GROUPS = {
     "transient": "connection, and the kinds signal, hang, preempted and agent",
 }
 """Words for `only_on` and `never_on` that stand for several things, and what they stand for."""
+
+WORDS = (*(kind.value for kind in Kind), *GROUPS)
+"""What `only_on` and `never_on` take besides class names, exit codes and signals."""
 
 
 @names_its_keys
@@ -150,6 +165,12 @@ def number_of_bytes(size: Any) -> Optional[int]:
     return None if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
 
 
-def signal_names() -> List[str]:
-    """Return the names of the signals of this system."""
-    return [number.name for number in signal.Signals]
+def is_word(word: Any) -> bool:
+    """Whether a word can stand in `only_on` and `never_on`; any class name can, for classes may be the user's."""
+    text = str(word).strip()
+    if re.fullmatch(r"-?\d+", text):
+        return -64 <= int(text) <= 255
+    if text.startswith("SIG"):
+        return text in signal.Signals.__members__
+    is_name = all(part.isidentifier() for part in text.split(".")) and text.rpartition(".")[2][0].isupper()
+    return text in WORDS or is_name

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import time
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
+from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE, RunResult, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.metrics import put_metric
 from torch.distributed.elastic.metrics.api import prof
-from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError
+from torch.distributed.elastic.rendezvous import (
+    RendezvousClosedError,
+    RendezvousConnectionError,
+    RendezvousError,
+    RendezvousGracefulExitError,
+)
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.launcher.failure import WorkerFailure
+from elastic_hydra.config.retry import Action, Kind, RetryConfig
+from elastic_hydra.launcher.failure import WorkerFailure, death_of, facts_of
+from elastic_hydra.launcher.memory import count_kills, memory_facts
 from elastic_hydra.launcher.peers import Peers
+from elastic_hydra.launcher.processes import ServerLost
 from elastic_hydra.launcher.seam import with_globals
+from elastic_hydra.launcher.verdict import Agreement, Verdict
+from elastic_hydra.launcher.watch import Watch
 from elastic_hydra.launcher.workers import Starter, Workers
+from elastic_hydra.retry.failure import Evidence, Failure, MemoryFacts, Overrun, classify
+from elastic_hydra.retry.policy import Decision, decide
 
 __all__ = ["ElasticAgent"]
 
 logger = get_logger(__name__)
+
+_ROOT_CAUSE_PATIENCE = 2.0
+"""Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
 
 def _start_processes(*, start_method: Starter, **arguments: Any) -> Workers:
@@ -45,13 +63,35 @@ class ElasticAgent(LocalElasticAgent):
 
     Args:
         starter: how it starts them.
+        retry: when a failed group is started again; None: as torch does, `max_restarts` times, at once, whatever the cause.
+        history: when the job was restarted before, by earlier agents, in seconds since the epoch.
+        on_verdict: is told every decision about a failure.
         Everything else as in `LocalElasticAgent` of the installed torch.
     """
 
-    def __init__(self, *args: Any, starter: Starter, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        starter: Starter,
+        retry: RetryConfig | None = None,
+        history: Sequence[float] = (),
+        on_verdict: Callable[[Verdict], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, start_method=starter, **kwargs)
         self._starter = starter
         self._peers: Peers | None = None
+        self._agreement: Agreement | None = None
+        self._retries_rendezvous = retry is not None
+        self._policy = retry or RetryConfig(max_restarts=self._worker_group.spec.max_restarts, never_on=[])
+        self._history = list(history)
+        self._remaining_restarts -= len(self._history)
+        self._on_verdict = on_verdict
+        self._watch = Watch(starter.watch)
+        self._kills = count_kills()
+        self._overrun: Overrun | None = None
+        self.verdict: Verdict | None = None
+        """The last decision about a failure: why the job has ended, if it has failed."""
 
     # torch offers no seam for how the processes of a group are made, so its method runs with that one name replaced.
     _start_workers = prof(with_globals(LocalElasticAgent._start_workers, start_processes=_start_processes))
@@ -68,25 +108,33 @@ class ElasticAgent(LocalElasticAgent):
                 patience=getattr(handler, "patience", 15.0),
                 interval=getattr(handler, "interval", 0.1),
             )
+            self._agreement = Agreement(worker_group.store, worker_group.group_rank, worker_group.group_world_size)
+            self._history = self._agreement.common_history(self._history)
+            self._remaining_restarts = worker_group.spec.max_restarts - len(self._history)
+
+    def _initialize_workers(self, worker_group: Any) -> None:
+        self._kills = count_kills()
+        super()._initialize_workers(worker_group)
+        workers = self._pcontext
+        assert isinstance(workers, Workers)
+        self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
 
     def close_peers(self) -> None:
         """Stop talking to the other nodes of this round."""
+        self._agreement = None
         if self._peers is not None:
             self._peers.close()
             self._peers = None
 
     def leave(self, reason: str) -> None:
-        """Tell the other nodes that this one takes part no more: they go on without it if they can, and fail else.
+        """Tell the other nodes that this one takes part no more: they go on without it, or wait for another, or fail.
 
         Args:
             reason: for people on the other nodes.
         """
-        text = f"{reason} on host {socket.gethostname()}"
-        with contextlib.suppress(RendezvousError):  # then there is nobody to tell
-            if self._peers is not None and self._is_elastic():
-                self._peers.report_loss(text)
-            elif self._peers is not None:
-                self._peers.report_failure(text)
+        if self._peers is not None:
+            with contextlib.suppress(RendezvousError):  # then there is nobody to tell
+                self._peers.report_loss(f"{reason} on host {socket.gethostname()}")
 
     def _is_elastic(self) -> bool:
         return bool(getattr(self._rdzv_handler, "elastic", False))
@@ -96,7 +144,7 @@ class ElasticAgent(LocalElasticAgent):
         spec = group.spec
         role = spec.role
         logger.info("[%s] starting workers for entrypoint: %s", role, spec.get_entrypoint_name())
-        self._initialize_workers(group)
+        self._begin(self._initialize_workers)
         while True:
             self._wait()
             result = self._monitor_workers(group)
@@ -107,27 +155,26 @@ class ElasticAgent(LocalElasticAgent):
             step, reason = self._next_step(result)
             if step is _Next.FINISH:
                 return result
-            if step is _Next.GIVE_UP or (step is _Next.RESTART and self._remaining_restarts <= 0):
+            if step is _Next.GIVE_UP:
+                self.verdict = self._heard() or self._unspoken_verdict(reason)
                 return self._give_up(result, reason)
             if step is _Next.RESTART:
-                logger.warning(
-                    "[%s] %s; restarting the worker group (%s of %s restarts left)",
-                    role,
-                    reason,
-                    self._remaining_restarts,
-                    spec.max_restarts,
-                )
-                self._remaining_restarts -= 1
+                verdict = self._heard() or self._judge(result, reason)
+                if not self._follow(verdict):
+                    return self._give_up(result, verdict.failure.reason)
             elif step is _Next.FOLLOW:
                 logger.warning("[%s] %s; restarting the worker group with the nodes that are there", role, reason)
             if step is not _Next.GO_ON:
-                self._restart_workers(group)
+                self._begin(self._restart_workers)
 
     def _next_step(self, result: RunResult) -> tuple[_Next, str]:
         """Decide what follows from the state of this node's workers and from what happens on the other nodes."""
         if result.state == WorkerState.SUCCEEDED:
             return self._wait_for_others()
         if result.state == WorkerState.HEALTHY:
+            self._overrun = self._over_limit()
+            if self._overrun is not None:
+                return _Next.RESTART, self._overrun.reason
             return self._look_around()
         if result.state not in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             raise RuntimeError(f"[{self._worker_group.spec.role}] worker group in {result.state.name} state")
@@ -142,16 +189,18 @@ class ElasticAgent(LocalElasticAgent):
 
     def _look_around(self) -> tuple[_Next, str]:
         """Decide whether something on another node concerns workers that run, or are done, on this one."""
+        if (verdict := self._heard()) is not None:
+            return _Next.RESTART, verdict.failure.reason
         news = self._peers.news() if self._peers is not None else None
         if news is not None and news.failed:
             return _Next.GIVE_UP, f"the job failed on another node: {news.text}"
         if news is not None and self._is_elastic():
             return _Next.FOLLOW, news.text
         if news is not None:
-            can_replace = getattr(self._rdzv_handler, "can_grow", True)
+            can_replace = getattr(self._rdzv_handler, "can_replace", True)
             return (_Next.RESTART if can_replace else _Next.GIVE_UP), f"the job lost a node: {news.text}"
         waiting = self._rdzv_handler.num_nodes_waiting() if self._has_others() else 0
-        return (_Next.FOLLOW, f"{waiting} nodes wait to join") if waiting > 0 else (_Next.GO_ON, "")
+        return (_Next.FOLLOW, f"{waiting} node(s) waiting to join") if waiting > 0 else (_Next.GO_ON, "")
 
     def _wait_for_others(self) -> tuple[_Next, str]:
         """Wait until the workers of all nodes are done.
@@ -184,7 +233,10 @@ class ElasticAgent(LocalElasticAgent):
         workers = self._pcontext
         assert isinstance(workers, Workers)
         polls = self._has_others() or getattr(self, "_uninterruptible_state_timeout", 0.0) > 0
-        workers.wait_for_end(self._worker_group.spec.monitor_interval if polls else None)
+        pauses = [self._worker_group.spec.monitor_interval] if polls else []
+        if (until_look := self._watch.pause()) is not None:
+            pauses.append(until_look)
+        workers.wait_for_end(min(pauses, default=None))
 
     def _has_others(self) -> bool:
         return self._peers is not None or bool(getattr(self._rdzv_handler, "can_grow", True))
@@ -198,8 +250,14 @@ class ElasticAgent(LocalElasticAgent):
         if failures and reason:
             logger.error("[%s] %s", group.spec.role, reason)
         if not failures:
+            ranks = [worker.global_rank for worker in group.workers]
+            culprit = self.verdict.failure.rank if self.verdict is not None else None
             for worker in group.workers:
-                failures[worker.global_rank] = WorkerFailure.of(worker.local_rank, worker.id or 0, 1, "", what=reason)
+                if culprit in ranks and worker.global_rank != culprit:
+                    continue
+                failures[worker.global_rank] = WorkerFailure.of(
+                    worker.local_rank, worker.id or 0, 1, self._error_file(worker.local_rank), what=reason
+                )
         if self._peers is not None:
             with contextlib.suppress(RendezvousError):
                 rank, first = next(iter(failures.items()))
@@ -208,3 +266,134 @@ class ElasticAgent(LocalElasticAgent):
         self._stop_workers(group)
         group.state = WorkerState.FAILED
         return RunResult(state=WorkerState.FAILED, failures=failures)
+
+    def _error_file(self, local_rank: int) -> str:
+        return self._pcontext.error_files[local_rank] if self._pcontext is not None else ""
+
+    # --- verdicts -------------------------------------------------------------------------------------------------
+
+    def _begin(self, start: Callable[[Any], None]) -> None:
+        """Start the group; when the nodes do not find together, as often as the policy allows."""
+        while True:
+            try:
+                start(self._worker_group)
+                return
+            except (RendezvousClosedError, RendezvousGracefulExitError):
+                raise
+            except (RendezvousError, DistError) as error:
+                if not self._retries_rendezvous:
+                    raise
+                self._agreement = None  # the nodes are not together: each decides for itself
+                evidence = Evidence(socket.gethostname(), time.time(), rendezvous=facts_of(error))
+                if not self._follow(self._settled(classify(evidence))):
+                    raise
+
+    def _over_limit(self) -> Overrun | None:
+        """Return the limit because of which the group is stopped; one that is only logged is, with the stacks."""
+        for overrun in self._watch.look():
+            if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
+                return overrun
+            assert isinstance(self._pcontext, Workers)
+            files = self._pcontext.write_stacks(overrun.reason, last=False)
+            role = self._worker_group.spec.role
+            logger.warning("[%s] %s; nothing is done (watch.action=log)%s", role, overrun.reason, _see(files))
+        return None
+
+    def _heard(self) -> Verdict | None:
+        """Return the verdict that another node has published."""
+        try:
+            return self._agreement.heard() if self._agreement is not None else None
+        except DistError as error:
+            raise RendezvousConnectionError(f"the store where the nodes meet is gone: {error}") from error
+
+    def _judge(self, result: RunResult, reason: str) -> Verdict:
+        """Find out what has failed, decide what follows, and agree on it with the other nodes."""
+        overrun, self._overrun = self._overrun, None
+        host, now = socket.gethostname(), time.time()
+        workers = self._pcontext
+        assert isinstance(workers, Workers)
+        stuck = result.state == WorkerState.UNHEALTHY
+        if not result.failures and overrun is None and not stuck:
+            return self._settled(Failure(Kind.peer, reason, host, now))
+        stacks = workers.write_stacks(overrun.reason, last=True) if overrun is not None else []
+        deaths = [death_of(rank, failure, workers.started) for rank, failure in result.failures.items()]
+        killed = [death.pid for death in deaths if death.exitcode == -9]
+        evidence = Evidence(
+            host,
+            now,
+            deaths,
+            overrun,
+            memory=memory_facts(self._kills, killed) if killed else MemoryFacts(),
+            stuck=stuck,
+            nodes=self._worker_group.group_world_size or 1,
+            stacks=tuple(stacks),
+        )
+        must_end = overrun is not None and self._starter.watch.action is Action.fail
+        return self._settled(classify(evidence), Decision(False, "watch.action=fail") if must_end else None)
+
+    def _settled(self, failure: Failure, decision: Decision | None = None) -> Verdict:
+        now = time.time()
+        if decision is None:
+            draw = random.SystemRandom().random()  # not the seeded one: jobs that died together shall not draw the same
+            decision = decide(self._policy, self._history, failure, now, draw)
+        left = self._watch.time_left()
+        if decision.again and left is not None and left <= decision.after:
+            what = f"{max(0.0, left):.1f} s are left of watch.time_limit, and the wait would be {decision.after:.1f} s"
+            decision = Decision(False, what)
+        proposed = Verdict(failure, decision, now)
+        if self._agreement is None:
+            return proposed
+        if failure.kind is Kind.peer:
+            # Whose end it was is known on that worker's node, and published at once.
+            deadline = time.monotonic() + _ROOT_CAUSE_PATIENCE
+            while time.monotonic() < deadline:
+                if (verdict := self._heard()) is not None:
+                    return verdict
+                self._pause(0.05)
+        try:
+            return self._agreement.settle(proposed)
+        except DistError as error:
+            raise RendezvousConnectionError(f"the store where the nodes meet is gone: {error}") from error
+
+    def _unspoken_verdict(self, reason: str) -> Verdict:
+        now = time.time()
+        return Verdict(Failure(Kind.peer, reason, socket.gethostname(), now), Decision(False, "the job has ended"), now)
+
+    def _follow(self, verdict: Verdict) -> bool:
+        """Do what was decided, up to the restart itself.
+
+        Returns:
+            whether the group is to be started again.
+        """
+        self.verdict = verdict
+        role, failure, decision = self._worker_group.spec.role, verdict.failure, verdict.decision
+        when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
+        outcome = f"restarting the workers {when}" if decision.again else "not restarted"
+        log = logger.warning if decision.again else logger.error
+        log("[%s] %s; %s: %s%s", role, failure.reason, outcome, decision.reason, _see(failure.stacks))
+        if self._on_verdict is not None:
+            self._on_verdict(verdict)
+        if not decision.again:
+            return False
+        self._stop_workers(self._worker_group)
+        self._pause(verdict.decision.after)
+        if decision.counts:
+            self._history.append(verdict.time)
+            self._remaining_restarts -= 1
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; a signal to this agent ends it at once."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._starter.server.wait(lambda: False, seconds)
+        except ServerLost:  # the next start says so
+            time.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def _see(files: Sequence[str]) -> str:
+    """Point to the files with the workers' stacks."""
+    if not files:
+        return ""
+    more = f" and those of {len(files) - 1} more ranks" if len(files) > 1 else ""
+    return f"; stacks: {files[0]}{more}"

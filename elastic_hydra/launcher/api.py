@@ -19,12 +19,16 @@ from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError
 from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
+from elastic_hydra.config.numa import NumaConfig
+from elastic_hydra.config.retry import RetryConfig, WatchConfig
 from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, restored_handlers
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
+from elastic_hydra.launcher.placement import from_torch
 from elastic_hydra.launcher.processes import START_METHODS, Server
+from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
@@ -48,6 +52,17 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Seconds that an agent whose workers have finished waits for the other agents."""
     worker_env: dict[str, str] = field(default_factory=dict)
     """Environment variables of every worker, on top of the agent's own."""
+    numa: NumaConfig | None = None
+    """What workers are bound to; None: what torch's `numa_options` say."""
+    retry: RetryConfig | None = None
+    """When a failed worker group is started again; it brings its own `max_restarts`. None: as torch does, `max_restarts`
+    times, at once, whatever the cause."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Limits for time, progress and memory; sizes in bytes."""
+    history: tuple[float, ...] = ()
+    """When earlier agents of this job have restarted it, in seconds since the epoch: these restarts count too."""
+    on_verdict: Callable[[Verdict], None] | None = None
+    """Is told every decision about a failure, in this process."""
 
     def __post_init__(self) -> None:
         # torch writes into the caller's dictionary, makes a folder that it never removes, and asks CUDA for its device
@@ -60,6 +75,8 @@ class LaunchConfig(torch_api.LaunchConfig):
         given = self.rdzv_configs.get("timeout") if self.rdzv_timeout == -1 else self.rdzv_timeout
         if given is not None and self.rdzv_backend in ("c10d", "etcd-v2"):
             self.rdzv_configs.setdefault("join_timeout", given)  # they would ignore `timeout`
+        if self.retry is not None:
+            self.max_restarts = self.retry.max_restarts
         with environment(_NVML_CHECK, "1"):
             super().__post_init__()
         if self.start_method not in START_METHODS:
@@ -130,7 +147,8 @@ def launch_agent(
     ):
         logger.info("workers are started by a server %s", server.reason)
         prefix = "" if config.log_line_prefix_template == "" else None
-        starter = Starter(server, config.start_method, timeout, prefix, config.worker_env)
+        numa = config.numa or from_torch(config.numa_options)
+        starter = Starter(server, config.start_method, timeout, prefix, config.worker_env, config.watch, numa)
         try:
             return _run(config, entrypoint, args, logs_specs, starter, health_check_server)
         except ChildFailedError as error:
@@ -160,12 +178,13 @@ def _run(
         result = _succeeded_or_failed(agent.run(), config)
         events.record(agent.get_event_succeeded(), config.event_log_handler)
         if result.is_failed():
-            raise WorkersFailedError(_name(entrypoint, args), result.failures)
+            raise WorkersFailedError(_name(entrypoint, args), result.failures, agent.verdict)
         return result.return_values
     except ChildFailedError:
         raise
     except Exception as error:
-        # It is this node that failed, not the job: closing the rendezvous would end it for all nodes.
+        # It is this node that ends, not the job. A closed rendezvous would end it for nodes that can go on without this
+        # one, or, after a signal, wait for another in its place.
         close_rendezvous = config.min_nodes == config.max_nodes and not isinstance(error, SignalException)
         agent.leave(_reason(error))
         events.record(agent.get_event_failed(), config.event_log_handler)
@@ -236,6 +255,9 @@ def _agent(
         spec=spec,
         logs_specs=logs_specs,
         starter=starter,
+        retry=config.retry,
+        history=config.history,
+        on_verdict=config.on_verdict,
         exit_barrier_timeout=config.exit_barrier_timeout,
         log_line_prefix_template=config.log_line_prefix_template,
         **{name: value for name, value in optional.items() if name in known},

@@ -15,9 +15,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
+
+from elastic_hydra.numa import bind
+
+if TYPE_CHECKING:
+    from elastic_hydra.numa.binding import Binding
 
 __all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "die_with_parent", "end"]
 
@@ -44,6 +49,10 @@ class ProcessSpec:
     """File for standard error, likewise."""
     cpus: frozenset[int] | None = None
     """CPUs that it, and what it starts, may run on; None: those of the server."""
+    binding: Binding | None = None
+    """What it is bound to among those CPUs."""
+    speaks: bool = False
+    """Whether it is the one of its group that says on standard error what could not be had of its binding."""
     agent: bool = False
     """Whether it gets a connection to the server, to start processes of its own."""
 
@@ -68,6 +77,8 @@ def become(spec: ProcessSpec, server_pid: int, inheritable: tuple[int, ...]) -> 
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
             os.dup2(file, fd)
             os.close(file)
+    if spec.binding is not None:
+        _bind(spec.binding, spec.speaks)
     if spec.argv is not None:
         for fd in inheritable:
             os.set_inheritable(fd, True)
@@ -88,6 +99,14 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(EXIT_CANNOT_START)
+
+
+def _bind(binding: Binding, speaks: bool) -> None:
+    """Bind this process before anything of the user's runs in it; an executed program inherits all of it."""
+    applied = bind.apply(binding)
+    if speaks:
+        for problem in applied.problems:
+            os.write(2, f"hydra.launcher.numa: {problem}\n".encode())
 
 
 def fork() -> int:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import json
 import os
+import re
 import signal
+import sys
 import time
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from elastic_hydra.launcher.outcome import Outcome, PackedError, unpack
+from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, unpack
+from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.retry.failure import Death, ExceptionFacts
 
-__all__ = ["WorkerFailure", "WorkersFailedError"]
+__all__ = ["WorkerFailure", "WorkersFailedError", "death_of", "facts_of"]
+
+_TAIL = 1 << 16
+"""Bytes at the end of a worker's stderr in which its last words are looked for."""
+
+_LOST_PEER = re.compile("connection (was )?(closed|reset|refused)|broken pipe|remote process exited", re.IGNORECASE)
+"""What gloo, NCCL and torch's store say when the other side has died."""
 
 
 class WorkerFailure(ProcessFailure):
@@ -22,6 +34,10 @@ class WorkerFailure(ProcessFailure):
     """The worker's exception, if it is known."""
     exact_time: float = 0.0
     """When it failed, in seconds since the epoch; torch's `timestamp` has whole seconds, too coarse to find the first."""
+    what: str = ""
+    """The reason in words, when it is not an exception that the worker wrote down itself."""
+    refused: bool = False
+    """Whether the worker could not even be started."""
 
     @classmethod
     def of(
@@ -34,6 +50,7 @@ class WorkerFailure(ProcessFailure):
         what: str = "",
         outcome: Outcome | None = None,
         at: float | None = None,
+        refused: bool = False,
     ) -> WorkerFailure:
         """Describe a failure, and leave an error file where the worker could not.
 
@@ -45,6 +62,7 @@ class WorkerFailure(ProcessFailure):
             what: the reason in words, when it is not an exception that the worker wrote down itself.
             outcome: what the worker handed over.
             at: when it ended, in seconds since the epoch.
+            refused: whether it could not even be started.
         """
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
@@ -52,9 +70,16 @@ class WorkerFailure(ProcessFailure):
             error_file = ""
         failure = cls(local_rank=local_rank, pid=pid, exitcode=exitcode, error_file=error_file)
         failure.error, failure.exact_time, failure.timestamp = error, when, int(when)
+        failure.what, failure.refused = what, refused
         if not error_file and what:
             failure.message = what
         return failure
+
+    @property
+    def is_aftermath(self) -> bool:
+        """Whether it looks like the consequence of another worker's end: the connection to that one broke."""
+        text = self.message if isinstance(self.message, str) else str(self.message.get("message", ""))
+        return bool(_LOST_PEER.search(text))
 
     def _set_no_reply_file(self) -> None:
         super()._set_no_reply_file()
@@ -93,7 +118,11 @@ def _write_error_file(path: str, reason: str, when: float, error: PackedError | 
 class WorkersFailedError(ChildFailedError):
     """One or several workers failed. Its `__cause__` is the exception of the one that failed first."""
 
-    def __init__(self, name: str, failures: dict[int, ProcessFailure]) -> None:
+    verdict: Verdict | None
+    """What kind of failure it is, and why no restart followed."""
+
+    def __init__(self, name: str, failures: dict[int, ProcessFailure], verdict: Verdict | None = None) -> None:
+        self.verdict = verdict
         super().__init__(name, failures)
         _, first = self.get_first_failure()
         packed = getattr(first, "error", None)
@@ -101,5 +130,82 @@ class WorkersFailedError(ChildFailedError):
             self.__cause__ = unpack(packed)
 
     def get_first_failure(self) -> tuple[int, ProcessFailure]:
-        """Return the global rank and the failure of the worker that failed first."""
-        return min(self.failures.items(), key=lambda item: getattr(item[1], "exact_time", item[1].timestamp))
+        """Return the global rank and the failure of the worker that failed first, of its own accord."""
+        rank = self.verdict.failure.rank if self.verdict is not None else None
+        if rank is not None and rank in self.failures:
+            return rank, self.failures[rank]
+
+        def when(item: tuple[int, ProcessFailure]) -> tuple[bool, float]:
+            failure = item[1]
+            # Who lost a connection may have said so before the kernel reported the end of the other side.
+            return getattr(failure, "is_aftermath", False), getattr(failure, "exact_time", failure.timestamp)
+
+        return min(self.failures.items(), key=when)
+
+
+def facts_of(error: PackedError | BaseException) -> ExceptionFacts:
+    """Return what there is to know of an exception without having it."""
+    if isinstance(error, PackedError):
+        return ExceptionFacts(error.type_name, error.bases, error.message, error.text)
+    names = [full_name(cls) for cls in type(error).__mro__ if cls is not object]
+    return ExceptionFacts(names[0], tuple(names[1:]), str(error))
+
+
+def death_of(rank: int, failure: ProcessFailure, started: float) -> Death:
+    """Gather what is known of a worker's death.
+
+    Args:
+        rank: its global rank.
+        failure: what its supervisor says.
+        started: when its group was started, in seconds since the epoch.
+    """
+    packed: PackedError | None = getattr(failure, "error", None)
+    when = getattr(failure, "exact_time", 0.0) or float(failure.timestamp)
+    log_dir = os.path.dirname(failure.error_file) if os.path.isfile(failure.error_file) else ""
+    return Death(
+        rank=rank,
+        time=when,
+        exitcode=failure.exitcode,
+        uptime=max(0.0, when - started),
+        pid=failure.pid,
+        exception=facts_of(packed) if packed is not None else _last_words(failure, log_dir),
+        what=getattr(failure, "what", ""),
+        refused=getattr(failure, "refused", False),
+        log_dir=log_dir,
+    )
+
+
+def _last_words(failure: ProcessFailure, log_dir: str) -> ExceptionFacts | None:
+    """Read the exception of a program from the error file that torch's `record` wrote, or from its stderr."""
+    if failure.exitcode <= 0 or getattr(failure, "refused", False):
+        return None
+    said = failure.message
+    if isinstance(said, dict) and "extraInfo" in said:
+        name, _, text = str(said.get("message", "")).partition(": ")
+        return _by_name(name, text, str(said["extraInfo"].get("py_callstack", "")))
+    with contextlib.suppress(OSError), open(os.path.join(log_dir, "stderr.log"), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        return _uncaught(file.read().decode(errors="replace"))
+    return None
+
+
+def _uncaught(text: str) -> ExceptionFacts | None:
+    """Find the exception that Python printed last before it ended."""
+    before, _, trace = text.rpartition("Traceback (most recent call last):\n")
+    # A syntax error in the script itself is printed without that line.
+    lines = (trace or before).splitlines()
+    for index, line in enumerate(lines):
+        match = re.match(r"([A-Za-z_][\w.]*)(?:: (.*))?$", line)
+        ends_like_one = match is not None and re.search(r"(Error|Exception|Exit|Interrupt)$", match[1])
+        if match is not None and (ends_like_one or (trace and not line.startswith(" "))):
+            message = "\n".join([match[2] or "", *lines[index + 1 :]]).strip()
+            return _by_name(match[1], message, trace)
+    return None
+
+
+def _by_name(name: str, message: str, trace: str) -> ExceptionFacts:
+    """Describe an exception whose class is known by name; its bases too, if it is loaded here."""
+    module, _, short = name.rpartition(".")
+    cls = getattr(sys.modules.get(module), short, None) if module else getattr(builtins, name, None)
+    bases = [full_name(base) for base in cls.__mro__[1:] if base is not object] if isinstance(cls, type) else []
+    return ExceptionFacts(name, tuple(bases), message, trace)

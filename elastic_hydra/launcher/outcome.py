@@ -101,6 +101,8 @@ class PackedError:
     suppress_context: bool
     members: tuple[PackedError, ...] = ()
     """Of an exception group."""
+    bases: tuple[str, ...] = ()
+    """Module and qualified names of the base classes, nearest first."""
     time: float = field(default_factory=time.time)
     """When it was caught, in seconds since the epoch."""
 
@@ -153,6 +155,11 @@ def pack(error: BaseException) -> PackedError:
     return _pack(error, set())
 
 
+def full_name(cls: type) -> str:
+    """Return the name of a class with its module, which built-in ones do without."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def _pack(error: BaseException, seen: set[int]) -> PackedError:
     seen.add(id(error))
 
@@ -166,7 +173,7 @@ def _pack(error: BaseException, seen: set[int]) -> PackedError:
     except Exception as broken:
         message = f"<{type(broken).__name__} in __str__>"
     return PackedError(
-        type_name=cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}",
+        type_name=full_name(cls),
         message=message,
         text="".join(traceback.format_exception(cls, error, error.__traceback__)),
         exception=_pickled(error),
@@ -175,6 +182,7 @@ def _pack(error: BaseException, seen: set[int]) -> PackedError:
         context=chained(error.__context__),
         suppress_context=error.__suppress_context__,
         members=tuple(_pack(member, seen) for member in _members(error)),
+        bases=tuple(full_name(base) for base in cls.__mro__[1:] if base is not object),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import child, outcome
+from elastic_hydra.launcher import child, heartbeat, outcome
 
 __all__ = ["Payload", "command", "interpreter", "run"]
 
@@ -51,6 +51,7 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
     """
     code = 1
     try:
+        heartbeat.attach()
         _apply_thread_count()
         function, args = outcome.loads(payload, shared)
         value = function(*args)
@@ -85,11 +86,15 @@ def _exit_code(stop: SystemExit) -> int:
 
 
 def _apply_thread_count() -> None:
-    """Make torch's threads follow OMP_NUM_THREADS: in a forked process the variable comes too late for OpenMP."""
+    """Make thread pools follow OMP_NUM_THREADS: in a forked process the variable comes too late for them."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     torch = sys.modules.get("torch")
     if torch is not None and threads.isdigit() and int(threads) > 0:
         torch.set_num_threads(int(threads))
+    if "numpy" in sys.modules and threads.isdigit() and int(threads) > 0:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(int(threads))
 
 
 def main(argv: list[str]) -> NoReturn:

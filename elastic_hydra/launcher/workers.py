@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +16,14 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, rec
 from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.launcher import worker
+from elastic_hydra.config.numa import NumaConfig
+from elastic_hydra.config.retry import WatchConfig
+from elastic_hydra.launcher import stacks, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.failure import WorkerFailure
-from elastic_hydra.launcher.outcome import Outcome
+from elastic_hydra.launcher.heartbeat import Pulses
+from elastic_hydra.launcher.outcome import Outcome, has_value
+from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
 from elastic_hydra.launcher.tail import Tail
@@ -27,6 +32,9 @@ from elastic_hydra.launcher.worker import Payload
 __all__ = ["Starter", "Workers"]
 
 logger = get_logger(__name__)
+
+_ROOT_CAUSE_DELAY = 0.5
+"""Seconds; a worker's sockets, which tell others of its end, are closed before its parent hears of it."""
 
 FIXED_AT_START = (
     "LD_PRELOAD",
@@ -57,6 +65,10 @@ class Starter:
     """What each teed line begins with, when it is the same for all; None leaves it to torch."""
     worker_env: Mapping[str, str] = field(default_factory=dict)
     """Environment of every worker, on top of what torch and this process give it."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Limits for the workers; without any, nothing is prepared for watching them."""
+    numa: NumaConfig | None = None
+    """What the workers are bound to."""
 
     def start(self, **arguments: Any) -> Workers:
         """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
@@ -80,6 +92,10 @@ class Workers(PContext):
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
         self._closed = False
+        self.started = time.time()
+        """When the group was started, in seconds since the epoch."""
+        self.pulses: Pulses | None = None
+        """The workers' signs of life; None when nobody watches them."""
 
     def _tail(self, torchs: TailLog, prefix: str | None) -> Tail:
         """Make our tail of what torch has prepared."""
@@ -96,15 +112,26 @@ class Workers(PContext):
         os.umask(umask)
         # The workers are the server's children, but shall run where this agent may.
         cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
+        if self._starter.watch.is_on():
+            self.pulses = Pulses(self.nprocs)
+        inherited = {**os.environ, **self._starter.worker_env}
+        placement = place(self._starter.numa, self.nprocs, inherited, isinstance(self.entrypoint, str))
         for local_rank in range(self.nprocs):
-            environment = {**os.environ, **self.envs[local_rank], **self._starter.worker_env}
+            environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}
+            environment |= placement.environment(local_rank)
+            if self.pulses is not None:
+                environment |= self.pulses.environment(local_rank)
             argv, payload = self._command(local_rank, environment)
+            if self.pulses is not None and payload is None:
+                environment.setdefault("PYTHONFAULTHANDLER", "1")  # it cannot be asked for its stacks in another way
             spec = ProcessSpec(
                 argv=argv,
                 environment=environment,
                 cwd=cwd,
                 umask=umask,
                 cpus=cpus,
+                binding=placement.binding(local_rank),
+                speaks=local_rank == 0,
                 stdout=self.stdouts[local_rank],
                 stderr=self.stderrs[local_rank],
             )
@@ -136,6 +163,25 @@ class Workers(PContext):
         """Return the process ids by local rank."""
         return {local_rank: process.pid or 0 for local_rank, process in self._processes.items()}
 
+    def running(self) -> dict[int, int]:
+        """Return the process ids of those that have not ended, by local rank."""
+        return {rank: p.pid for rank, p in self._processes.items() if p.exitcode is None and p.pid is not None}
+
+    def output_size(self, local_rank: int) -> int:
+        """Return how many bytes a worker has written to its stdout and stderr files."""
+        total = 0
+        for path in (self.stdouts[local_rank], self.stderrs[local_rank]):
+            with contextlib.suppress(OSError):
+                total += os.stat(path).st_size if path and path != os.devnull else 0
+        return total
+
+    def write_stacks(self, reason: str, *, last: bool) -> list[str]:
+        """Write every worker's stacks into its log directory; see `stacks.write_stacks`."""
+        if self.pulses is None:
+            return []
+        folders = {rank: os.path.dirname(path) for rank, path in self.error_files.items()}
+        return stacks.write_stacks(self._starter.server, self._processes, self.pulses, folders, reason, last=last)
+
     def wait_for_end(self, timeout: float | None) -> None:
         """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
         with contextlib.suppress(ServerLost):  # all of them have died with it, which is seen below
@@ -150,13 +196,17 @@ class Workers(PContext):
         return any(p.exitcode == 0 and not self._has_value(p) for p in self._processes.values())
 
     def _has_value(self, process: Process) -> bool:
-        return process.result_fd < 0 or os.fstat(process.result_fd).st_size > 0
+        return process.result_fd < 0 or has_value(process.result_fd)
 
     def _poll(self) -> RunProcsResult | None:
         with contextlib.suppress(ServerLost):
             self._starter.server.pump()
         if self._result is None and self._is_over():
-            failures: dict[int, ProcessFailure] = dict(self._failures())
+            own_failures = self._failures()
+            if own_failures and all(failure.is_aftermath for failure in own_failures.values()):
+                self._wait_for_another_end()
+                own_failures = self._failures()
+            failures: dict[int, ProcessFailure] = dict(own_failures)
             values = {} if failures else self._values(failures)
             self._result = RunProcsResult(
                 return_values={} if failures else values,
@@ -167,6 +217,16 @@ class Workers(PContext):
             self._log(failures)
             self.close(signal.SIGTERM, int(self._starter.shutdown_timeout))
         return self._result
+
+    def _wait_for_another_end(self) -> None:
+        """Wait a moment for the worker whose end has broken the others' connections, to report it and not them."""
+
+        def ended() -> int:
+            return sum(process.exitcode is not None for process in self._processes.values())
+
+        before = ended()
+        with contextlib.suppress(ServerLost):
+            self._starter.server.wait(lambda: before == self.nprocs or ended() > before, _ROOT_CAUSE_DELAY)
 
     def _values(self, failures: dict[int, ProcessFailure]) -> dict[int, Any]:
         values: dict[int, Any] = {}
@@ -185,7 +245,7 @@ class Workers(PContext):
         failures = {}
         for local_rank, process in self._processes.items():
             outcome = process.outcome(errors_only=True)
-            if process.exitcode == 0 and not self._has_value(process):
+            if process.exitcode == 0 and outcome is None and not self._has_value(process):
                 what = (
                     f"ended with exit code 0 (PID {process.pid}) but without a result: something in it called os._exit"
                 )
@@ -205,6 +265,7 @@ class Workers(PContext):
             what=what,
             outcome=outcome,
             at=process.exit_time or None,
+            refused=bool(process.refused),
         )
 
     def _log(self, failures: Mapping[int, ProcessFailure]) -> None:
@@ -224,10 +285,27 @@ class Workers(PContext):
         for process in server.stop(processes, death_sig, self._starter.shutdown_timeout):
             logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)
         server.clean()
+        if self.pulses is not None:
+            self.pulses.close()
+            self.pulses = None
         self._closed = True  # only now: a signal may interrupt this, and then it is done again
         server.forget(processes)
 
 
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
-    return record(entrypoint)(*args)
+    caught: list[Exception] = []
+
+    def call() -> Any:
+        try:
+            return entrypoint(*args)
+        except Exception as error:
+            caught.append(error)
+            raise
+
+    try:
+        return record(call)()
+    except Exception as error:
+        if not caught or error is caught[0]:
+            raise
+    raise caught[0]  # torch could not write it down: its text cannot be had, or the disk is full

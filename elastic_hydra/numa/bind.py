@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         def nodes(self) -> tuple[int, ...]: ...
         @property
         def required(self) -> tuple[str, ...]: ...
+        @property
+        def migrate(self) -> bool: ...
 
 
 # (set_mempolicy, get_mempolicy, migrate_pages), from the kernel's syscall tables
@@ -87,15 +89,15 @@ class Applied:
         }
 
 
-def apply(binding: Wanted, *, migrate: bool = False) -> Applied:
+def apply(binding: Wanted) -> Applied:
     """Bind every thread of this process to CPUs, and the calling thread to a memory policy.
 
     The kernel lets a thread set the memory policy of itself only; threads and processes started later inherit both. So
     call this from the main thread, before the user's code.
 
     Args:
-        binding: CPUs (empty: leave them), memory policy and nodes, and which of "cpus" and "memory" are required.
-        migrate: Also move the pages that this process has already touched; for workers that were spawned or forked.
+        binding: CPUs (empty: leave them), memory policy and nodes, which of "cpus" and "memory" are required, and
+            whether to move the pages that this process has already touched.
 
     Returns:
         What the kernel reports afterwards.
@@ -106,7 +108,7 @@ def apply(binding: Wanted, *, migrate: bool = False) -> Applied:
     cpu_problems = _bind_threads(binding.cpus) if binding.cpus else []
     memory_problems = _set_policy(binding.memory, binding.nodes) if binding.memory != "none" else []
     migrated = False
-    if migrate and binding.memory != "none" and binding.nodes and not memory_problems:
+    if binding.migrate and binding.memory != "none" and binding.nodes and not memory_problems:
         migrated = _move_pages(binding.nodes)
     for kind, problems in (("cpus", cpu_problems), ("memory", memory_problems)):
         if problems and kind in binding.required:
@@ -127,14 +129,16 @@ def read_policy() -> tuple[str, tuple[int, ...]]:
     return _NAMES.get(number, "unknown"), nodes if number not in (_DEFAULT, _LOCAL) else ()
 
 
-def spec(binding: Wanted, *, migrate: bool = False) -> str:
-    """The binding as one command-line word, for the exec shim: `cpus=0-3,8;memory=preferred;nodes=0;required=cpus`."""
+def spec(binding: Wanted) -> str:
+    """The binding as one command-line word, for the exec shim: `cpus=0-3,8;memory=preferred;nodes=0;required=cpus`.
+
+    Nothing is left to migrate before a command starts.
+    """
     fields = (
         ("cpus", format_list(binding.cpus)),
         ("memory", binding.memory),
         ("nodes", format_list(binding.nodes)),
         ("required", ",".join(binding.required)),
-        ("migrate", "1" if migrate else ""),
     )
     return ";".join(f"{key}={value}" for key, value in fields if value)
 
@@ -142,12 +146,11 @@ def spec(binding: Wanted, *, migrate: bool = False) -> str:
 class Spec:
     """A binding as `from_spec` reads it."""
 
-    __slots__ = ("cpus", "memory", "migrate", "nodes", "required")
+    __slots__ = ("cpus", "memory", "nodes", "required")
+    migrate = False
 
-    def __init__(
-        self, cpus: tuple[int, ...], memory: str, nodes: tuple[int, ...], required: tuple[str, ...], migrate: bool
-    ) -> None:
-        self.cpus, self.memory, self.nodes, self.required, self.migrate = cpus, memory, nodes, required, migrate
+    def __init__(self, cpus: tuple[int, ...], memory: str, nodes: tuple[int, ...], required: tuple[str, ...]) -> None:
+        self.cpus, self.memory, self.nodes, self.required = cpus, memory, nodes, required
 
 
 def from_spec(text: str) -> Spec:
@@ -162,7 +165,6 @@ def from_spec(text: str) -> Spec:
         memory=fields.get("memory", "none"),
         nodes=parse_list(fields.get("nodes", "")),
         required=tuple(word for word in fields.get("required", "").split(",") if word),
-        migrate=bool(fields.get("migrate")),
     )
 
 

@@ -12,6 +12,8 @@ from elastic_hydra.numa.errors import NumaError, setting_error
 from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, match, split, union
 
+_PREFIXES = {Cpus.package: "package of ", Cpus.llc: "last-level cache of ", Cpus.core: "cores of "}
+
 
 def explicit(cpus: CpuSet, settings: NumaConfig, workers: int) -> list[Place]:
     """The user's own lists, one per local rank.
@@ -196,10 +198,7 @@ def _place(what: str, cpus: CpuSet, anchor: Anchor) -> Place:
 
 def _unit_name(topology: Topology, settings: NumaConfig, own: CpuSet, seats: dict[CpuSet, list[int]]) -> str:
     unit, ranks = next((unit, ranks) for unit, ranks in seats.items() if own <= unit)
-    name = {Cpus.package: "package of ", Cpus.llc: "last-level cache of ", Cpus.core: "cores of "}.get(
-        settings.cpus, ""
-    )
-    whole = name + _name(topology, unit)
+    whole = _PREFIXES.get(settings.cpus, "") + _name(topology, unit)
     if len(ranks) > 1:
         return f"{whole}, {'shared out among' if settings.exclusive else 'shared by'} {len(ranks)} workers"
     return whole

@@ -18,7 +18,9 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch, Machine, resolve
-from elastic_hydra.launcher.store import host_store
+from elastic_hydra.launcher.placement import place
+from elastic_hydra.launcher.store import host_store, wait_for_store
+from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.sweep.job import Job
 
 __all__ = ["compose", "meet", "task_config"]
@@ -67,12 +69,17 @@ def meet(job: Job) -> None:
     wanted = launch.rdzv_configs.get("is_host")
     if launch.backend == "static":
         wanted = launch.rdzv_configs["rank"] == 0
+    key = f"hydra.launcher.rendezvous.endpoint={launch.endpoint}"
     try:
-        host_store(host, port, wanted)
+        hosted = host_store(host, port, wanted)
     except OSError as error:
-        raise ConfigError(
-            f"hydra.launcher.rendezvous.endpoint={launch.endpoint}: this node cannot host the store there: {error}"
-        ) from error
+        raise ConfigError(f"{key}: this node cannot host the store there: {error}") from error
+    try:
+        if not hosted:
+            name = "join_timeout" if launch.backend == "c10d" else "timeout"
+            wait_for_store(host, port, float(launch.rdzv_configs.get(name, 600)))
+    except OSError as error:
+        raise ConfigError(f"{key}: {error}") from error
     launch.rdzv_configs["is_host"] = False
 
 
@@ -80,9 +87,12 @@ def _resolve(num: int, config: DictConfig, machine: Machine) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
-        return resolve(settings, machine, environ)
-    except OmegaConfBaseException as error:
+        launch = resolve(settings, machine, environ)
+        # For its errors only: each agent plans anew, on the slot that its job holds.
+        place(launch.numa, launch.nproc_per_node, environ, program=False)
+    except (OmegaConfBaseException, NumaError) as error:
         raise ConfigError(f"job #{num}: {error}") from error
+    return launch
 
 
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:

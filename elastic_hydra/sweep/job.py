@@ -145,7 +145,8 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         rdzv_endpoint=launch.endpoint,
         rdzv_backend=launch.backend,
         rdzv_configs=launch.rdzv_configs,
-        max_restarts=launch.max_restarts,
+        retry=launch.retry,
+        watch=launch.watch,
         monitor_interval=launch.monitor_interval,
         start_method=launch.start_method,
         log_line_prefix_template=launch.line_prefix,
@@ -154,6 +155,7 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         exit_barrier_timeout=launch.exit_barrier_timeout,
         shutdown_timeout=launch.shutdown_timeout,
         worker_env=dict(threads),
+        numa=launch.numa,
         **launch.torch_options,
     )
 
@@ -167,6 +169,11 @@ def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:
     if original is None:
         message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message"))
         return JobError(f"{message}: {where}")
+    if not isinstance(original, Exception):
+        # A KeyboardInterrupt in a worker is this job's end; raised in the launcher it would be the sweep's.
+        interrupted = JobError(f"{type(original).__name__} in a worker: {where}")
+        interrupted.__cause__ = original
+        return interrupted
     if hasattr(original, "add_note"):  # Python 3.11; on 3.10 the launcher's log line has to do
         original.add_note(where)
     return original

@@ -23,8 +23,6 @@ class Slot:
     """Its CPUs and their memory nodes; None: whatever the launcher may use."""
     memory: int = 0
     """Bytes."""
-    equal_share: bool = False
-    """Whether its CPUs are one of the equal shares that the host was cut into ahead."""
 
 
 class Slots:
@@ -78,36 +76,33 @@ class Slots:
         if gpus is None:
             return None
         allowance = self._choose_cpus(demand.cpus, gpus)
+        if allowance is None and (self._equal_shares or demand.cpus is not None):
+            return None
+        if allowance is not None:
+            self._free = self._free.without(allowance)
         for gpu in gpus:
             self._shares[gpu] -= 1
         self._memory -= demand.memory
         self._held += 1
-        return Slot(gpus, allowance, demand.memory, equal_share=demand.cpus is None)
+        return Slot(gpus, allowance, demand.memory)
 
     def give_back(self, slot: Slot) -> None:
         """Take back what a job held."""
         for gpu in slot.gpus:
             self._shares[gpu] += 1
-        if slot.equal_share and slot.allowance is not None:
-            self._equal_shares.append(slot.allowance)
-        elif slot.allowance is not None:
+        if slot.allowance is not None:
             self._free = self._free.plus(slot.allowance)
         self._memory += slot.memory
         self._held -= 1
 
     def _choose_cpus(self, count: int | None, gpus: Sequence[int]) -> Allowance | None:
         near = [self._devices[gpu] for gpu in gpus if gpu < len(self._devices)]
-        if count is None:
-            nodes = {device.node for device in near}
-            if not self._equal_shares:
-                return None
-            mine = [share for share in self._equal_shares if nodes.intersection(self._topology.nodes_of(share.cpus))]
-            chosen = (mine or self._equal_shares)[0]
-            self._equal_shares.remove(chosen)
-            return chosen
-        chosen = take(self._topology, self._free, count, near)
-        self._free = self._free.without(chosen)
-        return chosen
+        if count is not None:
+            return take(self._topology, self._free, count, near)
+        shares = [share for share in self._equal_shares if share.cpus <= self._free.cpus]
+        nodes = {device.node for device in near}
+        closest = [share for share in shares if nodes.intersection(self._topology.nodes_of(share.cpus))]
+        return next(iter(closest or shares), None)
 
     def _choose_gpus(self, count: int) -> tuple[int, ...] | None:
         """Choose GPUs of one NUMA node if one has enough: the fullest such node, so that others stay whole."""
@@ -128,8 +123,8 @@ class Slots:
 def next_to_start(waiting: Sequence[Demand], slots: Slots, overtaken: int) -> tuple[int, Slot] | None:
     """Choose the job to start now.
 
-    The first in the queue goes first. While it does not fit, smaller ones may overtake it, but only as many as are in
-    the queue's first lap around it: then nothing starts until it fits, so that large jobs are not starved.
+    The first in the queue goes first. While it does not fit, others may overtake it, but only so many: then nothing
+    starts until it fits, so that large jobs are not starved.
 
     Args:
         waiting: demands of the jobs that have not started, in their order.

@@ -1,0 +1,90 @@
+"""Where the workers of a group run: planned by the agent, anew at every start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.distributed.elastic.utils.logging import get_logger
+
+from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.environment import environment, preload
+from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.report import render
+
+__all__ = ["Placement", "binds", "from_torch", "place"]
+
+logger = get_logger(__name__)
+
+_TORCH_MODES = {
+    "node": NumaConfig(cpus=Cpus.node),
+    "socket": NumaConfig(cpus=Cpus.package),
+    "exclusive": NumaConfig(cpus=Cpus.node, exclusive=True),
+    "core-complex": NumaConfig(cpus=Cpus.llc),
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The plan for one group, by local rank."""
+
+    bindings: tuple[Binding, ...] = ()
+    environments: tuple[Mapping[str, str], ...] = ()
+
+    def binding(self, local_rank: int) -> Binding | None:
+        """Return a worker's binding; None when workers are not bound."""
+        return self.bindings[local_rank] if self.bindings else None
+
+    def environment(self, local_rank: int) -> Mapping[str, str]:
+        """Return the variables that follow from it."""
+        return self.environments[local_rank] if self.environments else {}
+
+
+def place(settings: NumaConfig | None, workers: int, environ: Mapping[str, str], program: bool) -> Placement:
+    """Plan the bindings of a group on what this process may use: the host, or the slot that its job holds.
+
+    Args:
+        settings: `hydra.launcher.numa`; None or without CPUs and memory leaves the workers to the kernel.
+        workers: how many.
+        environ: what they inherit.
+        program: whether they execute a program, whose memory allocator can still be chosen.
+
+    Raises:
+        NumaError: it cannot be done as asked.
+    """
+    if settings is None or not binds(settings):
+        return Placement()
+    bindings = read_machine(settings, environ).plan(settings, workers)
+    logger.debug("bindings of the workers:\n%s", render(bindings))
+    allocator = preload(settings.allocator, environ) if program else None
+    environments, warnings = [], list[str]()
+    for binding in bindings:
+        own = environment(binding, environ, settings.environ)
+        environments.append({**own.variables, **(allocator.variables if allocator else {})})
+        warnings += own.warnings
+    warnings += [*(allocator.warnings if allocator else ()), *(binding.problem for binding in bindings)]
+    for warning in dict.fromkeys(filter(None, warnings)):
+        logger.warning("%s", warning)
+    return Placement(bindings, tuple(environments))
+
+
+def binds(settings: NumaConfig) -> bool:
+    """Whether settings ask for anything."""
+    return settings.cpus != Cpus.none or settings.memory != Memory.none
+
+
+def from_torch(options: Any) -> NumaConfig | None:
+    """Translate torch's `NumaOptions`: the same CPUs, without its need for `numactl` and for a GPU per worker.
+
+    Args:
+        options: of a `LaunchConfig`; None means no binding.
+    """
+    if options is None:
+        return None
+    base = _TORCH_MODES[options.affinity_mode.value]
+    lenient = bool(getattr(options, "should_fall_back_if_binding_fails", False))
+    on_error = OnError.warn if lenient else OnError.error
+    return NumaConfig(cpus=base.cpus, exclusive=base.exclusive, near=Near.auto, on_error=on_error)
+

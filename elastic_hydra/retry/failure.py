@@ -1,0 +1,383 @@
+"""What kind of death: from any evidence to one `Failure`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from elastic_hydra.config.retry import Kind
+
+__all__ = ["Death", "Evidence", "ExceptionFacts", "Failure", "Kind", "MemoryFacts", "Overrun", "classify", "is_peers_echo"]
+
+CANNOT_START = 127
+"""Exit code of a process that could not be set up, as with a shell."""
+
+_CAUSE_LAG = 1.0
+"""Seconds by which the report of a death may come later than an error that it caused in another rank."""
+
+_OUT_OF_MEMORY = ("MemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "OutOfMemoryError")
+_ALLOCATION = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory|failed to allocate|std::bad_alloc|not enough memory", re.I
+)
+_CONNECTION_TYPES = (
+    "ConnectionError",
+    "torch.distributed.DistBackendError",
+    "torch.distributed.DistNetworkError",
+    "torch.distributed.DistStoreError",
+    "DistBackendError",
+    "DistNetworkError",
+    "DistStoreError",
+)
+# What gloo, NCCL, MPI and torch's stores say when the other end has gone or cannot be reached.
+_CONNECTION_TEXT = re.compile(
+    r"connection (?:was )?(?:closed|reset|refused|aborted|timed out|lost)|broken pipe|socket (?:closed|timeout)|"
+    r"connectFullMesh|ncclRemoteError|ncclSystemError|ncclUnhandledCudaError|NCCL (?:error|communicator)|"
+    r"remote process exited|network (?:error|is unreachable)|no route to host|gloo.*(?:timed out|timeout|transport)|"
+    r"(?:timed out|timeout) waiting .* (?:recv|send|operation|store)|watchdog caught collective",
+    re.I,
+)
+# Those among them that a rank says *because* another one has gone: not timeouts, which name no culprit.
+_ECHO_TEXT = re.compile(
+    r"connection (?:was )?(?:closed|reset|aborted)|broken pipe|socket closed|remote process exited|ncclRemoteError|"
+    r"connection refused|connectFullMesh",
+    re.I,
+)
+_RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
+
+
+@dataclass(frozen=True)
+class ExceptionFacts:
+    """An exception by its names, without the exception."""
+
+    type_name: str
+    """Module and qualified name of its class."""
+    bases: tuple[str, ...] = ()
+    """Those of its base classes, nearest first."""
+    message: str = ""
+    traceback: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all names that the class and its bases go by: qualified and short, nearest first."""
+        found: dict[str, None] = {}
+        for name in (self.type_name, *self.bases):
+            found.setdefault(name)
+            found.setdefault(name.rpartition(".")[2])
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Death:
+    """How one worker ended, as its agent saw it."""
+
+    rank: int
+    """Its global rank."""
+    time: float
+    """When, in seconds since the epoch, with fractions."""
+    exitcode: int | None = None
+    """Its exit code; minus the signal's number when one killed it; None while it is still on its way out."""
+    uptime: float = 0.0
+    """Seconds since it was started."""
+    pid: int = 0
+    exception: ExceptionFacts | None = None
+    what: str = ""
+    """The supervisor's words, where it knows more than the exit code says."""
+    refused: bool = False
+    """Whether it could not be started at all."""
+    log_dir: str = ""
+
+
+@dataclass(frozen=True)
+class Overrun:
+    """A limit of `hydra.launcher.watch` that was exceeded."""
+
+    kind: Kind
+    """`hang`, `start_up`, `timeout` or `oom`."""
+    reason: str
+    rank: int | None
+    """The worst offender's; None when the limit is the group's."""
+    time: float
+    uptime: float = 0.0
+
+
+@dataclass(frozen=True)
+class MemoryFacts:
+    """What the kernel says about memory, before and after."""
+
+    kills: int = 0
+    """Processes that the kernel's memory killer has killed meanwhile."""
+    scope: str = ""
+    """Where they were counted: `cgroup` (the workers' own) or `host`."""
+    killed_pids: tuple[int, ...] = ()
+    """Whom, as far as the kernel's log can be read."""
+    limit: int | None = None
+    """Bytes that the cgroup may use."""
+    peak: int | None = None
+    """Bytes that it used at most."""
+    rss: Mapping[int, int] = field(default_factory=dict)
+    """Bytes of each killed process, by its id, from the kernel's log."""
+    host_total: int | None = None
+    host_available: int | None = None
+
+    def in_words(self) -> str:
+        """Return the figures that are known."""
+        words = []
+        if self.peak is not None:
+            words.append(f"the cgroup's peak was {_size(self.peak)}")
+        if self.limit is not None:
+            words.append(f"its limit is {_size(self.limit)}")
+        if self.host_total is not None and self.host_available is not None:
+            words.append(f"the host has {_size(self.host_available)} of {_size(self.host_total)} free now")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that an agent knows when its workers have not ended well."""
+
+    host: str
+    time: float
+    """Now, in seconds since the epoch."""
+    deaths: Sequence[Death] = ()
+    """Of workers that ended by themselves; not of those that were stopped because of them."""
+    overrun: Overrun | None = None
+    memory: MemoryFacts = MemoryFacts()
+    rendezvous: ExceptionFacts | None = None
+    """The error with which the nodes did not find together."""
+    signal_to_agent: str = ""
+    """The signal by which the agent itself was told to stop."""
+    stuck: bool = False
+    """Whether a process hangs in the kernel and cannot be ended."""
+    nodes: int = 1
+    """How many nodes the group had."""
+    stacks: tuple[str, ...] = ()
+    """Files into which the workers' stacks were written."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker group ended, told by the rank that failed first."""
+
+    kind: Kind
+    reason: str
+    """In one line, for people."""
+    host: str
+    time: float
+    """When, in seconds since the epoch."""
+    rank: int | None = None
+    """The rank that failed first; None when it was not a worker's doing."""
+    pid: int = 0
+    uptime: float = 0.0
+    """Seconds that it had run."""
+    exitcode: int | None = None
+    signal: str = ""
+    """Name of the signal that killed it."""
+    names: tuple[str, ...] = ()
+    """Names of the exception's class and of its bases, nearest first."""
+    message: str = ""
+    traceback: str = ""
+    log_dir: str = ""
+    """Of that rank."""
+    echoes: tuple[int, ...] = ()
+    """Ranks of the same node that failed only because this one did."""
+    stacks: tuple[str, ...] = ()
+    """Files with the workers' stacks."""
+    connection: bool = False
+    """Whether it is a lost connection, whatever the exception's class."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values that JSON takes."""
+        return dataclasses.asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Failure:
+        """Undo `as_dict`; unknown keys, of a later version, are left out."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        return cls(**kept | {"kind": Kind(values["kind"])})
+
+    @property
+    def type_name(self) -> str:
+        """The exception's class; empty when there is none."""
+        return self.names[0] if self.names else ""
+
+
+def classify(evidence: Evidence) -> Failure:
+    """Find the root cause in the evidence.
+
+    Returns:
+        one failure, of the rank that failed first; ranks that died because it did are its `echoes`.
+    """
+    if evidence.signal_to_agent:
+        reason = f"the node {evidence.host} was told to stop by {evidence.signal_to_agent}"
+        return Failure(Kind.preempted, reason, evidence.host, evidence.time, signal=evidence.signal_to_agent)
+    if evidence.rendezvous is not None:
+        return _of_rendezvous(evidence, evidence.rendezvous)
+    if evidence.overrun is not None:
+        return _of_overrun(evidence, evidence.overrun)
+    if evidence.deaths:
+        return _of_deaths(evidence)
+    return Failure(
+        Kind.hang,
+        "a worker process is stuck in the kernel and cannot be ended" if evidence.stuck else "the workers ended, nobody saw how",
+        evidence.host,
+        evidence.time,
+        stacks=evidence.stacks,
+    )
+
+
+def is_peers_echo(death: Death) -> bool:
+    """Whether a worker's death is one that the death of another one causes: its connection was closed."""
+    error = death.exception
+    if error is None:
+        return False
+    if "ConnectionError" in error.names and "ConnectionRefusedError" not in error.names:
+        return True
+    return _is_connection(error) and bool(_ECHO_TEXT.search(error.message))
+
+
+def _is_connection(error: ExceptionFacts) -> bool:
+    if any(name in _CONNECTION_TYPES for name in error.names):
+        return True
+    # gloo throws RuntimeError; the words alone would make a lost database connection's ValueError one.
+    return "RuntimeError" in error.names and bool(_CONNECTION_TEXT.search(error.message))
+
+
+def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
+    return Failure(
+        Kind.rendezvous,
+        f"the nodes did not find together: {_named(error)}",
+        evidence.host,
+        evidence.time,
+        names=error.names,
+        message=error.message,
+        traceback=error.traceback,
+        connection=True,
+    )
+
+
+def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
+    where = f" (rank {overrun.rank} on {evidence.host})" if overrun.rank is not None else f" ({evidence.host})"
+    return Failure(
+        overrun.kind,
+        overrun.reason + where,
+        evidence.host,
+        overrun.time,
+        rank=overrun.rank,
+        uptime=overrun.uptime,
+        stacks=evidence.stacks,
+    )
+
+
+def _of_deaths(evidence: Evidence) -> Failure:
+    first = _first(evidence.deaths)
+    echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
+    kind, what = _kind_and_words(first, evidence)
+    where = f"rank {first.rank} on {evidence.host}"
+    reason = f"{where} {what}"
+    if echoes:
+        ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"
+        reason += f"; {ranks} died because of it"
+    error = first.exception
+    return Failure(
+        kind,
+        reason,
+        evidence.host,
+        first.time,
+        rank=first.rank,
+        pid=first.pid,
+        uptime=first.uptime,
+        exitcode=first.exitcode,
+        signal=_signal_name(first.exitcode),
+        names=error.names if error else (),
+        message=error.message if error else first.what,
+        traceback=error.traceback if error else "",
+        log_dir=first.log_dir,
+        echoes=echoes,
+        stacks=evidence.stacks,
+        connection=error is not None and _is_connection(error),
+    )
+
+
+def _first(deaths: Sequence[Death]) -> Death:
+    """Return the first that did not die of another's death: a peer may report the closed connection before we see why."""
+    earliest = min(deaths, key=lambda death: death.time)
+    causes = [death for death in deaths if not is_peers_echo(death)]
+    if not causes:
+        return earliest
+    cause = min(causes, key=lambda death: death.time)
+    return cause if cause.time <= earliest.time + _CAUSE_LAG else earliest
+
+
+def _kind_and_words(death: Death, evidence: Evidence) -> tuple[Kind, str]:
+    if death.refused:
+        return Kind.start_up, f"could not be started: {death.what}"
+    error = death.exception
+    if error is not None:
+        return _kind_of_exception(death, error, evidence)
+    code = death.exitcode
+    if code is not None and code < 0:
+        return _kind_of_signal(death, -code, evidence.memory)
+    if code == CANNOT_START:
+        return Kind.start_up, f"could not be started: exit code {code}; see its stderr"
+    return Kind.exit, death.what or f"ended with exit code {code}"
+
+
+def _kind_of_exception(death: Death, error: ExceptionFacts, evidence: Evidence) -> tuple[Kind, str]:
+    if any(name in _OUT_OF_MEMORY for name in error.names) or (
+        "RuntimeError" in error.names and _ALLOCATION.search(error.message)
+    ):
+        return Kind.oom, f"ran out of memory: {_named(error)}"
+    if any(name in _RENDEZVOUS for name in error.names):
+        return Kind.rendezvous, f"raised {_named(error)}"
+    # A plain ConnectionError is rather the user's own, to a database or the web.
+    if evidence.nodes > 1 and is_peers_echo(death) and "ConnectionError" not in error.names:
+        return Kind.peer, f"lost the connection to a worker on another node: {_named(error)}"
+    return Kind.exception, f"raised {_named(error)}"
+
+
+def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kind, str]:
+    name = _signal_name(-number)
+    by_name = death.pid != 0 and death.pid in memory.killed_pids
+    if number == signal.SIGKILL and (by_name or memory.kills > 0):
+        sure = by_name or memory.scope == "cgroup"
+        killer = "was killed by the kernel for lack of memory" if sure else (
+            "was killed (SIGKILL), very likely by the kernel for lack of memory: it has killed a process on this host meanwhile"
+        )
+        figures = [f"it used {_size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
+        figures += [words] if (words := memory.in_words()) else []
+        return Kind.oom, killer + (f" ({'; '.join(figures)})" if figures else "")
+    hint = {
+        signal.SIGKILL: "; somebody or something on this host sent it, and not the kernel for lack of memory",
+        signal.SIGSEGV: ": invalid memory access in native code",
+        signal.SIGBUS: ": often a full /dev/shm, or a file on a disk that has gone",
+        signal.SIGABRT: ": native code gave up; its last words are in its stderr",
+        signal.SIGILL: ": the program needs a CPU that this host has not",
+    }.get(signal.Signals(number) if name else number, "")  # type: ignore[call-overload]
+    return Kind.signal, f"was killed by {name or f'signal {number}'}{hint}"
+
+
+def _named(error: ExceptionFacts) -> str:
+    line = next(iter(error.message.strip().splitlines()), "")
+    short = error.type_name.removeprefix("builtins.")
+    return f"{short}: {line}" if line else short
+
+
+def _signal_name(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return ""
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:  # a real-time signal
+        return f"SIG{-exitcode}"
+
+
+def _size(count: int) -> str:
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

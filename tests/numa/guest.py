@@ -1,0 +1,255 @@
+#!/python -I
+"""The only program of the virtual machine (see vm.py): binds workers, and reports what the kernel says of them.
+
+Nothing here asserts; test_vm.py judges. It reads /proc of each worker from outside, never the worker's own report.
+"""
+
+import ctypes
+import dataclasses
+import glob
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+sys.path.insert(0, "/site")
+MEGABYTE = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main(*steps):
+    for kind, place in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm")):
+        os.makedirs(place, exist_ok=True)
+        LIBC.mount(kind.encode(), place.encode(), kind.encode(), 0, None)
+    LIBC.mount(b"cgroup2", b"/sys/fs/cgroup", b"cgroup2", 0, None)
+    os.environ["PATH"] = "/"
+    report = {}
+    for step in steps:
+        began = time.monotonic()
+        print(step.__name__, flush=True)
+        try:
+            report[step.__name__] = step()
+        except Exception:
+            report[step.__name__] = {"error": traceback.format_exc()}
+        report[step.__name__ + "_seconds"] = round(time.monotonic() - began, 1)
+    print("\nGUEST REPORT " + json.dumps(report), flush=True)
+    os.sync()
+    LIBC.reboot(0x4321FEDC)  # power off
+
+
+def host(**keys):
+    from elastic_hydra.config.numa import NumaConfig
+    from elastic_hydra.numa import read_machine
+
+    settings = NumaConfig(**keys)
+    return read_machine(settings, {}), settings
+
+
+def machine():
+    found, _ = host()
+    topology = found.topology
+    return {
+        "cores": topology.cores(topology.cpus),
+        "packages": len(topology.groups("package")),
+        "nodes": {node.id: [sorted(node.cpus), node.memory] for node in topology.nodes.values()},
+        "distance": [[topology.distance(a, b) for b in topology.nodes] for a in topology.nodes],
+        "devices": [[device.address, device.node] for device in found.devices],
+        "allowance": found.allowance.to_dict(),
+    }
+
+
+def workers():
+    """Two workers whose devices are on nodes 1 and 3, each with threads and a child of its own."""
+    found, settings = host(cpus="node", memory="preferred")
+    return [watch(binding, threads=3, child=True) for binding in found.plan(settings, 2)]
+
+
+def memory():
+    found, _ = host()
+    reports = {}
+    for policy in ("local", "preferred", "bind", "interleave"):
+        from elastic_hydra.config.numa import NumaConfig
+
+        settings = NumaConfig(
+            cpus="package" if policy == "interleave" else "node", memory=policy, on_memory_error="error"
+        )
+        reports[policy] = watch(found.plan(settings, 1)[0])
+    return reports
+
+
+def late_migration():
+    """Pages touched on node 0 before the worker is bound to node 1."""
+    found, settings = host(cpus="node", memory="bind")
+    binding = found.plan(settings, 1)[0]
+    still = dataclasses.replace(binding, migrate=False)
+    return {str(one.migrate): watch(one, touch_first=True) for one in (still, binding)}
+
+
+def script():
+    """A script entry point: bound before its interpreter starts, by bind.py alone."""
+    from elastic_hydra.numa import bind
+
+    found, settings = host(cpus="node", memory="bind")
+    word = bind.spec(found.plan(settings, 2)[1])
+    shim = (
+        "import importlib.util, os, sys\n"
+        f"spec = importlib.util.spec_from_file_location('bind', {bind.__file__!r})\n"
+        "bind = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(bind)\n"
+        "bind.apply(bind.from_spec(sys.argv[1]))\n"
+        "os.execv('/python', ['/python', '-I', '-c', sys.argv[2]])\n"
+    )
+    program = "a = bytearray(64 << 20); a[::4096] = b'x' * len(a[::4096]); print('ready', flush=True); input()"
+    process = subprocess.Popen(
+        ["/python", "-I", "-S", "-c", shim, word, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    seen = kernel_says(process.pid)
+    process.communicate(b"\n")
+    return seen
+
+
+def sweep():
+    """Two jobs side by side, one per package, each with four exclusive workers."""
+    from elastic_hydra.numa import cut, plan
+
+    found, settings = host(cpus="node", exclusive=True, memory="preferred", near="none")
+    slots = cut(found.topology, found.allowance, 2)
+    jobs = [plan(found.topology, slot, settings, 4) for slot in slots]
+    started = [[start(binding) for binding in job] for job in jobs]
+    seen = [[kernel_says(worker[0]) for worker in job] for job in started]
+    for job in started:
+        for worker in job:
+            finish(worker)
+    return seen
+
+
+def hot_unplug():
+    """A CPU goes away between plan and binding."""
+    found, settings = host(cpus="node", near="none", on_error="warn")
+    binding = found.plan(settings, 1)[0]
+    online = f"/sys/devices/system/cpu/cpu{binding.cpus[-1]}/online"
+    write(online, "0")
+    try:
+        return watch(binding) | {"again": host()[0].plan(settings, 1)[0].to_dict()["cpus"]}
+    finally:
+        write(online, "1")
+
+
+def cpuset():
+    """A container that has node 0 only, while the devices are on nodes 1 and 3."""
+    write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset")
+    os.mkdir("/sys/fs/cgroup/job")
+    write("/sys/fs/cgroup/job/cpuset.cpus", "0-3")
+    write("/sys/fs/cgroup/job/cpuset.mems", "0")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        write("/sys/fs/cgroup/job/cgroup.procs", "0")
+        found, settings = host(cpus="node", memory="preferred")
+        binding = found.plan(settings, 1)[0]
+        seen = watch(binding) | {"why": binding.why, "allowance": found.allowance.to_dict()}
+        os.write(writer, json.dumps(seen).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answers:
+        answer = answers.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
+
+
+def watch(binding, **keys):
+    worker = start(binding, **keys)
+    seen = kernel_says(worker[0])
+    return seen | finish(worker)
+
+
+def start(binding, *, threads=0, child=False, touch_first=False):
+    """Fork a worker that binds itself, touches 64 MB and waits; (pid, its report, the pipe that ends it)."""
+    said, say = os.pipe()
+    wait, end = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(say)
+        os.close(wait)
+        with os.fdopen(said) as answers:
+            return pid, json.loads(answers.readline()), end
+    try:
+        os.close(end)
+        from elastic_hydra.numa import bind
+
+        if touch_first:
+            os.sched_setaffinity(0, {0})
+            early = touch()
+        stop = threading.Event()
+        for _ in range(threads):
+            threading.Thread(target=stop.wait, daemon=True).start()
+        applied = bind.apply(binding)
+        if not touch_first:
+            early = touch()
+        grandchild = os.fork() if child else None
+        if grandchild == 0:
+            os.read(wait, 1)
+            os._exit(0)
+        os.write(
+            say,
+            json.dumps({"applied": applied.to_dict(), "child": grandchild and kernel_says(grandchild)}).encode()
+            + b"\n",
+        )
+        os.read(wait, 1)
+        assert early
+    except BaseException:
+        os.write(say, json.dumps({"error": traceback.format_exc()}).encode() + b"\n")
+    finally:
+        os._exit(0)
+
+
+def finish(worker):
+    pid, answer, end = worker
+    os.write(end, b"xx")  # one for its child
+    os.close(end)
+    os.waitpid(pid, 0)
+    return answer
+
+
+def touch():
+    block = bytearray(64 * MEGABYTE)
+    block[::4096] = b"x" * len(block[::4096])
+    return block
+
+
+def kernel_says(pid):
+    """CPUs of every thread, memory policy and pages per node of the largest block, from /proc."""
+    masks = set()
+    for status in glob.glob(f"/proc/{pid}/task/*/status"):
+        lines = dict(line.split(":\t", 1) for line in read(status).splitlines() if ":\t" in line)
+        masks.add(lines.get("Cpus_allowed_list", ""))
+    largest = max(read(f"/proc/{pid}/numa_maps").splitlines(), key=pages, default="")
+    nodes = {
+        word[1:].split("=")[0]: int(word.split("=")[1]) for word in largest.split() if word[0] == "N" and "=" in word
+    }
+    return {"masks": sorted(masks), "policy": largest.split()[1] if largest else "", "pages": nodes}
+
+
+def pages(line):
+    return max((int(word[5:]) for word in line.split() if word.startswith("anon=")), default=0)
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    main(machine, workers, memory, late_migration, script, sweep, hot_unplug, cpuset)

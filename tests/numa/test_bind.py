@@ -1,0 +1,137 @@
+"""Binding real processes, checked by what the kernel says of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from elastic_hydra.numa import Binding, bind
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
+
+FILE = bind.__file__
+CPU = min(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+
+
+def in_child(code: str) -> str:
+    """Run code in an interpreter of its own that has loaded bind.py by its path, as the exec shim does."""
+    load = f"""
+        import importlib.util
+        spec = importlib.util.spec_from_file_location("bind", {FILE!r})
+        bind = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(bind)
+    """
+    program = textwrap.dedent(load) + textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_all_threads_and_children_are_bound_and_the_kernel_agrees():
+    out = in_child(f"""
+        import os, threading, time
+        stop = threading.Event()
+        threads = [threading.Thread(target=stop.wait) for _ in range(4)]
+        for thread in threads: thread.start()
+        applied = bind.apply(bind.from_spec("cpus={CPU};required=cpus"))
+        masks = {{tuple(os.sched_getaffinity(int(tid))) for tid in os.listdir("/proc/self/task")}}
+        stop.set()
+        child = os.fork()
+        if not child:
+            os._exit(0 if os.sched_getaffinity(0) == {{{CPU}}} else 1)
+        print(applied.cpus, applied.problems, masks, os.waitpid(child, 0)[1])
+    """)
+    assert out == f"({CPU},) () {{({CPU},)}} 0"
+
+
+def test_the_standalone_file_needs_no_slow_module():
+    assert (
+        in_child("import sys; print(sorted({'typing', 're', 'json', 'dataclasses', 'inspect'} & set(sys.modules)))")
+        == "[]"
+    )
+
+
+def test_cpus_that_do_not_exist_are_a_problem_or_an_error():
+    nowhere = bind.parse_list("1000")
+    applied = bind.apply(Binding(cpus=nowhere))
+    assert "refused CPUs 1000" in applied.problems[0]
+    with pytest.raises(bind.BindError, match="refused CPUs 1000"):
+        bind.apply(Binding(cpus=nowhere, required=("cpus",)))
+
+
+def test_a_narrowed_binding_is_noticed():
+    out = in_child(f"""
+        applied = bind.apply(bind.from_spec("cpus={CPU},1000"))
+        print(applied.cpus, applied.problems)
+    """)
+    assert out == f"({CPU},) ('the kernel granted CPUs {CPU}, not 1000',)"
+
+
+@pytest.mark.parametrize("policy", ["local", "preferred", "bind", "interleave"])
+def test_the_memory_policy_is_set_by_system_call_and_read_back(policy):
+    if "refused" in str(bind_in_thread(policy).problems):
+        pytest.skip("this container forbids memory policies")
+    applied = bind_in_thread(policy)
+    assert (applied.memory, applied.problems) == (policy, ())
+    assert applied.nodes == (() if policy == "local" else (node(),))
+
+
+def test_a_refused_memory_policy_is_a_problem_unless_it_is_required():
+    out = in_child("""
+        import errno
+        bind._syscall = lambda which, *args: errno.EPERM
+        spec = "memory=bind;nodes=0"
+        print(bind.apply(bind.from_spec(spec)).problems)
+        try:
+            bind.apply(bind.from_spec(spec + ";required=memory"))
+        except bind.BindError as error:
+            print("failed:", error)
+    """)
+    assert "docker: --cap-add SYS_NICE" in out
+    assert "failed: memory policy bind on nodes 0 was refused" in out
+
+
+def test_a_kernel_without_preferred_many_prefers_the_first_node():
+    out = in_child("""
+        import errno
+        real, calls = bind._syscall, []
+        def old_kernel(which, *args):
+            if which == 0:
+                calls.append((args[0], bind._members(args[1])))
+                return errno.EINVAL if args[0] == bind._PREFERRED_MANY else 0
+            return errno.ENOSYS
+        bind._syscall = old_kernel
+        print(bind._set_policy("preferred", (0, 2)), calls)
+    """)
+    assert out == "[] [(5, (0, 2)), (1, (0,))]"
+
+
+def test_a_spec_is_one_word_and_is_read_back():
+    binding = Binding(cpus=(0, 1, 2, 8), memory="preferred", nodes=(0,), required=("cpus",))
+    text = bind.spec(binding)
+    assert text == "cpus=0-2,8;memory=preferred;nodes=0;required=cpus"
+    read = bind.from_spec(text)
+    assert (read.cpus, read.memory, read.nodes, read.required) == ((0, 1, 2, 8), "preferred", (0,), ("cpus",))
+
+
+def bind_in_thread(policy: str) -> bind.Applied:
+    """A memory policy belongs to one thread, so the test's own stays as it is."""
+    found: list[bind.Applied] = []
+    binding = Binding(memory=policy, nodes=(node(),), migrate=True)
+    thread = threading.Thread(target=lambda: found.append(bind.apply(binding)))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def node() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Mems_allowed_list:"):
+            return bind.parse_list(line.split()[1])[0]
+    pytest.skip("this kernel has no NUMA nodes")

@@ -1,0 +1,69 @@
+"""Sharing the machine evenly: equal to hwloc-distrib where the machine is symmetric, and never less even elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, match, split
+from tests.numa.machines import real_machines, truth
+
+# hwloc-distrib balances hardware threads here, or follows objects that the cpuset has emptied.
+ASYMMETRIC = {"16amd64-8n2c-cpusets", "offline-cpu0-node0", "20em64t-hybrid-1p6c2t+2ca4co1t"}
+
+
+@pytest.mark.parametrize("name", real_machines())
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+def test_parts_are_those_of_hwloc_distrib(real, name, parts):
+    topology, allowance = real(name)
+    expected = truth(name)["distrib"][str(parts)]
+    found = distribute(topology, allowance.cpus, parts)
+    if name not in ASYMMETRIC:
+        assert [format_list(part) for part in found] == expected
+    else:
+        theirs = [topology.cores(parse_list(part)) for part in expected]
+        mine = [topology.cores(part) for part in found]
+        assert max(mine) - min(mine) <= max(theirs) - min(theirs)
+
+
+@pytest.mark.parametrize("name", real_machines())
+def test_parts_are_disjoint_and_cover_the_machine(real, name):
+    topology, allowance = real(name)
+    cores = topology.cores(allowance.cpus)
+    for parts in {*range(1, min(cores, 20) + 1), cores}:
+        found = distribute(topology, allowance.cpus, parts)
+        assert len(found) == parts
+        assert all(found)
+        assert sorted(cpu for part in found for cpu in part) == sorted(allowance.cpus)
+
+
+def test_with_more_parts_than_cores_hardware_threads_are_given_and_then_shared(small):
+    topology, allowance = small([[0, 1]], threads=2)
+    assert [format_list(part) for part in distribute(topology, allowance.cpus, 4)] == ["0", "2", "1", "3"]
+    assert len(distribute(topology, allowance.cpus, 7)) == 7
+
+
+def test_nodes_are_below_packages_or_above_them(small, tmp_path):
+    topology, allowance = small([[0, 1], [2, 3], [4, 5], [6, 7]], packages=[[0, 1, 2, 3], [4, 5, 6, 7]])
+    assert [len(branch) for branch in branches(topology, allowance.cpus)] == [4, 4]
+    inverse, whole = small([[0, 1, 2, 3], [4, 5, 6, 7]], packages=[[0, 1], [2, 3], [4, 5], [6, 7]])
+    assert [len(branch) for branch in branches(inverse, whole.cpus)] == [4, 4]
+
+
+def test_a_cache_that_spans_two_nodes_is_above_them(small):
+    topology, allowance = small([[0, 2], [1, 3]], packages=[[0, 1, 2, 3]], caches=[[0, 1, 2, 3]])
+    assert [format_list(core) for core in leaves(topology, allowance.cpus)] == ["0", "2", "1", "3"]
+
+
+def test_apportion_gives_every_branch_one_part_at_least():
+    assert apportion([8, 8], 3) == (2, 1)
+    assert apportion([9, 1], 2) == (1, 1)
+    assert apportion([12, 4], 4) == (3, 1)
+
+
+def test_split_gives_the_longer_runs_first():
+    assert split(range(5), 2) == ((0, 1, 2), (3, 4))
+
+
+def test_match_prefers_close_pairs_and_leaves_the_rest_to_those_without_a_wish():
+    assert match(3, [(2,), (), (2,)], lambda part, wish: abs(part - wish)) == (2, 0, 1)
