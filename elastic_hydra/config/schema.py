@@ -112,6 +112,8 @@ class ElasticConfig:
     """When a job has failed: `continue` with the others, or `stop`: start no more. What runs is left to end."""
     max_failures: Any = None
     """How many jobs may fail before no more are started: a number, a fraction of the batch (`0.1`), or null (any)."""
+    dry_run: bool = False
+    """Compose and check all jobs, show what would be launched, and launch nothing."""
     resume: Any = False
     """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded values
     of what has; `failed` and `interrupted` run only those; `all` runs everything again."""

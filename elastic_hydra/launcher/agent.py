@@ -157,6 +157,7 @@ class ElasticAgent(LocalElasticAgent):
                 return result
             if step is _Next.GIVE_UP:
                 self.verdict = self._heard() or self._unspoken_verdict(reason)
+                logger.error("[%s] %s", role, reason)
                 return self._give_up(result, reason)
             if step is _Next.RESTART:
                 verdict = self._heard() or self._judge(result, reason)
@@ -247,8 +248,6 @@ class ElasticAgent(LocalElasticAgent):
         failures = dict(result.failures)
         if result.state == WorkerState.UNHEALTHY:
             reason = "a process of the worker group hangs in the kernel"
-        if failures and reason:
-            logger.error("[%s] %s", group.spec.role, reason)
         if not failures:
             ranks = [worker.global_rank for worker in group.workers]
             culprit = self.verdict.failure.rank if self.verdict is not None else None

@@ -66,7 +66,8 @@ class WorkerFailure(ProcessFailure):
         """
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
-        if not _is_complete(error_file) and not _write_error_file(error_file, what or _reason(pid, exitcode), when, error):
+        reason = what or _reason(pid, exitcode)
+        if not _is_complete(error_file) and not _write_error_file(error_file, reason, when, error):
             error_file = ""
         failure = cls(local_rank=local_rank, pid=pid, exitcode=exitcode, error_file=error_file)
         failure.error, failure.exact_time, failure.timestamp = error, when, int(when)
@@ -88,7 +89,9 @@ class WorkerFailure(ProcessFailure):
 
 def _reason(pid: int, exitcode: int) -> str:
     if exitcode < 0:
-        return f"Signal {-exitcode} ({signal.Signals(-exitcode).name}) received by PID {pid}"
+        known = -exitcode in signal.Signals.__members__.values()  # not the real-time ones
+        name = signal.Signals(-exitcode).name if known else "a real-time signal"
+        return f"Signal {-exitcode} ({name}) received by PID {pid}"
     return f"exit code {exitcode} (PID {pid}); its own words, if any, are in its stderr.log"
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-from elastic_hydra.launcher.environment import environment
+from elastic_hydra.launcher.pools import openblas_threads
 
 __all__ = ["fork_hazard", "poisoned"]
 
@@ -28,7 +28,7 @@ def fork_hazard() -> str | None:
     cuda = sys.modules.get("torch.cuda")
     if cuda is not None and cuda.is_initialized():
         return "it has initialized CUDA"
-    native = _native_threads() - _openblas_threads()
+    native = _native_threads() - openblas_threads()
     if native > 0:
         return f"it runs {native} native threads, so it has run a parallel operation or holds a store"
     return None
@@ -50,12 +50,3 @@ def _native_threads() -> int:
         return len(os.listdir("/proc/self/task")) - 1
     except FileNotFoundError:
         return 0  # not Linux: only Python's own threads can be counted
-
-
-def _openblas_threads() -> int:
-    if "numpy" not in sys.modules:
-        return 0
-    with environment("KMP_DUPLICATE_LIB_OK", "True"):  # its import sets this variable for good
-        from threadpoolctl import threadpool_info
-
-    return sum(int(pool["num_threads"]) - 1 for pool in threadpool_info() if pool["internal_api"] == "openblas")

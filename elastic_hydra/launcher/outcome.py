@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import mmap
 import os
@@ -108,9 +109,8 @@ class PackedError:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    if sys.version_info >= (3, 11) and isinstance(error, BaseExceptionGroup):
-        return error.exceptions
-    return ()
+    group: Any = getattr(builtins, "BaseExceptionGroup", None)  # new in Python 3.11
+    return tuple(error.exceptions) if group is not None and isinstance(error, group) else ()
 
 
 def _rebuild(

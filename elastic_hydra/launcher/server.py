@@ -290,6 +290,7 @@ def main(argv: list[str]) -> NoReturn:
         os._exit(0)
     (path, early), (data_fd,) = received
     sys.path[:] = path
+    worker.single_threaded_server = True
     data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
     os.close(data_fd)
     become_server(sock, _preload(data, early))

@@ -110,10 +110,10 @@ def wait_for_store(host: str, port: int, timeout: float) -> None:
         try:
             check_is_store(host, port)
             return
-        except NotAStoreError:
-            raise
         except OSError as error:
             now = time.monotonic()
+            if isinstance(error, NotAStoreError) and not (isinstance(error, _ClosedError) and now - started < 2 * _LINGER):
+                raise
             if now - started > timeout:
                 raise TimeoutError(f"no store there after {timeout:g} s: {error}") from error
             if now > next_word:
@@ -124,6 +124,10 @@ def wait_for_store(host: str, port: int, timeout: float) -> None:
 
 class NotAStoreError(OSError):
     """Something answers, but not as a store does."""
+
+
+class _ClosedError(NotAStoreError):
+    """It ends the connection without a word, as a store does in its last moment."""
 
 
 def check_is_store(host: str, port: int) -> None:
@@ -141,10 +145,9 @@ def check_is_store(host: str, port: int) -> None:
             answer = connection.recv(4)
         except TimeoutError:
             raise NotAStoreError(f"a program listens there, but says nothing within {_HANDSHAKE:g} s") from None
-    if answer and answer != nonce:
-        raise NotAStoreError("the program that listens there is no store of torch")
-    if not answer:
-        raise ConnectionError("the connection was closed at once")
+    if answer != nonce:
+        kind = NotAStoreError if answer else _ClosedError
+        raise kind("the program that listens there is no store of torch")
 
 
 def _is_ending(port: int) -> bool:
@@ -152,6 +155,8 @@ def _is_ending(port: int) -> bool:
     try:
         check_is_store("127.0.0.1", port)
         return bool(TCPStore("127.0.0.1", port, is_master=False, timeout=_ASKING).check([_ENDING]))
+    except _ClosedError:
+        return True
     except NotAStoreError:
         return False
     except (OSError, RuntimeError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import child, heartbeat, outcome
+from elastic_hydra.launcher import child, heartbeat, outcome, pools
 
 __all__ = ["Payload", "command", "interpreter", "run"]
 
@@ -25,6 +25,10 @@ _INTERNAL_MODULES = (
 
 Payload = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
+
+
+single_threaded_server = False
+"""Whether this process is a fork of a server whose thread pools have one thread each, whatever the launcher's have."""
 
 
 def command() -> list[str]:
@@ -63,8 +67,12 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
             _hand_over(None, result_fd)  # sys.exit() is how many scripts end well
     except BaseException as error:
         error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
-        sys.excepthook(type(error), error, error.__traceback__)
-        outcome.write(result_fd, outcome.Outcome(error=outcome.pack(error)))
+        packed = outcome.pack(error)  # before anything that takes time: it tells who failed first
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except BaseException:
+            traceback.print_exc()  # the hook is the user's
+        outcome.write(result_fd, outcome.Outcome(error=packed))
     child.end(code)
 
 
@@ -88,13 +96,14 @@ def _exit_code(stop: SystemExit) -> int:
 def _apply_thread_count() -> None:
     """Make thread pools follow OMP_NUM_THREADS: in a forked process the variable comes too late for them."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    torch = sys.modules.get("torch")
-    if torch is not None and threads.isdigit() and int(threads) > 0:
+    if not threads and single_threaded_server:
+        threads = str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    if not threads.isdigit() or int(threads) < 1:
+        return
+    if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(int(threads))
-    if "numpy" in sys.modules and threads.isdigit() and int(threads) > 0:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(int(threads))
+    if "numpy" in sys.modules:
+        pools.set_threads(int(threads))
 
 
 def main(argv: list[str]) -> NoReturn:

@@ -197,7 +197,7 @@ class Failure:
     def from_dict(cls, values: Mapping[str, Any]) -> Failure:
         """Undo `as_dict`; unknown keys, of a later version, are left out."""
         known = {f.name for f in dataclasses.fields(cls)}
-        kept = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
         return cls(**kept | {"kind": Kind(values["kind"])})
 
     @property
@@ -351,14 +351,14 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
         figures = [f"it used {_size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
         figures += [words] if (words := memory.in_words()) else []
         return Kind.oom, killer + (f" ({'; '.join(figures)})" if figures else "")
-    hint = {
+    hints: dict[int, str] = {
         signal.SIGKILL: "; somebody or something on this host sent it, and not the kernel for lack of memory",
         signal.SIGSEGV: ": invalid memory access in native code",
         signal.SIGBUS: ": often a full /dev/shm, or a file on a disk that has gone",
         signal.SIGABRT: ": native code gave up; its last words are in its stderr",
         signal.SIGILL: ": the program needs a CPU that this host has not",
-    }.get(signal.Signals(number) if name else number, "")  # type: ignore[call-overload]
-    return Kind.signal, f"was killed by {name or f'signal {number}'}{hint}"
+    }
+    return Kind.signal, f"was killed by {name}{hints.get(number, '')}"
 
 
 def _named(error: ExceptionFacts) -> str:

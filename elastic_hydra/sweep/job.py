@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from elastic_hydra.config.resolve import Launch
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack
+from elastic_hydra.launcher.placement import place
+from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.task import adopt_hydra, run_task
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
@@ -50,6 +54,10 @@ class Job:
     output_dir: Path
     run_id: str
     attempt: int = 0
+    journal: Path | None = None
+    """Where its agent takes down its restarts."""
+    restarts: tuple[float, ...] = ()
+    """When earlier attempts were restarted, in seconds since the epoch."""
 
     @property
     def log_dir(self) -> Path:
@@ -110,6 +118,7 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
 
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
     log_dir = job.log_dir
+    _save_bindings(job)
     values: dict[int, Any] = {}
     failure: BaseException | None = None
     try:
@@ -147,6 +156,8 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         rdzv_configs=launch.rdzv_configs,
         retry=launch.retry,
         watch=launch.watch,
+        history=job.restarts,
+        on_verdict=functools.partial(_take_down, job),
         monitor_interval=launch.monitor_interval,
         start_method=launch.start_method,
         log_line_prefix_template=launch.line_prefix,
@@ -158,6 +169,26 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         numa=launch.numa,
         **launch.torch_options,
     )
+
+
+def _take_down(job: Job, verdict: Verdict) -> None:
+    """Write a decision about a failure into the journal."""
+    if job.journal is not None:
+        decision, failure = verdict.decision, verdict.failure.as_dict()
+        kept = {
+            key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")
+        }
+        line = {"again": decision.again, "reason": decision.reason, "after": decision.after, "failure": kept}
+        journal.append(job.journal, "failure", num=job.num, attempt=job.attempt, **line)
+
+
+def _save_bindings(job: Job) -> None:
+    """Leave the plan of where the workers run beside their logs, for a job that has one."""
+    placement = place(job.launch.numa, job.launch.nproc_per_node, os.environ, program=False)
+    if placement.bindings:
+        job.log_dir.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([binding.to_dict() for binding in placement.bindings], indent=1)
+        (job.log_dir / "bindings.json").write_text(text + "\n")
 
 
 def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:

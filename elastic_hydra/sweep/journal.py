@@ -7,6 +7,8 @@
 | `sweep` | `pid`, `host`, `command`, `resume`: a launcher has begun, or has begun again |
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
+| `failure` | `num`, `attempt`, `again` (whether a restart follows, `after` seconds), `reason`, `failure` (kind, rank, …) |
+| `lost` | `num`, `attempt`, `reason`: its agent died; another attempt follows |
 | `end` | `num`, `state` (`finished`, `failed`, `interrupted`), `seconds`, `restarts`, `reason`, `value`, `pickle` |
 | `stop` | `reason`: the launcher ended before the sweep was done |
 
@@ -33,7 +35,7 @@ import cloudpickle
 
 from elastic_hydra.config.errors import ConfigError
 
-__all__ = ["FILE_NAME", "Journal", "Recorded", "read"]
+__all__ = ["FILE_NAME", "Journal", "Recorded", "append", "read", "restarts"]
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
@@ -79,8 +81,7 @@ class Journal:
         Raises:
             OSError: it could not be written; the sweep must not go on without its record.
         """
-        line = json.dumps({"v": VERSION, "time": round(time.time(), 3), "event": event, **fields}) + "\n"
-        data = line.encode()
+        data = _line(event, fields)
         if os.fstat(self._fd).st_size and not self._ends_with_newline():
             data = b"\n" + data  # the last writer died in the middle of a line
         while data:
@@ -90,6 +91,31 @@ class Journal:
 
     def _ends_with_newline(self) -> bool:
         return os.pread(self._fd, 1, os.fstat(self._fd).st_size - 1) == b"\n"
+
+
+def append(path: Path, event: str, **fields: Any) -> None:
+    """Append a line to the journal of another process: an agent to its launcher's.
+
+    Args:
+        path: of the journal.
+        event: what happened.
+        fields: the rest of the line.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(fd, _line(event, fields))  # in one piece: lines of several processes do not mix
+    finally:
+        os.close(fd)
+
+
+def restarts(path: Path, num: int) -> tuple[float, ...]:
+    """Return when a job was restarted so far, in seconds since the epoch."""
+    records = (record for record in _lines(path) if record["event"] == "failure" and record.get("again"))
+    return tuple(record["time"] for record in records if record.get("num") == num)
+
+
+def _line(event: str, fields: dict[str, Any]) -> bytes:
+    return (json.dumps({"v": VERSION, "time": round(time.time(), 3), "event": event, **fields}) + "\n").encode()
 
 
 def _locked(path: Path) -> int | None:
@@ -161,6 +187,8 @@ def _apply(record: dict[str, Any], jobs: dict[int, Recorded]) -> None:
         jobs[num] = Recorded(num, record["overrides"], record["config"])
     elif event == "start" and num in jobs:
         jobs[num].state, jobs[num].attempts = "started", record["attempt"] + 1
+    elif event == "lost" and num in jobs:
+        jobs[num].state, jobs[num].reason = "interrupted", record["reason"]
     elif event == "end" and num in jobs:
         jobs[num].state, jobs[num].reason = record["state"], record["reason"]
         with contextlib.suppress(pickle.UnpicklingError, AttributeError, ImportError, binascii.Error, EOFError):

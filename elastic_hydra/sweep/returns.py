@@ -14,7 +14,16 @@ from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import Job, JobError, JobInterruptedError
 from elastic_hydra.sweep.journal import Recorded
 
-__all__ = ["failed", "of", "reason", "recorded", "state"]
+__all__ = ["agent_lost", "failed", "nothing", "of", "reason", "recorded", "state"]
+
+
+def agent_lost(process: Process) -> str:
+    """Say how an agent was lost; nothing when it has handed over what its job returned, or why it could not run it."""
+    if process.exitcode == 0 or process.outcome(errors_only=True) is not None:
+        return ""
+    code = process.exitcode or 0
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"{process.refused or how} (pid {process.pid})"
 
 
 def of(job: Job, process: Process) -> JobReturn:
@@ -33,11 +42,8 @@ def of(job: Job, process: Process) -> JobReturn:
     if process.exitcode == 0 and result is not None:
         restored: JobReturn = result.value.restored()
         return restored
-    code = process.exitcode or 0
-    how = process.refused or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}")
-    return failed(
-        job, JobError(f"the agent of job #{job.num} was lost: {how} (pid {process.pid}; logs: {job.log_dir})")
-    )
+    how = agent_lost(process) or "it ended without a result"
+    return failed(job, JobError(f"the agent of job #{job.num} was lost: {how}; the workers' logs: {job.log_dir}"))
 
 
 def recorded(job: Job, record: Recorded, mode: str) -> JobReturn:
@@ -55,6 +61,11 @@ def recorded(job: Job, record: Recorded, mode: str) -> JobReturn:
     if record.state == "failed":
         return failed(job, JobError(f"failed before: {record.reason}"))
     return failed(job, JobError(f"not run: it was interrupted, and hydra.launcher.resume={mode} runs others only"))
+
+
+def nothing(job: Job) -> JobReturn:
+    """Make the return of a job that was only planned."""
+    return _new(job, JobStatus.COMPLETED)
 
 
 def failed(job: Job, error: BaseException) -> JobReturn:

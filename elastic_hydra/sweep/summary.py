@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Ended", "render", "rerun_command"]
+from elastic_hydra.launcher.placement import place
+from elastic_hydra.numa.report import render as render_bindings
+from elastic_hydra.sweep.job import Job
+
+__all__ = ["Ended", "describe", "render", "rerun_command"]
 
 _MANY = 40
 """Jobs above which those that finished are only counted."""
@@ -66,6 +71,28 @@ def _short(value: Any, as_is: bool = False) -> str:
     text = str(value) if as_is else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def describe(job: Job) -> str:
+    """Say how a job would be launched, and where its workers would run on a host of which it has all."""
+    launch, demand = job.launch, job.launch.demand
+    low, high = launch.min_nodes, launch.max_nodes
+    facts = {
+        "nodes": str(low) if low == high else f"{low} to {high}",
+        "workers per node": launch.nproc_per_node,
+        "rendezvous": f"{launch.backend} {launch.endpoint}".strip(),
+        "threads per worker": launch.omp_num_threads or "as the binding or the environment says",
+        "restarts": f"at most {launch.retry.max_restarts}",
+        "GPUs": demand.gpus or "",
+        "CPUs": demand.cpus or "",
+        "memory": f"{demand.memory / 1e9:.1f} GB" if demand.memory else "",
+        "directory": job.output_dir,
+    }
+    lines = [f"    {name}: {value}" for name, value in facts.items() if value != ""]
+    placement = place(launch.numa, launch.nproc_per_node, os.environ, program=False)
+    if placement.bindings:
+        lines += ["    " + line for line in render_bindings(placement.bindings).splitlines()]
+    return "\n".join(lines)
 
 
 def rerun_command(sweep_dir: Path, argv: Sequence[str] | None = None, orig_argv: Sequence[str] | None = None) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.slots import Slot, Slots, cuda_visible_devices, next_to_start
-from elastic_hydra.sweep.summary import Ended, render, rerun_command
+from elastic_hydra.sweep.summary import Ended, describe, render, rerun_command
 from elastic_hydra.sweep.task import configure_hydra_log
 
 __all__ = ["Sweep"]
@@ -133,6 +133,8 @@ class Sweep:
         batch = _Batch(deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides)), self._slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
+        if self._settings.dry_run:
+            return self._plan(batch)
         record = self._open_journal(batch.jobs)
         for job in batch.jobs:
             self._admit(batch, job, record)
@@ -149,6 +151,14 @@ class Sweep:
         if batch.refused is not None:
             raise batch.refused
         return [batch.returns[job.num] for job in batch.jobs]
+
+    def _plan(self, batch: _Batch) -> list[JobReturn]:
+        """Compose and check all jobs, and show what would be launched."""
+        while batch.planned:
+            batch.jobs.append(self._compose(*batch.planned.popleft()))
+        for job in batch.jobs:
+            log.info("\t#%s : %s\n%s", job.num, " ".join(filter_overrides(job.overrides)), describe(job))
+        return [returns.nothing(job) for job in batch.jobs]
 
     # --- before --------------------------------------------------------------------------------------------------
 
@@ -247,9 +257,9 @@ class Sweep:
             for one in [one for one in batch.running if one.process.exitcode is not None]:
                 batch.running.remove(one)
                 batch.slots.give_back(one.slot)
-                job_return = returns.of(one.job, one.process)
+                if not self._try_again(batch, one, record):
+                    self._end(batch, one, returns.of(one.job, one.process), record)
                 server.forget([one.process])
-                self._end(batch, one, job_return, record)
 
     def _start(self, server: Server, job: Job, slot: Slot, record: Journal) -> _Running:
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
@@ -261,9 +271,21 @@ class Sweep:
         mask = os.umask(0)
         os.umask(mask)
         spec = ProcessSpec(None, environment, os.getcwd(), mask, cpus=cpus, agent=True)
+        job.journal = record.path
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         return _Running(job, server.start(spec, payload), slot, time.monotonic(), _group_starts(job))
+
+    def _try_again(self, batch: _Batch, one: _Running, record: Journal) -> bool:
+        """Put a job whose agent was lost back to the front of the queue, if it may be tried again."""
+        job, lost = one.job, returns.agent_lost(one.process)
+        attempts = job.launch.retry.max_attempts
+        if not lost or job.attempt + 1 >= attempts:
+            return False
+        log.warning("#%s has lost its agent: %s; attempt %s of %s follows", job.num, lost, job.attempt + 2, attempts)
+        record.write("lost", durable=True, num=job.num, attempt=job.attempt, reason=lost)
+        batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=journal.restarts(record.path, job.num)))
+        return True
 
     # --- after ---------------------------------------------------------------------------------------------------
 
