@@ -1,0 +1,30 @@
+"""A job's `hydra.launcher` as `resolve` gets it: the schema's defaults, and what a test changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.config.schema import ElasticConfig
+
+CPU_HOST = Machine(cpus=8, gpus=0, torch=(2, 13), memory=16 * 2**30, has_etcd=True)
+GPU_HOST = Machine(cpus=64, gpus=8, torch=(2, 13), memory=512 * 2**30, has_etcd=True)
+
+
+def settings(**changed: Any) -> dict[str, Any]:
+    """Return the defaults with some keys changed; `rendezvous__endpoint` stands for `rendezvous.endpoint`."""
+    result: Any = OmegaConf.to_container(OmegaConf.structured(ElasticConfig), resolve=True)
+    for key, value in changed.items():
+        *groups, name = key.split("__")
+        place = result
+        for group in groups:
+            place = place[group]
+        place[name] = value
+    return dict(result)
+
+
+def launch(machine: Machine = CPU_HOST, environ: dict[str, str] | None = None, **changed: Any) -> Launch:
+    """Resolve the defaults with some keys changed."""
+    return resolve(settings(**changed), machine, environ or {})

@@ -1,0 +1,181 @@
+"""`LaunchConfig`: torch's, checked, and never written to by a launch."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import config, in_a_fork, launch, torch_config
+from torch.distributed.elastic.agent.server.health_check_server import HealthCheckServer
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher import api as torch_api
+
+from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.launcher.logs import JobLogs
+
+
+def rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def run_id() -> str:
+    return os.environ["TORCHELASTIC_RUN_ID"]
+
+
+def test_it_is_a_torch_config_with_the_same_defaults() -> None:
+    ours = LaunchConfig(1, 1, 1)
+    theirs = in_a_fork(lambda: {f.name: getattr(torch_api.LaunchConfig(1, 1, 1), f.name) for f in FIELDS})
+    assert isinstance(ours, torch_api.LaunchConfig)
+    same = theirs.keys() - {"logs_specs", "rdzv_backend"}
+    assert {name: getattr(ours, name) for name in same} == {name: theirs[name] for name in same}
+
+
+FIELDS = dataclasses.fields(torch_api.LaunchConfig)
+
+
+def test_arguments_have_the_order_of_torchs() -> None:
+    names = [field.name for field in dataclasses.fields(LaunchConfig)]
+    assert names[: len(FIELDS)] == [field.name for field in FIELDS]
+
+
+def test_torchs_own_config_is_taken() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = torch_config(2, start_method="spawn", logs_specs=DefaultLogsSpecs(folder))
+        theirs.start_method = "fork"
+        assert elastic_launch(theirs, rank)() == {0: 0, 1: 1}
+
+
+def test_torchs_launcher_takes_ours() -> None:
+    ours = {"start_method": "fork", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    assert in_a_fork(lambda: torch_api.elastic_launch(config(**ours), rank)()) == {0: 0, 1: 1}
+
+
+def test_torchs_launcher_knows_the_local_rendezvous() -> None:
+    assert in_a_fork(lambda: torch_api.elastic_launch(config(start_method="fork"), rank)()) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start_method": "threads"}, "start_method='threads': must be one of warm, fork, forkserver, spawn"),
+        ({"event_log_handler": "nowhere"}, "event_log_handler='nowhere': must be one of .*console"),
+        ({"shutdown_timeout": -1}, "shutdown_timeout"),
+    ],
+)
+def test_wrong_values_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"max_restarts": -1}, {"monitor_interval": 0}, {"workers": 0}])
+def test_what_torch_refuses_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(Exception):  # noqa: B017 - torch uses AssertionError
+        launch(rank, **settings)
+
+
+@pytest.mark.parametrize("endpoint", ["", "localhost"])
+def test_a_static_rendezvous_needs_an_address_and_a_port(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"(?i)endpoint"):
+        launch(rank, rdzv_backend="static", rdzv_endpoint=endpoint, rdzv_configs={"rank": 0})
+
+
+def test_the_callers_config_is_not_written_to(tmp_path: Path) -> None:
+    rdzv_configs: dict[str, Any] = {"join_timeout": 30}
+    specs = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
+    state = copy.deepcopy(vars(specs))
+    made = config(rdzv_configs=rdzv_configs, logs_specs=specs)
+    before = {field.name: copy.copy(getattr(made, field.name)) for field in dataclasses.fields(made)}
+    first, second = elastic_launch(made, run_id)(), elastic_launch(made, run_id)()
+    assert rdzv_configs == {"join_timeout": 30}
+    assert vars(specs) == state
+    assert {field.name: getattr(made, field.name) for field in dataclasses.fields(made)} == before
+    assert first[0] == first[1] != second[0], "without a run_id every launch has its own"
+
+
+def test_a_second_job_keeps_the_first_ones_logs(tmp_path: Path) -> None:
+    made = config(1, logs_specs=DefaultLogsSpecs(str(tmp_path), redirects=Std.ALL))
+    for text in ("first", "second"):
+        elastic_launch(made, say)(text)
+    assert sorted(path.read_text().strip() for path in tmp_path.rglob("stdout.log")) == ["first", "second"]
+
+
+def test_logs_of_two_jobs_lie_side_by_side(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        launch(say, text, workers=1, logs_specs=JobLogs(tmp_path / text, Std.ALL))
+        assert (tmp_path / text / "restart_0" / "rank_0" / "stdout.log").read_text() == f"{text}\n"
+
+
+@pytest.mark.parametrize("tee", [Std.OUT, Std.ALL])
+def test_teed_output_reaches_file_and_console(tee: Std, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launch(say, "spoken", logs_specs=JobLogs(tmp_path, tee=tee), role="trainer")
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[trainer0]:spoken", "[trainer1]:spoken"]
+    assert [path.read_text() for path in tmp_path.rglob("stdout.log")] == ["spoken\n"] * 2
+
+
+@pytest.mark.parametrize(("template", "line"), [("${rank}> ", "0> spoken"), ("", "spoken")])
+def test_the_line_prefix_can_be_chosen(
+    template: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(say, "spoken", workers=1, logs_specs=JobLogs(tmp_path, tee=Std.OUT), log_line_prefix_template=template)
+    assert capsys.readouterr().out.splitlines() == [line]
+
+
+def test_only_chosen_ranks_reach_the_console(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    launch(say, "spoken", logs_specs=JobLogs(tmp_path, local_ranks_filter={1}))
+    assert capfd.readouterr().out.splitlines() == ["spoken"]
+
+
+def test_lines_can_be_filtered_into_one_file(tmp_path: Path) -> None:
+    launch(say, "loss 1\nnoise", logs_specs=JobLogs(tmp_path, tee=Std.OUT), duplicate_stdout_filters=["loss"])
+    lines = (tmp_path / "restart_0" / "filtered_stdout.log").read_text().splitlines()
+    assert sorted(lines) == ["[default_role0]:loss 1", "[default_role1]:loss 1"]
+
+
+def test_a_health_check_server_is_stopped_with_the_workers() -> None:
+    calls = []
+
+    class Health(HealthCheckServer):
+        def stop(self) -> None:
+            calls.append("stop")
+
+    elastic_launch(config(1), rank, health_check_server=Health(lambda: 0, 0, 60))()
+    assert calls == ["stop"]
+
+
+def test_an_error_file_without_a_log_folder_is_no_error() -> None:
+    assert launch(rank, logs_specs=DefaultLogsSpecs(os.devnull)) == {0: 0, 1: 1}
+
+
+def test_a_virtual_local_rank_is_zero_for_everyone() -> None:
+    values = launch(os.environ.get, "LOCAL_RANK", virtual_local_rank=True)
+    assert values == {0: "0", 1: "0"}
+
+
+def test_settings_of_the_workers_environment_are_not_those_of_the_agent() -> None:
+    assert launch(os.environ.get, "FLAVOUR", workers=1, worker_env={"FLAVOUR": "sweet"}) == {0: "sweet"}
+    assert "FLAVOUR" not in os.environ
+
+
+def test_events_go_to_the_chosen_handler() -> None:
+    said: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(json.loads(record.getMessage())["name"])
+
+    logger, handler = logging.getLogger("torchelastic-events-console"), Handler()
+    logger.addHandler(handler)
+    launch(rank, workers=1, event_log_handler="console")
+    logger.removeHandler(handler)
+    assert {"torchelastic.worker.status.START", "torchelastic.worker.status.SUCCEEDED"} <= set(said)

@@ -1,0 +1,136 @@
+"""One node fails, is stopped, or is not what the other expects: the other notices, says why, and goes on."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.nodes.machines import Host, Program
+
+Start = Callable[..., Program]
+
+STATIC = ("hydra/launcher/rendezvous=static", "hydra.launcher.rendezvous.node_rank={}")
+
+
+def both(start: Start, here: list[Host], *overrides: str, **settings: str) -> list[Program]:
+    """Start the same command on both nodes; `{}` in an override is the node's number."""
+    return [start(host, *(o.format(n) for o in overrides), **settings) for n, host in enumerate(here)]
+
+
+@pytest.mark.parametrize("backend", ["c10d", "static"])
+def test_a_worker_fails_while_the_other_hangs(here: list[Host], start: Start, port: int, backend: str) -> None:
+    choice = STATIC if backend == "static" else ()
+    nodes = both(start, here, "what=hang,meet", "fail_on=b", "steps=1", *choice, endpoint=f"localhost:{port}")
+    hanging, failing = nodes
+    failed = failing.wait_for_event("result", job=0)
+    noticed = hanging.wait_for_event("result", job=0)
+    assert noticed["at"] - failed["at"] < 10
+    assert "ValueError: told to fail on b" in failed["error"]
+    assert "ValueError: told to fail on b" in noticed["error"]
+    assert [node.wait() for node in nodes] == [1, 1]
+    assert all("told to fail on b" in str(node.results()[1]) for node in nodes[1:])
+
+
+@pytest.mark.parametrize("backend", ["c10d", "static"])
+def test_a_node_that_is_done_follows_a_restart(here: list[Host], start: Start, port: int, backend: str) -> None:
+    choice = STATIC if backend == "static" else ()
+    nodes = both(
+        start, here, "what=once", "fail_on=b", "hydra/launcher/retry=restart", *choice, endpoint=f"localhost:{port}"
+    )
+    assert [node.wait() for node in nodes] == [0, 0], nodes[0].output() + nodes[1].output()
+    assert [len(node.events("once")) for node in nodes] == [2, 2]
+
+
+def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
+    first, second = both(start, here, "what=hang", endpoint=f"localhost:{port}")
+    first.wait_for_event("alone")
+    second.wait_for_event("alone")
+    moment = time.time()
+    second.signal(signal.SIGINT)
+    result = first.wait_for_event("result", job=0)
+    assert result["at"] - moment < 20
+    assert "the job lost a node: stopped by SIGINT on host" in result["error"]
+    assert first.wait() == 1
+    assert second.wait() in (130, -signal.SIGINT)
+
+
+def test_an_agent_is_lost_while_the_other_hangs(here: list[Host], start: Start, port: int) -> None:
+    first, second = both(start, here, "what=hang", endpoint=f"localhost:{port}")
+    first.wait_for_event("alone")
+    second.wait_for_event("alone")
+    moment = second.kill_agent()
+    result = first.wait_for_event("result", job=0)
+    print(f"noticed after {result['at'] - moment:.1f} s")
+    assert "the job lost a node: no sign of life from node " in result["error"]
+    assert [first.wait(), second.wait()] == [1, 1]
+
+
+def test_a_node_comes_after_the_end(here: list[Host], start: Start, port: int) -> None:
+    settings = {"endpoint": f"localhost:{port}", "nodes": "1:2"}
+    overrides = ("what=alone,train", "steps=100000")
+    first = start(here[0], *overrides, **settings)
+    first.wait_for_event("training", world=1)
+    second = start(here[1], *overrides, **settings)
+    second.wait_for_event("training", world=2)
+    assert "is closed: the job has ended on another node" in second.results()[0]["error"]
+    (first.folder.parent / "checkpoint.stop").touch()
+    assert [first.wait(), second.wait()] == [0, 1]
+
+
+def test_the_host_of_the_store_starts_last(here: list[Host], start: Start, port: int) -> None:
+    no_host = "hydra.launcher.rendezvous.is_host=false"
+    second = start(here[1], no_host, endpoint=f"localhost:{port}")
+    second.wait_for_line(r"waiting for the store at localhost:\d+ .*refused")
+    first = start(here[0], endpoint=f"localhost:{port}")
+    assert [first.wait(), second.wait()] == [0, 0], second.output()
+
+
+def test_no_store(here: list[Host], start: Start, port: int) -> None:
+    node = start(
+        here[0],
+        "hydra.launcher.rendezvous.is_host=false",
+        "hydra.launcher.rendezvous.join_timeout=2",
+        endpoint=f"localhost:{port}",
+    )
+    assert node.wait() == 2
+    assert f"hydra.launcher.rendezvous.endpoint=localhost:{port}: no store there after 2 s" in node.output()
+
+
+def test_something_else_has_the_port(here: list[Host], start: Start, port: int) -> None:
+    code = f"import http.server as h; h.HTTPServer(('', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
+    start(here[0], make=lambda host, folder: Program(host, folder, [sys.executable, "-c", code]))
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+    node = start(here[0], endpoint=f"localhost:{port}")
+    assert node.wait() == 2
+    assert "the program that listens there is no store of torch" in node.output()
+
+
+def test_a_node_rank_twice(here: list[Host], start: Start, port: int) -> None:
+    static = ("hydra/launcher/rendezvous=static",)
+    ranks = [f"hydra.launcher.rendezvous.node_rank={rank}" for rank in (0, 1, 1)]
+    nodes = [
+        start(host, *static, rank, endpoint=f"localhost:{port}", nodes="3")
+        for host, rank in zip([*here, here[1]], ranks, strict=True)
+    ]
+    assert [node.wait() for node in nodes] == [1, 1, 1]
+    said = "".join(node.results()[0]["error"] for node in nodes)
+    assert "node rank 1 is taken (host " in said
+    assert "is closed: the job has ended on another node" in nodes[0].results()[0]["error"]
+
+
+def test_different_commands(here: list[Host], start: Start, port: int) -> None:
+    settings = {"endpoint": f"localhost:{port}"}
+    short = "hydra.launcher.rendezvous.join_timeout=5"
+    nodes = [start(host, f"steps={steps}", short, **settings) for host, steps in zip(here, (1, 2), strict=True)]
+    assert [node.wait() for node in nodes] == [1, 1]
+    for node in nodes:
+        assert "fewer than 2 nodes came to localhost" in node.results()[0]["error"]
+        assert "start all nodes with the same command" in node.results()[0]["error"]

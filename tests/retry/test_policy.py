@@ -1,0 +1,169 @@
+"""Whether a failure is followed by a restart, as a table: no processes, no clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from elastic_hydra.config.retry import BackoffConfig, Kind, RetryConfig, is_word
+from elastic_hydra.retry.failure import Failure
+from elastic_hydra.retry.policy import backoff, decide, decide_attempt, matches
+
+NOW = 1000.0
+
+
+def failure(kind: Kind = Kind.exception, *names: str, **fields: Any) -> Failure:
+    short = (*names, *(name.rpartition(".")[2] for name in names))
+    return Failure(kind, "because", "host", NOW, **{"rank": 0, "uptime": 60.0, "names": short, **fields})
+
+
+VALUE_ERROR = failure(Kind.exception, "ValueError", "Exception", exitcode=1)
+MISSING = failure(Kind.exception, "ModuleNotFoundError", "ImportError", "Exception", exitcode=1)
+KILLED = failure(Kind.signal, exitcode=-9, signal="SIGKILL")
+CRASHED = failure(Kind.signal, exitcode=-11, signal="SIGSEGV")
+OOM = failure(Kind.oom, exitcode=-9, signal="SIGKILL")
+CUDA_OOM = failure(Kind.oom, "torch.OutOfMemoryError", "RuntimeError", exitcode=1)
+EXIT_75 = failure(Kind.exit, exitcode=75)
+EXIT_2 = failure(Kind.exit, exitcode=2)
+NCCL = failure(Kind.exception, "torch.distributed.DistBackendError", "RuntimeError", exitcode=1, connection=True)
+HANG = failure(Kind.hang)
+TIMEOUT = failure(Kind.timeout)
+PEER = failure(Kind.peer, rank=None)
+PREEMPTED = failure(Kind.preempted, signal="SIGTERM", rank=None)
+RENDEZVOUS = failure(Kind.rendezvous, "torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError", rank=None)
+CONFIG = failure(Kind.exception, "hydra.errors.ConfigCompositionException", "hydra.errors.HydraException", "Exception")
+OMEGACONF = failure(
+    Kind.exception, "omegaconf.errors.ConfigAttributeError", "omegaconf.errors.OmegaConfBaseException", "AttributeError"
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "what", "expected"),
+    [
+        ("exception", VALUE_ERROR, True),
+        ("exception", KILLED, False),
+        ("ValueError", VALUE_ERROR, True),
+        ("Exception", VALUE_ERROR, True),
+        ("ImportError", MISSING, True),
+        ("KeyError", VALUE_ERROR, False),
+        ("torch.OutOfMemoryError", CUDA_OOM, True),
+        ("OutOfMemoryError", CUDA_OOM, True),
+        ("oom", OOM, True),
+        ("oom", CUDA_OOM, True),
+        (75, EXIT_75, True),
+        ("75", EXIT_75, True),
+        (75, EXIT_2, False),
+        (1, VALUE_ERROR, False),  # it is the exception that says what it was
+        (-9, KILLED, True),
+        ("SIGKILL", KILLED, True),
+        ("SIGKILL", CRASHED, False),
+        ("SIGTERM", PREEMPTED, False),
+        ("preempted", PREEMPTED, True),
+        ("deterministic", MISSING, True),
+        ("deterministic", CONFIG, True),
+        ("deterministic", OMEGACONF, True),
+        ("deterministic", EXIT_2, True),
+        ("deterministic", VALUE_ERROR, False),
+        ("deterministic", EXIT_75, False),
+        ("connection", NCCL, True),
+        ("connection", PEER, True),
+        ("connection", RENDEZVOUS, True),
+        ("connection", KILLED, False),
+        ("transient", NCCL, True),
+        ("transient", KILLED, True),
+        ("transient", CRASHED, True),
+        ("transient", HANG, True),
+        ("transient", PREEMPTED, True),
+        ("transient", OOM, False),
+        ("transient", CUDA_OOM, False),
+        ("transient", VALUE_ERROR, False),
+        ("transient", EXIT_75, False),
+    ],
+)
+def test_words_mean_kinds_classes_codes_signals_and_groups(word: Any, what: Failure, expected: bool) -> None:
+    assert matches(word, what) is expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "again", "reason"),
+    [
+        ({}, VALUE_ERROR, False, "max_restarts=0"),
+        ({"max_restarts": 3}, VALUE_ERROR, True, "restart 1 of 3"),
+        ({"max_restarts": 3}, MISSING, False, "never_on has deterministic: ModuleNotFoundError would happen again"),
+        ({"max_restarts": 3}, EXIT_2, False, "exit code 2 would happen again"),
+        ({"max_restarts": 3, "never_on": []}, MISSING, True, "restart 1 of 3"),
+        ({"max_restarts": 3}, KILLED, True, "restart 1 of 3"),
+        ({"max_restarts": 3}, NCCL, True, "restart 1 of 3"),
+        ({"max_restarts": 3}, OOM, True, "restart 1 of 3"),
+        ({"max_restarts": 3, "never_on": ["oom"]}, OOM, False, "never_on has oom"),
+        ({"max_restarts": 3, "never_on": ["SIGSEGV"]}, CRASHED, False, "never_on has SIGSEGV"),
+        ({"max_restarts": 3, "only_on": ["transient"]}, VALUE_ERROR, False, "only_on has only transient"),
+        ({"max_restarts": 3, "only_on": ["transient"]}, KILLED, True, "restart 1 of 3"),
+        ({"max_restarts": 3, "only_on": [75]}, EXIT_75, True, "restart 1 of 3"),
+        ({"max_restarts": 3, "only_on": ["ImportError"]}, MISSING, False, "never_on"),  # it has the last word
+        ({"max_restarts": 3}, TIMEOUT, False, "time is over"),
+        ({"max_restarts": 3, "only_on": ["timeout"]}, TIMEOUT, False, "time is over"),
+        ({"max_restarts": 1}, PREEMPTED, True, "does not count"),
+        ({"max_restarts": 0}, PREEMPTED, False, "max_restarts=0"),
+        ({"max_restarts": 3, "min_uptime": 61}, VALUE_ERROR, False, "lived 60.0 s, less than retry.min_uptime=61"),
+        ({"max_restarts": 3, "min_uptime": 59}, VALUE_ERROR, True, "restart 1 of 3"),
+        ({"max_restarts": 3, "min_uptime": 61}, NCCL, True, "restart 1 of 3"),  # not a fault of its own
+        ({"max_restarts": 3, "min_uptime": 61}, PEER, True, "restart 1 of 3"),
+    ],
+)
+def test_a_failure_is_retried_or_not_for_a_reason(
+    settings: dict[str, Any], what: Failure, again: bool, reason: str
+) -> None:
+    decision = decide(RetryConfig(**settings), [], what, NOW)
+    assert decision.again is again
+    assert reason in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("window", "history", "again"),
+    [(None, [1.0, 2.0], False), (None, [1.0], True), (100.0, [1.0, 2.0, 3.0], True), (100.0, [950.0, 990.0], False)],
+)
+def test_only_restarts_within_the_window_count(window: float | None, history: list[float], again: bool) -> None:
+    decision = decide(RetryConfig(max_restarts=2, window=window), history, VALUE_ERROR, NOW)
+    assert decision.again is again
+    if window and not again:
+        assert decision.reason == "all 2 restarts within 100 s are used up"
+
+
+def test_restarts_of_preempted_nodes_do_not_count() -> None:
+    decision = decide(RetryConfig(max_restarts=1), [NOW] * 5, PREEMPTED, NOW)
+    assert decision.again
+    assert not decision.counts
+
+
+@pytest.mark.parametrize(("earlier", "expected"), [(0, 2.0), (1, 6.0), (2, 18.0), (3, 20.0), (5000, 20.0)])
+def test_backoff_grows_up_to_its_maximum(earlier: int, expected: float) -> None:
+    assert backoff(BackoffConfig(initial=2, factor=3, maximum=20, jitter=0.5), earlier, 0.5) == expected
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0.0, 5.0), (0.5, 10.0), (1.0, 15.0)])
+def test_jitter_goes_both_ways(draw: float, expected: float) -> None:
+    assert backoff(BackoffConfig(initial=10, jitter=0.5), 0, draw) == expected
+
+
+def test_no_wait_unless_asked_for() -> None:
+    assert decide(RetryConfig(max_restarts=1), [], VALUE_ERROR, NOW, draw=1.0).after == 0.0
+
+
+@pytest.mark.parametrize(("attempts", "most", "again"), [(1, 1, False), (1, 2, True), (2, 2, False)])
+def test_a_lost_agent_is_tried_again_as_often_as_allowed(attempts: int, most: int, again: bool) -> None:
+    lost = failure(Kind.agent, rank=None)
+    decision = decide_attempt(RetryConfig(max_attempts=most), attempts, lost)
+    assert decision.again is again
+    assert f"max_attempts={most}" in decision.reason or decision.reason == f"attempt {attempts + 1} of {most}"
+
+
+@pytest.mark.parametrize("word", ["oom", "transient", 75, "75", -9, "SIGKILL", "ValueError", "my.module.Error"])
+def test_words_that_can_mean_something_are_taken(word: Any) -> None:
+    assert is_word(word)
+
+
+@pytest.mark.parametrize("word", ["ooom", "SIGKIL", 300, "valueerror", "", "my.module.", "a b"])
+def test_words_that_can_mean_nothing_are_refused(word: Any) -> None:
+    assert not is_word(word)

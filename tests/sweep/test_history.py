@@ -1,0 +1,170 @@
+"""The record of a sweep, and what is decided from it; no processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.sweep import journal
+from elastic_hydra.sweep.history import History
+from elastic_hydra.sweep.journal import Journal, Recorded
+from elastic_hydra.sweep.summary import Ended, render, rerun_command
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Journal:
+    return Journal(tmp_path)
+
+
+def ran(record: Journal, num: int, state: str, **result: Any) -> None:
+    record.write("job", num=num, overrides=[f"x={num}"], config=f"x: {num}\n", dir=str(num))
+    record.write("start", num=num, attempt=0, gpus=[], cpus=[])
+    if state != "started":
+        record.write("end", num=num, state=state, seconds=1.0, restarts=0, reason="why", **result)
+
+
+def test_a_journal_says_what_happened_to_each_job(record: Journal) -> None:
+    record.write("sweep", resume=False)
+    ran(record, 0, "finished", value=0.5)
+    ran(record, 1, "failed")
+    ran(record, 2, "started")
+    record.write("job", num=3, overrides=[], config="", dir="3")
+    jobs = journal.read(record.path)
+    assert [job.state for job in jobs.values()] == ["finished", "failed", "started", "waiting"]
+    assert (jobs[0].value, jobs[1].reason, jobs[2].attempts) == (0.5, "why", 1)
+
+
+def test_a_crash_at_any_byte_loses_at_most_the_last_line(record: Journal, tmp_path: Path) -> None:
+    ran(record, 0, "finished", value=1)
+    whole = record.path.read_bytes()
+    states = set()
+    for length in range(len(whole)):
+        cut = tmp_path / "cut.jsonl"
+        cut.write_bytes(whole[:length])
+        complete = whole[:length].count(b"\n") + (whole[length : length + 1] == b"\n")
+        read = journal.read(cut)
+        states.add(read[0].state if 0 in read else "")
+        assert (0 in read) == (complete >= 1)
+    assert states == {"", "waiting", "started", "finished"}  # the last line may lack its end only
+
+
+def test_writing_goes_on_behind_half_a_line(record: Journal) -> None:
+    record.write("sweep", resume=False)
+    with open(record.path, "ab") as file:
+        file.write(b'{"v": 1, "event": "jo')
+    ran(record, 0, "finished", value=1)
+    assert journal.read(record.path)[0].state == "finished"
+
+
+def test_a_new_sweep_in_the_same_directory_forgets_the_old_one(record: Journal) -> None:
+    ran(record, 0, "finished", value=1)
+    record.write("sweep", resume=True)
+    assert list(journal.read(record.path)) == [0]
+    record.write("sweep", resume=False)
+    assert journal.read(record.path) == {}
+
+
+def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(json.dumps({"v": journal.VERSION + 1, "event": "sweep"}) + "\n")
+    with pytest.raises(ConfigError, match="newer"):
+        journal.read(path)
+
+
+@pytest.mark.parametrize("value", [0.25, None, "text", [1, {"a": 2}], (1, 2), {1: 2}, complex(1, 2), float("inf")])
+def test_any_return_value_comes_back_as_it_was(record: Journal, value: Any) -> None:
+    ran(record, 0, "finished", **journal.recordable(value))
+    assert journal.read(record.path)[0].value == value
+
+
+def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> None:
+    for again in (True, False, True):
+        journal.append(record.path, "failure", num=0, again=again)
+    journal.append(record.path, "failure", num=1, again=True)
+    assert len(journal.restarts(record.path, 0)) == 2
+
+
+# --- resuming ----------------------------------------------------------------------------------------------------
+
+STATES = ["finished", "failed", "interrupted", "started", "waiting"]
+
+
+def history(mode: str) -> History:
+    jobs = [Recorded(num, [f"x={num}"], f"x: {num}\n", state=state) for num, state in enumerate(STATES)]
+    return History({job.num: job for job in jobs}, mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "again"),
+    [
+        ("false", STATES),
+        ("true", STATES[1:]),
+        ("failed", ["failed"]),
+        ("interrupted", STATES[2:]),
+        ("all", STATES),
+    ],
+)
+def test_each_mode_runs_its_jobs_again(mode: str, again: list[str]) -> None:
+    past = history(mode)
+    assert [state for num, state in enumerate(STATES) if past.settled(num) is None] == again
+
+
+def test_a_job_that_is_not_recorded_runs() -> None:
+    assert history("failed").settled(99) is None
+
+
+def test_jobs_are_known_again_by_their_overrides_and_new_ones_get_new_numbers() -> None:
+    past = history("true")
+    planned = [["x=3"], ["x=0"], ["x=7"], ["x=8"], ["x=0"]]
+    assert [past.number(overrides, index) for index, overrides in enumerate(planned)] == [3, 0, 5, 6, 7]
+
+
+def test_numbers_are_hydras_when_nothing_is_resumed() -> None:
+    assert history("false").number(["x=3"], 11) == 11
+
+
+def test_a_changed_configuration_is_refused_with_the_difference() -> None:
+    history("true").check(1, "x: 1\n")
+    history("false").check(1, "x: 2\n")
+    with pytest.raises(ConfigError, match=r"(?s)job #1 .*-x: 1.*\+x: 2"):
+        history("true").check(1, "x: 2\n")
+
+
+# --- the last screen ---------------------------------------------------------------------------------------------
+
+
+def ended(num: int, state: str) -> Ended:
+    return Ended(num, [f"x={num}"], state, 1.5, 2, 0.5, "because", Path("logs"))
+
+
+def test_the_table_shows_each_job_and_why_one_failed() -> None:
+    table = render([ended(0, "finished"), ended(1, "failed")])
+    assert table.splitlines()[0] == "1 finished, 1 failed"
+    assert "because" in table
+    assert table.count("because") == 1
+    assert "x=0" in table
+
+
+def test_a_long_table_leaves_out_what_went_well() -> None:
+    table = render([ended(num, "failed" if num == 50 else "finished") for num in range(100)])
+    assert "#50" in table
+    assert "#51" not in table
+    assert "99 finished" in table
+
+
+@pytest.mark.parametrize(
+    ("argv", "orig_argv", "command"),
+    [
+        (["app.py", "-m", "x=1,2"], ["python", "app.py", "-m", "x=1,2"], "python app.py -m x=1,2"),
+        (["app.py", "x=1", "--multirun"], ["python", "app.py", "x=1", "--multirun"], "python app.py --multirun x=1"),
+        (["/p/app.py", "-m", "x=a b"], ["python", "-m", "p.app", "-m", "x=a b"], "python -m p.app -m 'x=a b'"),
+        (["app.py", "x=1"], ["python", "app.py", "x=1"], "python app.py -m x=1"),
+    ],
+)
+def test_the_command_that_runs_the_rest(argv: list[str], orig_argv: list[str], command: str) -> None:
+    rest = " hydra.sweep.dir=/out hydra.launcher.resume=true"
+    assert rerun_command(Path("/out"), argv, orig_argv) == command + rest

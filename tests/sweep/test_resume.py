@@ -1,0 +1,166 @@
+"""Sweeps that fail, stop, are killed, and go on: real launchers on real files."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from apps import App
+
+from elastic_hydra.sweep import journal
+
+BODY = """
+folder = Path.cwd()
+with open(folder / "ran", "a") as file:
+    file.write(f"{cfg.x}\\n")
+if cfg.x in (folder / "bad").read_text().split():
+    raise ValueError(f"{cfg.x} is bad")
+if cfg.x == "wait":
+    print("waiting", flush=True)
+    time.sleep(600)
+return {"got": cfg.x}
+"""
+
+
+def app(tmp_path: Path, bad: str = "") -> App:
+    (tmp_path / "bad").write_text(bad)
+    return App(tmp_path, BODY)
+
+
+def ran(tmp_path: Path) -> list[str]:
+    path = tmp_path / "ran"
+    words = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return words
+
+
+def states(folder: Path) -> list[str]:
+    return [job.state for job in journal.read(folder / journal.FILE_NAME).values()]
+
+
+def test_what_failed_runs_again_and_what_finished_does_not(tmp_path: Path) -> None:
+    sweep = app(tmp_path, bad="b")
+    first = sweep.run("+x=a,b,c")
+    assert first.returncode == 1
+    assert ran(tmp_path) == ["a", "b", "c"]
+    assert "1 failed" in first.output
+    assert "hydra.launcher.resume=true" in first.output
+    assert states(first.folder) == ["finished", "failed", "finished"]
+
+    (tmp_path / "bad").write_text("")
+    second = sweep.run("+x=a,b,c", "hydra.launcher.resume=true")
+    assert second.returncode == 0, second.output
+    assert ran(tmp_path) == ["b"]
+    assert "3 finished" in second.output
+    assert states(second.folder) == ["finished"] * 3
+
+    longer = sweep.run("+x=a,b,c,d", "hydra.launcher.resume=true")
+    assert ran(tmp_path) == ["d"]
+    assert (longer.folder / "3").is_dir()
+
+
+def test_a_sweep_goes_on_where_its_launcher_was_killed(tmp_path: Path) -> None:
+    sweep = app(tmp_path)
+    with sweep.started("+x=a,wait,c") as running:
+        running.wait_for("waiting")
+        running.signal(signal.SIGKILL)
+        running.wait_for_launcher()
+        assert running.survivors() == []
+    assert ran(tmp_path) == ["a", "wait"]
+    assert states(tmp_path / "sweep") == ["finished", "started", "waiting"]
+
+    # The job's code is mended, not its configuration.
+    sweep.path.write_text(sweep.path.read_text().replace('if cfg.x == "wait"', "if False"))
+    rest = sweep.run("+x=a,wait,c", "hydra.launcher.resume=interrupted")
+    assert rest.returncode == 0, rest.output
+    assert ran(tmp_path) == ["wait", "c"]
+    assert [entry.name for entry in sorted(rest.folder.iterdir()) if entry.is_dir()] == ["0", "1", "2"]
+
+
+def test_a_job_whose_configuration_has_changed_is_refused(tmp_path: Path) -> None:
+    sweep = app(tmp_path, bad="a")
+    sweep.path.write_text(sweep.path.read_text().replace("config_path=None", 'config_path=".", config_name="conf"'))
+    (tmp_path / "conf.yaml").write_text("x: none\nrate: 1\n")
+    assert sweep.run("x=a,b").returncode == 1
+    ran(tmp_path)
+    (tmp_path / "conf.yaml").write_text("x: none\nrate: 2\n")
+    refused = sweep.run("x=a,b", "hydra.launcher.resume=true")
+    assert refused.returncode == 2
+    assert "-rate: 1" in refused.output
+    assert "+rate: 2" in refused.output
+    assert ran(tmp_path) == []
+
+
+def test_a_second_launcher_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+    sweep = app(tmp_path)
+    with sweep.started("+x=wait") as running:
+        running.wait_for("waiting")
+        second = App(tmp_path, BODY).run("+x=a")
+        assert second.returncode == 2
+        assert "another launcher" in second.output
+        assert ran(tmp_path) == ["wait"]
+
+
+def test_on_failure_stop_starts_no_more_jobs(tmp_path: Path) -> None:
+    stopped = app(tmp_path, bad="b").run("+x=a,b,c,d", "hydra.launcher.on_failure=stop")
+    assert stopped.returncode == 1
+    assert ran(tmp_path) == ["a", "b"]
+    assert "on_failure=stop" in stopped.output
+    assert states(stopped.folder) == ["finished", "failed", "waiting", "waiting"]
+
+
+def test_max_failures_allows_that_many(tmp_path: Path) -> None:
+    app(tmp_path, bad="a b c").run("+x=a,b,c,d", "hydra.launcher.max_failures=1")
+    assert ran(tmp_path) == ["a", "b"]
+    app(tmp_path, bad="a b c").run("+x=a,b,c,d", "hydra.launcher.max_failures=0.5")
+    assert ran(tmp_path) == ["a", "b", "c"]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
+    sweep = app(tmp_path)
+    with sweep.started("+x=a,wait,c") as running:
+        running.wait_for("waiting")
+        running.signal(signal.SIGTERM)
+        stopped = running.finish()
+        assert running.survivors() == []
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert states(stopped.folder) == ["finished", "interrupted", "waiting"]
+    assert "hydra.launcher.resume=true" in stopped.output
+
+
+def test_a_lost_agent_is_replaced_while_attempts_are_left(tmp_path: Path) -> None:
+    body = """
+    import psutil
+    if not Path("once").exists():
+        Path("once").write_text("")
+        agent = next(p for p in psutil.Process().parent().children() if p.pid != os.getpid())
+        agent.kill()
+        time.sleep(600)
+    return os.environ["RANK"]
+    """
+    finished = App(tmp_path, body).run("hydra.launcher.nproc_per_node=1", "hydra.launcher.retry.max_attempts=2")
+    assert finished.returncode == 0, finished.output
+    events = [json.loads(line)["event"] for line in (finished.folder / "journal.jsonl").read_text().splitlines()]
+    assert events == ["sweep", "job", "start", "lost", "start", "end"]
+
+
+def test_restarts_are_in_the_journal_with_their_reason(tmp_path: Path) -> None:
+    body = """
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    finished = App(tmp_path, body).run("hydra/launcher/retry=restart")
+    assert finished.returncode == 0, finished.output
+    lines = map(json.loads, (finished.folder / "journal.jsonl").read_text().splitlines())
+    (failure,) = [line for line in lines if line["event"] == "failure"]
+    assert (failure["again"], failure["failure"]["kind"], failure["failure"]["signal"]) == (True, "signal", "SIGKILL")
+
+
+def test_a_dry_run_launches_and_writes_nothing(tmp_path: Path) -> None:
+    planned = app(tmp_path).run("+x=a,b", "hydra.launcher.dry_run=true", "hydra/launcher/numa=spread")
+    assert planned.returncode == 0, planned.output
+    assert "workers per node: 1" in planned.output
+    assert "on node 0" in planned.output
+    assert ran(tmp_path) == []
+    assert not (planned.folder / "journal.jsonl").exists()

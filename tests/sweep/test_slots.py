@@ -1,0 +1,131 @@
+"""Handing out parts of the host; no processes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from elastic_hydra.config.resolve import Demand
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.topology import Cpu, Device, Node, Topology
+from elastic_hydra.sweep.slots import OVERTAKING_LIMIT, Slot, Slots, cuda_visible_devices, next_to_start
+
+
+def host(
+    cpus: int = 8, gpus: int = 0, *, parallel: int | None = None, jobs_per_gpu: int = 1, memory: int = 100
+) -> Slots:
+    """A host of two nodes, each with half of the CPUs and of the GPUs."""
+    half = max(1, cpus // 2)
+    known = {cpu: Cpu(cpu, cpu, package=cpu // half, node=cpu // half, llc=cpu // half) for cpu in range(cpus)}
+    cpus_of_node = [frozenset(cpu for cpu in known if cpu // half == node) for node in (0, 1)]
+    nodes = {node: Node(node, cpus_of_node[node], 1 << 30, {node: 10, 1 - node: 20}) for node in (0, 1)}
+    devices = [Device(f"0000:0{gpu}:00.0", 0x030000, 0x10DE, 0, gpu * 2 // gpus) for gpu in range(gpus)]
+    allowance = Allowance(frozenset(known), frozenset(nodes))
+    return Slots(Topology(known, nodes, tuple(devices)), allowance, devices, gpus, 100, jobs_per_gpu, parallel)
+
+
+def take_all(slots: Slots, demand: Demand) -> list[Slot]:
+    taken = []
+    while (slot := slots.take(demand)) is not None:
+        taken.append(slot)
+        assert len(taken) < 100
+    return taken
+
+
+def cpus_of(slot: Slot) -> frozenset[int]:
+    assert slot.allowance is not None
+    return frozenset(slot.allowance.cpus)
+
+
+def test_parallel_jobs_get_equal_and_disjoint_shares() -> None:
+    taken = take_all(host(8, parallel=4), Demand())
+    assert [len(cpus_of(slot)) for slot in taken] == [2, 2, 2, 2]
+    assert len(frozenset.union(*map(cpus_of, taken))) == 8
+
+
+def test_a_job_alone_is_not_confined() -> None:
+    (slot,) = take_all(host(8, parallel=1), Demand())
+    assert slot.allowance is None
+
+
+def test_more_jobs_than_cores_share_all_of_them() -> None:
+    taken = take_all(host(2, parallel=5), Demand())
+    assert [slot.allowance for slot in taken] == [None] * 5
+
+
+def test_auto_fills_the_machine() -> None:
+    assert len(take_all(host(8), Demand(cpus=3))) == 2
+    assert len(take_all(host(8, 4), Demand(gpus=2, cpus=4))) == 2
+    assert len(take_all(host(8), Demand(cpus=1, memory=40))) == 2
+
+
+def test_gpus_are_disjoint_unless_jobs_may_share_them() -> None:
+    assert sorted(gpu for slot in take_all(host(8, 4), Demand(gpus=1, cpus=1)) for gpu in slot.gpus) == [0, 1, 2, 3]
+    shared = take_all(host(16, 4, jobs_per_gpu=2), Demand(gpus=1, cpus=1))
+    assert sorted(gpu for slot in shared for gpu in slot.gpus) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_jobs_gpus_and_cpus_are_on_one_node_while_that_is_possible() -> None:
+    slots = host(8, 4)
+    one = slots.take(Demand(gpus=1, cpus=2))
+    two = slots.take(Demand(gpus=2, cpus=4))
+    assert one is not None
+    assert two is not None
+    node = one.gpus[0] // 2
+    assert {cpu // 4 for cpu in cpus_of(one)} == {node}
+    assert {gpu // 2 for gpu in two.gpus} == {1 - node}
+    assert {cpu // 4 for cpu in cpus_of(two)} == {1 - node}
+
+
+def test_what_is_given_back_can_be_taken_again() -> None:
+    slots, rng, held = host(8, 4), random.Random(0), list[Slot]()
+    for _ in range(500):
+        demand = Demand(gpus=rng.randint(0, 2), cpus=rng.choice([1, 2, 4]), memory=rng.randint(0, 30))
+        slot = slots.take(demand)
+        if slot is not None:
+            held.append(slot)
+            assert sum(len(cpus_of(one)) for one in held) == len(frozenset.union(*map(cpus_of, held)))
+            assert len({gpu for one in held for gpu in one.gpus}) == sum(len(one.gpus) for one in held)
+        elif held:
+            slots.give_back(held.pop(rng.randrange(len(held))))
+    for slot in held:
+        slots.give_back(slot)
+    everything = slots.take(Demand(gpus=4, cpus=8, memory=100))
+    assert everything is not None
+
+
+def test_jobs_with_and_without_a_number_of_cpus_do_not_meet() -> None:
+    slots = host(8, parallel=2)
+    first, second = slots.take(Demand(cpus=2)), slots.take(Demand())
+    assert first is not None
+    assert second is not None
+    assert not cpus_of(first) & cpus_of(second)
+
+
+def test_the_first_in_the_queue_goes_first() -> None:
+    chosen = next_to_start([Demand(cpus=2), Demand(cpus=1)], host(8), overtaken=0)
+    assert chosen is not None
+    assert chosen[0] == 0
+
+
+def test_a_small_job_may_overtake_a_large_one_but_not_for_ever() -> None:
+    slots = host(8)
+    running = [slots.take(Demand(cpus=2))]
+    queue = [Demand(cpus=8), Demand(cpus=1)]
+    for overtaken in range(OVERTAKING_LIMIT):
+        chosen = next_to_start(queue, slots, overtaken)
+        assert chosen is not None
+        assert chosen[0] == 1
+        slots.give_back(chosen[1])
+    assert next_to_start(queue, slots, OVERTAKING_LIMIT) is None
+    assert running[0] is not None
+    slots.give_back(running[0])
+    chosen = next_to_start(queue, slots, OVERTAKING_LIMIT)
+    assert chosen is not None
+    assert chosen[0] == 0
+
+
+@pytest.mark.parametrize(("environ", "names"), [({}, "1,3"), ({"CUDA_VISIBLE_DEVICES": "4,5, GPU-ab,7"}, "5,7")])
+def test_gpus_are_named_as_the_launcher_sees_them(environ: dict[str, str], names: str) -> None:
+    assert cuda_visible_devices(Slot(gpus=(1, 3)), environ) == names
