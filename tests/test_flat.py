@@ -12,6 +12,8 @@ JOBS = 160
 SIDE_BY_SIDE = 2
 SETTLED = 20
 """Jobs after which nothing more is expected to grow."""
+WITH_ONE_JOB = 4
+"""What comes and goes with one job: file descriptors while it starts, its agent, its worker."""
 
 # A job's worker is a child of the server, which is a child of the launcher: so each job can look at both.
 APP = """
@@ -56,7 +58,7 @@ def test_a_sweep_of_many_jobs_stays_flat(tmp_path: Path) -> None:
     assert len(seen) == JOBS
 
     highest = {name: [max(row[name] for row in part) for part in (seen[:SETTLED], seen[SETTLED:])] for name in seen[0]}
-    grown = {name: values for name, values in highest.items() if values[1] > values[0]}
+    grown = {name: values for name, values in highest.items() if values[1] > values[0] + WITH_ONE_JOB * SIDE_BY_SIDE}
     assert not grown, f"highest values of the first {SETTLED} jobs and of the others"
     assert highest["launcher: children"][1] == 1  # the server
     assert highest["server: children"][1] <= 2 * SIDE_BY_SIDE + 1  # agents, workers, one that is to be waited for

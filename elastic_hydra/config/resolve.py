@@ -408,12 +408,14 @@ def _retry(settings: Mapping[str, Any], problems: _Problems) -> RetryConfig:
     for key in ("window", "min_uptime"):
         value = settings[key]
         ok = value is None or value > 0 or (key == "min_uptime" and value == 0)
-        problems.require(ok, f"retry.{key}", value, "must be more than 0 (seconds)" + (", or null" if key == "window" else ""))
+        allowed = "must be more than 0 (seconds), or null" if key == "window" else "must be 0 or more (seconds)"
+        problems.require(ok, f"retry.{key}", value, allowed)
     for key, least in (("initial", 0), ("factor", 1), ("maximum", 0)):
         problems.require(backoff[key] >= least, f"retry.backoff.{key}", backoff[key], f"must be {least} or more")
     problems.require(0 <= backoff["jitter"] <= 1, "retry.backoff.jitter", backoff["jitter"], "must be from 0 to 1")
     if backoff["maximum"] < backoff["initial"]:
-        problems.add("retry.backoff.maximum", backoff["maximum"], f"must not be less than initial={backoff['initial']:g}")
+        least = f"must not be less than initial={backoff['initial']:g}"
+        problems.add("retry.backoff.maximum", backoff["maximum"], least)
     for key in ("only_on", "never_on"):
         for word in settings[key]:
             if not is_word(word):
@@ -438,7 +440,8 @@ def _watch(settings: Mapping[str, Any], retry: RetryConfig, problems: _Problems)
         problems.add("watch.progress", "[]", f"must be at least one of {', '.join(PROGRESS)}")
     watch = WatchConfig(**{**settings, "memory_limit": memory})
     if watch.is_on() and watch.action is Action.restart and retry.max_restarts == 0:
-        problems.add("watch.action", "restart", f"nothing is restarted with {ROOT}.retry.max_restarts=0: pick a retry profile")
+        why = f"nothing is restarted with {ROOT}.retry.max_restarts=0: pick a retry profile"
+        problems.add("watch.action", "restart", why)
     return watch
 
 

@@ -1,7 +1,7 @@
 """`hydra.launcher.retry` and `hydra.launcher.watch`: what happens when a worker dies, hangs or takes too much."""
 
 # OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and List, not `|` and `list`.
-# ruff: noqa: UP006, UP007, UP035, UP045
+# ruff: noqa: UP006, UP035, UP045
 
 import re
 import signal
@@ -36,7 +36,7 @@ class Kind(str, Enum):
     signal = "signal"
     """A signal killed a worker, and neither we nor the kernel's memory killer sent it."""
     oom = "oom"
-    """No memory: the kernel's out-of-memory killer, an allocation that failed (also on the GPU), or our memory limit."""
+    """No memory: the kernel's out-of-memory killer, an allocation that failed (also on the GPU), or our limit."""
     hang = "hang"
     """No progress within `watch.progress_limit`, or a process stuck in the kernel."""
     timeout = "timeout"
@@ -82,8 +82,8 @@ class BackoffConfig:
     maximum: float = 300.0
     """Seconds that no wait exceeds."""
     jitter: float = 0.25
-    """Part of the wait by which it is made longer or shorter at random, 0 to 1, so that jobs that died together do not come
-    back together."""
+    """Part of the wait by which it is made longer or shorter at random, 0 to 1, so that jobs that died together do not
+    come back together."""
 
 
 @names_its_keys
@@ -98,7 +98,8 @@ class RetryConfig:
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
     only_on: List[Any] = field(default_factory=list)
     """Only these are followed by a restart: kinds (`oom`, `signal`, …), exception classes or bases of them (`OSError`,
-    `torch.OutOfMemoryError`), exit codes (`75`), signals (`SIGBUS`), groups (`transient`, `connection`, `deterministic`). Empty: all."""
+    `torch.OutOfMemoryError`), exit codes (`75`), signals (`SIGBUS`), groups (`transient`, `connection`,
+    `deterministic`). Empty: all."""
     never_on: List[Any] = field(default_factory=lambda: ["deterministic"])
     """These are never followed by a restart; the same words. It has the last word over `only_on`."""
     min_uptime: float = 0.0
@@ -131,22 +132,23 @@ class WatchConfig:
     """Limits for a running job: `hydra/launcher/watch=none|hangs`. Nothing is looked at that has no limit."""
 
     time_limit: Optional[float] = None
-    """Seconds of wall-clock time for the job, restarts and waits included; then it has failed, whatever `action` says."""
+    """Seconds of wall-clock time for the job, with restarts and waits; then it has failed, whatever `action` says."""
     start_up_limit: Optional[float] = None
     """Seconds from the start of the workers until each has given a first sign of life: a heartbeat or output."""
     progress_limit: Optional[float] = None
     """Seconds that a worker may be without progress."""
     progress: List[str] = field(default_factory=lambda: ["heartbeat", "output", "cpu"])
-    """What counts as progress, any of: `heartbeat` (the worker called `elastic_hydra.heartbeat()`; ranks that never do are
-    judged by those that do), `output` (any rank's stdout or stderr file grew), `cpu` (the worker and its children used at
-    least 1 % of a CPU). A worker that waits for a GPU or in a collective operation may use a whole CPU: with
+    """What counts as progress, any of: `heartbeat` (the worker called `elastic_hydra.heartbeat()`; ranks that never do
+    are judged by those that do), `output` (any rank's stdout or stderr file grew), `cpu` (the worker and its children
+    used at least 1 % of a CPU). A worker that waits for a GPU or in a collective operation may use a whole CPU: with
     `cpu` only true standstill is seen."""
     memory_limit: Any = None
     """Memory of all the workers of one node, with their children, as `32GB` or in bytes; null: none."""
     memory: Memory = Memory.pss
-    """How it is measured: `pss` (shared pages are shared out), `rss` (quicker; counts shared pages for each process)."""
+    """How it is measured: `pss` (shared pages are shared out), `rss` (quicker; counts them for each process)."""
     action: Action = Action.log
-    """When a limit is exceeded: `log` (say so, write every rank's stacks, go on), `restart` (as `retry` allows), `fail`."""
+    """When a limit is exceeded: `log` (say so, write every rank's stacks, go on), `restart` (as `retry` allows), or
+    `fail`. Except for `log`, the group is stopped after its stacks are written."""
     interval: Optional[float] = None
     """Seconds between two looks; null: a tenth of the smallest limit, at most 5, for memory at most 1."""
 

@@ -63,7 +63,8 @@ class ElasticAgent(LocalElasticAgent):
 
     Args:
         starter: how it starts them.
-        retry: when a failed group is started again; None: as torch does, `max_restarts` times, at once, whatever the cause.
+        retry: when a failed group is started again; None: as torch does, `max_restarts` times, at once, whatever the
+            cause.
         history: when the job was restarted before, by earlier agents, in seconds since the epoch.
         on_verdict: is told every decision about a failure.
         Everything else as in `LocalElasticAgent` of the installed torch.
@@ -277,7 +278,7 @@ class ElasticAgent(LocalElasticAgent):
             try:
                 start(self._worker_group)
                 return
-            except (RendezvousClosedError, RendezvousGracefulExitError):
+            except (RendezvousClosedError, RendezvousGracefulExitError):  # noqa: PERF203
                 raise
             except (RendezvousError, DistError) as error:
                 if not self._retries_rendezvous:
@@ -373,6 +374,9 @@ class ElasticAgent(LocalElasticAgent):
         if self._on_verdict is not None:
             self._on_verdict(verdict)
         if not decision.again:
+            if self._agreement is not None:
+                with contextlib.suppress(DistError):
+                    self._agreement.part()
             return False
         self._stop_workers(self._worker_group)
         self._pause(verdict.decision.after)

@@ -55,8 +55,8 @@ class LaunchConfig(torch_api.LaunchConfig):
     numa: NumaConfig | None = None
     """What workers are bound to; None: what torch's `numa_options` say."""
     retry: RetryConfig | None = None
-    """When a failed worker group is started again; it brings its own `max_restarts`. None: as torch does, `max_restarts`
-    times, at once, whatever the cause."""
+    """When a failed worker group is started again; it brings its own `max_restarts`. None: as torch does,
+    `max_restarts` times, at once, whatever the cause."""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Limits for time, progress and memory; sizes in bytes."""
     history: tuple[float, ...] = ()

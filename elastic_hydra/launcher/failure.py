@@ -127,6 +127,9 @@ class WorkersFailedError(ChildFailedError):
     def __init__(self, name: str, failures: dict[int, ProcessFailure], verdict: Verdict | None = None) -> None:
         self.verdict = verdict
         super().__init__(name, failures)
+        culprit = verdict.failure.rank if verdict is not None else None
+        if culprit is not None and culprit not in failures:
+            return  # it is another node's; those of this one only lost the connection to it
         _, first = self.get_first_failure()
         packed = getattr(first, "error", None)
         if packed is not None:

@@ -23,7 +23,9 @@ _STACKS = "ELASTIC_HYDRA_STACKS"
 STACKS_SIGNAL = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else 0
 """What asks a worker for its stacks: a real-time signal that nobody uses, for SIGUSR1 and 2 are the user's."""
 
-_SLOT = struct.Struct("dd")  # the last heartbeat on the monotonic clock, which all processes share; whether stacks can be asked for
+_SLOT = struct.Struct(
+    "dd"
+)  # the last heartbeat on the monotonic clock, which all processes share; whether stacks can be asked for
 _pack_beat = struct.Struct("d").pack_into
 _monotonic = time.monotonic
 
@@ -36,7 +38,7 @@ _attached = ""
 def heartbeat() -> None:
     """Tell the agent that this worker makes progress; call it once per step.
 
-    It costs a fraction of a microsecond, starts no thread, and does nothing outside a worker that is watched.
+    It costs about a microsecond, starts no thread, and does nothing outside a worker that is watched.
     """
     if _memory is not None:
         _pack_beat(_memory, _offset, _monotonic())
@@ -46,7 +48,7 @@ def heartbeat() -> None:
 
 
 def attach() -> None:
-    """Find the memory that the agent of this worker watches, and have the worker answer when it is asked for its stacks."""
+    """Find the memory that this worker's agent watches, and have the worker answer when it is asked for its stacks."""
     global _memory, _offset, _tried, _attached
     _tried = True
     where = os.environ.get(_HEARTBEAT, "")

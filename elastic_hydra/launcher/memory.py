@@ -14,7 +14,7 @@ from elastic_hydra.retry.failure import MemoryFacts
 
 __all__ = ["Kills", "count_kills", "memory_facts"]
 
-_KILLED = re.compile(r"[Oo]ut of memory.*?Killed process (\d+) .*?anon-rss:(\d+)kB(?:, file-rss:(\d+)kB)?")
+_KILLED = re.compile(r"[Oo]ut of memory.*?Killed process (\d+) .*?anon-rss:(\d+)kB")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,14 @@ def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
     memory = psutil.virtual_memory()
     peak, limit = (None, None)
     if folder is not None:
-        names = ("memory.peak", "memory.max") if version == 2 else ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
+        names = (
+            ("memory.peak", "memory.max") if version == 2 else ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
+        )
         peak, limit = (_number(folder / name) for name in names)
     if limit is not None and limit >= memory.total:
         limit = None  # as good as none
     return MemoryFacts(
+        known=bool(named) or (now.cgroup, now.host) != (None, None),
         kills=kills,
         scope=scope,
         killed_pids=victims,
@@ -74,7 +77,9 @@ def _cgroup() -> tuple[Path | None, int]:
     """Find this process's memory control group, and its version; workers and agents are in the same one."""
     with contextlib.suppress(OSError, ValueError):
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        first = next((g for g in groups if "memory" in g[1].split(",")), None)  # version 1 has the controller, if mounted
+        first = next(
+            (g for g in groups if "memory" in g[1].split(",")), None
+        )  # version 1 has the controller, if mounted
         unified = next((g for g in groups if g[0] == "0"), None)
         for group, version, kind in ((first, 1, "cgroup"), (unified, 2, "cgroup2")):
             if group is not None and (mounted := _mount(kind)) is not None:
@@ -138,7 +143,7 @@ def _named_by_kernel(since: float) -> dict[int, int]:
                 head, _, text = record.partition(";")
                 microseconds = head.split(",")[2]
                 if int(microseconds) / 1e6 >= since - 1.0 and (match := _KILLED.search(text)):
-                    found[int(match[1])] = (int(match[2]) + int(match[3] or 0)) * 1024
+                    found[int(match[1])] = int(match[2]) * 1024
         except (BlockingIOError, IndexError, ValueError):
             pass  # the end
         finally:

@@ -114,7 +114,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _rebuild(
-    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], members: list[BaseException]
+    members: list[BaseException], cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
     # Not cls(*args): a constructor with a signature of its own would refuse the arguments that it gave to its base.
     args = (*args, members) if members else args
@@ -197,7 +197,7 @@ def unpack(packed: PackedError) -> BaseException:
     if packed.exception is not None:
         try:
             restored = loads(packed.exception)
-            error = _rebuild(*restored, members) if isinstance(restored, tuple) else cast(BaseException, restored)
+            error = _rebuild(members, *restored) if isinstance(restored, tuple) else cast(BaseException, restored)
         except Exception:
             error = None  # its class is not importable here; the stand-in below says what it was
     if error is None:

@@ -184,12 +184,23 @@ class Server:
 
     # --- processes -----------------------------------------------------------------------------------------------
 
-    def start(self, spec: ProcessSpec, payload: worker.Payload | None = None) -> Process:
+    def pickled(self, payload: worker.Payload, *, fresh: bool) -> bytes:
+        """Pickle a payload for the processes of this server.
+
+        Args:
+            payload: the function to run, with its arguments.
+            fresh: for a new interpreter; else for a fork of the server.
+        """
+        if fresh:
+            return pickle.dumps((list(sys.path), outcome.dumps(payload)))
+        return outcome.dumps(payload, self.shared, self.same_main)
+
+    def start(self, spec: ProcessSpec, payload: worker.Payload | bytes | None = None) -> Process:
         """Ask for a process; its `pid` is there once `wait` has seen it start.
 
         Args:
             spec: what to start.
-            payload: the function to run, with its arguments; None for a program.
+            payload: the function to run, with its arguments, also from `pickled`; None for a program.
         """
         self._ids += 1
         process = Process(self._ids, wire.anonymous_file("elastic-hydra-result") if payload is not None else -1)
@@ -197,10 +208,7 @@ class Server:
         if payload is None:
             self._send(("start", process.id, spec))
             return process
-        if spec.argv is None:
-            data = outcome.dumps(payload, self.shared, self.same_main)
-        else:
-            data = pickle.dumps((list(sys.path), outcome.dumps(payload)))
+        data = payload if isinstance(payload, bytes) else self.pickled(payload, fresh=spec.argv is not None)
         with _file_with(data) as fd:
             self._send(("start", process.id, spec), [fd, process.result_fd])
         return process

@@ -45,8 +45,8 @@ _STATIC_CLOSED = "closed"
 _STATIC_POLL = 0.05
 """Seconds between two looks for nodes that are missing."""
 _CLOSED = (
-    "the rendezvous {} is closed: the job has ended on another node, whose logs say why, or an earlier sweep had the same "
-    "id; then start all nodes with the same new hydra.launcher.rendezvous.id"
+    "the rendezvous {} is closed: the job has ended on another node, whose logs say why, or an earlier sweep had the "
+    "same id; then start all nodes with the same new hydra.launcher.rendezvous.id"
 )
 
 
@@ -260,8 +260,8 @@ class FreshStoreRendezvous(RendezvousHandler):
             raise RendezvousClosedError(str(error) or _CLOSED.format(run_id)) from error
         except RendezvousTimeoutError as error:
             text = (
-                f"fewer than {self._parameters.min_nodes} nodes came to {where} within the join timeout: start all nodes "
-                f"with the same command (this one looks for nodes of {run_id})"
+                f"fewer than {self._parameters.min_nodes} nodes came to {where} within the join timeout: start all "
+                f"nodes with the same command (this one looks for nodes of {run_id})"
             )
             raise RendezvousTimeoutError(str(error) or text) from error
         except RendezvousConnectionError as error:
@@ -294,7 +294,7 @@ class FreshStoreRendezvous(RendezvousHandler):
         return self._inner.shutdown()
 
     def leave(self) -> None:
-        """Take part no more, without ending the job for the other nodes; they need not wait until this one is missed."""
+        """Take part no more, without ending the job for the other nodes, and without their having to miss this one."""
         self._trainer_store = None
         if isinstance(self._inner, DynamicRendezvousHandler):
             with contextlib.suppress(Exception):  # then it is missed

@@ -59,6 +59,8 @@ class _Child:
     pid: int
     id: int
     client: _Client
+    own: _Client | None = None
+    """An agent's connection, by which it starts processes itself."""
     kill_at: float | None = None
 
 
@@ -79,9 +81,10 @@ class _Server:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._add_client(sock)
 
-    def _add_client(self, sock: socket.socket) -> None:
-        self._clients[sock] = _Client(sock, token=f"{self._pid}.{time.monotonic_ns()}")
+    def _add_client(self, sock: socket.socket) -> _Client:
+        client = self._clients[sock] = _Client(sock, token=f"{self._pid}.{time.monotonic_ns()}")
         self._selector.register(sock, selectors.EVENT_READ)
+        return client
 
     def run(self) -> None:
         """Serve until the last client and the last process are gone."""
@@ -126,11 +129,11 @@ class _Server:
             return
         if pid == 0:
             self._become(spec, fds, theirs)
-        self._children[pid] = _Child(pid, id_, client)
+        started = self._children[pid] = _Child(pid, id_, client)
         client.sessions.add(pid)
         if ours is not None and theirs is not None:
             theirs.close()
-            self._add_client(ours)
+            started.own = self._add_client(ours)
         self._tell(client, ("started", id_, pid))
 
     def _become(self, spec: ProcessSpec, fds: list[int], sock: socket.socket | None) -> NoReturn:
@@ -157,6 +160,8 @@ class _Server:
     def _do_signal(self, client: _Client, _: list[int], ids: list[int], number: int) -> None:
         for process in list(self._children.values()):
             if process.client is client and process.id in ids:
+                if number == signal.SIGKILL and process.own is not None:
+                    process.own.grace = 0.0  # killed at once, and so is what it has started
                 _signal_group(process.pid, number)
 
     def _do_clean(self, client: _Client, _: list[int]) -> None:

@@ -1,9 +1,10 @@
-"""Where every worker of a group is: its Python stacks and what the kernel says of it, written into its log directory."""
+"""Where every worker of a group is: its Python stacks and what the kernel says of it, in its log directory."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from elastic_hydra.launcher.processes import Process, Server, ServerLost
 __all__ = ["FILE_NAME", "write_stacks"]
 
 FILE_NAME = "stacks.txt"
+
+_OURS = re.compile(r"elastic_hydra/(launcher/(worker|workers|script)|sweep/task)\.py\"")
 
 _LIMIT = 3.0
 """Seconds within which all workers must have written their stacks."""
@@ -94,14 +97,24 @@ def _await(server: Server, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
 
 def _text(one: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
     if one is not None:
-        text = pulses.stacks(rank, one.start)
+        text = _users_part(pulses.stacks(rank, one.start))
         return text or "It did not answer: it is stopped, or stuck in the kernel.\n"
     if last:
         return "It is a program of its own: if it is Python, its stacks are at the end of stderr.log.\n"
     return (
-        "It is a program of its own, whose stacks can be had only by aborting it. A call of elastic_hydra.heartbeat() in "
-        "it would make it answer.\n"
+        "It is a program of its own, whose stacks can be had only by aborting it. A call of elastic_hydra.heartbeat() "
+        "in it would make it answer.\n"
     )
+
+
+def _users_part(text: str) -> str:
+    """Leave out how the launcher came to call the user's code, which stands below it in each thread."""
+    kept, ours = [], False
+    for line in text.splitlines(keepends=True):
+        ours = line.startswith("  ") and (ours or _OURS.search(line) is not None)
+        if not ours:
+            kept.append(line)
+    return "".join(kept)
 
 
 def _signal(process: Process, number: int) -> None:

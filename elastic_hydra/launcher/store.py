@@ -112,7 +112,8 @@ def wait_for_store(host: str, port: int, timeout: float) -> None:
             return
         except OSError as error:
             now = time.monotonic()
-            if isinstance(error, NotAStoreError) and not (isinstance(error, _ClosedError) and now - started < 2 * _LINGER):
+            may_end = isinstance(error, _ClosedError) and now - started < 2 * _LINGER
+            if isinstance(error, NotAStoreError) and not may_end:
                 raise
             if now - started > timeout:
                 raise TimeoutError(f"no store there after {timeout:g} s: {error}") from error
@@ -139,7 +140,7 @@ def check_is_store(host: str, port: int) -> None:
     """
     with socket.create_connection((host, port), timeout=10.0) as connection:
         connection.settimeout(_HANDSHAKE)
-        nonce = os.urandom(4)
+        nonce = os.urandom(3) + b"\n"  # so that a server of another kind, which reads lines, answers, too
         connection.sendall(struct.pack("=BIB", _VALIDATE, _MAGIC, _PING) + nonce)
         try:
             answer = connection.recv(4)

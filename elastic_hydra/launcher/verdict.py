@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -16,7 +17,10 @@ __all__ = ["Agreement", "Verdict"]
 
 _VERDICT = "elastic_hydra/verdict"
 _HISTORY = "elastic_hydra/history/{}"
+_HEARD = "elastic_hydra/heard"
 _PATIENCE = timedelta(seconds=60)
+_PARTING = 3.0
+"""Seconds that a node waits for the others to hear of the end; a lost one never does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,14 @@ class Agreement:
             return proposed
         self._store.wait([_VERDICT], _PATIENCE)
         return self._read()
+
+    def part(self) -> None:
+        """Stay until all nodes know the verdict: the store may end with this one."""
+        deadline = time.monotonic() + _PARTING
+        count = self._store.add(_HEARD, 1)
+        while count < self._size and time.monotonic() < deadline:
+            time.sleep(0.02)
+            count = self._store.add(_HEARD, 0)
 
     def _read(self) -> Verdict:
         values = json.loads(self._store.get(_VERDICT))

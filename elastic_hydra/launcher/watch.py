@@ -32,7 +32,7 @@ class _Seen:
 
 
 class Watch:
-    """Watches the workers of one job on one node. It looks only when something has a limit, and no oftener than that asks.
+    """Watches the workers of one job on one node: only when something has a limit, and no oftener than that asks.
 
     Args:
         config: the limits.
@@ -48,6 +48,8 @@ class Watch:
         self._ranks: Mapping[int, int] = {}
         self._seen: dict[int, _Seen] = {}
         self._known: set[Kind] = set()
+        self._count = 0
+        self._last_end: float | None = None
 
     def begin(self, workers: Workers, ranks: Mapping[int, int]) -> None:
         """Watch a new group.
@@ -63,6 +65,7 @@ class Watch:
         self._seen = {rank: _Seen(workers.output_size(rank), looked_at=self._group_started) for rank in ranks}
         self._known = set()
         self._next = 0.0
+        self._count, self._last_end = len(ranks), None
 
     def pause(self) -> float | None:
         """Return the seconds until the next look is due; None: never."""
@@ -102,7 +105,10 @@ class Watch:
         progress = config.progress if config.progress_limit is not None else []
         looks_at_output = "output" in progress or config.start_up_limit is not None
         signs, memory = [], 0
-        for local_rank, pid in self._workers.running().items():
+        running = self._workers.running()
+        if len(running) < self._count:
+            self._count, self._last_end = len(running), now
+        for local_rank, pid in running.items():
             seen = self._seen[local_rank]
             tree = _tree(pid) if "cpu" in progress or config.memory_limit is not None else []
             if "cpu" in progress:
@@ -121,7 +127,14 @@ class Watch:
                     state=_state(pid) if progress else "",
                 )
             )
-        return Look(now, self._job_started, self._group_started, signs, memory if config.memory_limit is not None else None)
+        return Look(
+            now,
+            self._job_started,
+            self._group_started,
+            signs,
+            last_end=self._last_end,
+            memory=memory if config.memory_limit is not None else None,
+        )
 
 
 def _tree(pid: int) -> list[psutil.Process]:

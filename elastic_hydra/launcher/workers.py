@@ -116,6 +116,7 @@ class Workers(PContext):
             self.pulses = Pulses(self.nprocs)
         inherited = {**os.environ, **self._starter.worker_env}
         placement = place(self._starter.numa, self.nprocs, inherited, isinstance(self.entrypoint, str))
+        pickled: tuple[tuple[Any, ...], bytes] | None = None
         for local_rank in range(self.nprocs):
             environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}
             environment |= placement.environment(local_rank)
@@ -135,7 +136,11 @@ class Workers(PContext):
                 stdout=self.stdouts[local_rank],
                 stderr=self.stderrs[local_rank],
             )
-            self._processes[local_rank] = self._starter.server.start(spec, payload)
+            key = (argv is None, *self.args[local_rank])
+            if payload is not None and (pickled is None or not _same(pickled[0], key)):
+                pickled = key, self._starter.server.pickled(payload, fresh=argv is not None)
+            data = pickled[1] if payload is not None and pickled is not None else None
+            self._processes[local_rank] = self._starter.server.start(spec, data)
         self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
 
     def _command(self, local_rank: int, environment: Mapping[str, str]) -> tuple[list[str] | None, Payload | None]:
@@ -290,6 +295,14 @@ class Workers(PContext):
             self.pulses = None
         self._closed = True  # only now: a signal may interrupt this, and then it is done again
         server.forget(processes)
+
+
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether two workers get the same arguments; torch makes a copy of every string for each."""
+    return len(some) == len(others) and all(
+        one is other or (type(one) is type(other) is str and one == other)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -11,7 +11,17 @@ from typing import Any
 
 from elastic_hydra.config.retry import Kind
 
-__all__ = ["Death", "Evidence", "ExceptionFacts", "Failure", "Kind", "MemoryFacts", "Overrun", "classify", "is_peers_echo"]
+__all__ = [
+    "Death",
+    "Evidence",
+    "ExceptionFacts",
+    "Failure",
+    "Kind",
+    "MemoryFacts",
+    "Overrun",
+    "classify",
+    "is_peers_echo",
+]
 
 CANNOT_START = 127
 """Exit code of a process that could not be set up, as with a shell."""
@@ -21,7 +31,8 @@ _CAUSE_LAG = 1.0
 
 _OUT_OF_MEMORY = ("MemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "OutOfMemoryError")
 _ALLOCATION = re.compile(
-    r"out of memory|can't allocate memory|cannot allocate memory|failed to allocate|std::bad_alloc|not enough memory", re.I
+    r"out of memory|can't allocate memory|cannot allocate memory|failed to allocate|std::bad_alloc|not enough memory",
+    re.I,
 )
 _CONNECTION_TYPES = (
     "ConnectionError",
@@ -108,6 +119,8 @@ class Overrun:
 class MemoryFacts:
     """What the kernel says about memory, before and after."""
 
+    known: bool = False
+    """Whether anything can be seen of the kernel's memory killer here."""
     kills: int = 0
     """Processes that the kernel's memory killer has killed meanwhile."""
     scope: str = ""
@@ -197,7 +210,9 @@ class Failure:
     def from_dict(cls, values: Mapping[str, Any]) -> Failure:
         """Undo `as_dict`; unknown keys, of a later version, are left out."""
         known = {f.name for f in dataclasses.fields(cls)}
-        kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        kept: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known
+        }
         return cls(**kept | {"kind": Kind(values["kind"])})
 
     @property
@@ -213,7 +228,7 @@ def classify(evidence: Evidence) -> Failure:
         one failure, of the rank that failed first; ranks that died because it did are its `echoes`.
     """
     if evidence.signal_to_agent:
-        reason = f"the node {evidence.host} was told to stop by {evidence.signal_to_agent}"
+        reason = f"host {evidence.host} was told to stop by {evidence.signal_to_agent}"
         return Failure(Kind.preempted, reason, evidence.host, evidence.time, signal=evidence.signal_to_agent)
     if evidence.rendezvous is not None:
         return _of_rendezvous(evidence, evidence.rendezvous)
@@ -223,7 +238,9 @@ def classify(evidence: Evidence) -> Failure:
         return _of_deaths(evidence)
     return Failure(
         Kind.hang,
-        "a worker process is stuck in the kernel and cannot be ended" if evidence.stuck else "the workers ended, nobody saw how",
+        "a worker process is stuck in the kernel and cannot be ended"
+        if evidence.stuck
+        else "the workers ended, nobody saw how",
         evidence.host,
         evidence.time,
         stacks=evidence.stacks,
@@ -261,7 +278,9 @@ def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
 
 
 def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
-    where = f" (rank {overrun.rank} on {evidence.host})" if overrun.rank is not None else f" ({evidence.host})"
+    where = (
+        f" (rank {overrun.rank} on host {evidence.host})" if overrun.rank is not None else f" (host {evidence.host})"
+    )
     return Failure(
         overrun.kind,
         overrun.reason + where,
@@ -277,7 +296,7 @@ def _of_deaths(evidence: Evidence) -> Failure:
     first = _first(evidence.deaths)
     echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
     kind, what = _kind_and_words(first, evidence)
-    where = f"rank {first.rank} on {evidence.host}"
+    where = f"rank {first.rank} on host {evidence.host}"
     reason = f"{where} {what}"
     if echoes:
         ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"
@@ -304,7 +323,7 @@ def _of_deaths(evidence: Evidence) -> Failure:
 
 
 def _first(deaths: Sequence[Death]) -> Death:
-    """Return the first that did not die of another's death: a peer may report the closed connection before we see why."""
+    """Return the first that did not die of another's: a peer may report the closed connection before we see why."""
     earliest = min(deaths, key=lambda death: death.time)
     causes = [death for death in deaths if not is_peers_echo(death)]
     if not causes:
@@ -344,21 +363,21 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
     name = _signal_name(-number)
     by_name = death.pid != 0 and death.pid in memory.killed_pids
     if number == signal.SIGKILL and (by_name or memory.kills > 0):
-        sure = by_name or memory.scope == "cgroup"
-        killer = "was killed by the kernel for lack of memory" if sure else (
-            "was killed (SIGKILL), very likely by the kernel for lack of memory: it has killed a process on this host meanwhile"
-        )
         figures = [f"it used {_size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
         figures += [words] if (words := memory.in_words()) else []
-        return Kind.oom, killer + (f" ({'; '.join(figures)})" if figures else "")
+        likely = "" if by_name or memory.scope == "cgroup" else ", very likely"
+        text = f"was killed{likely} by the kernel for lack of memory"
+        return Kind.oom, text + (f" ({'; '.join(figures)})" if figures else "")
     hints: dict[int, str] = {
-        signal.SIGKILL: "; somebody or something on this host sent it, and not the kernel for lack of memory",
-        signal.SIGSEGV: ": invalid memory access in native code",
-        signal.SIGBUS: ": often a full /dev/shm, or a file on a disk that has gone",
-        signal.SIGABRT: ": native code gave up; its last words are in its stderr",
-        signal.SIGILL: ": the program needs a CPU that this host has not",
+        signal.SIGKILL: "sent by somebody, not by the kernel for lack of memory"
+        if memory.known
+        else "sent by somebody, or by the kernel for lack of memory: that cannot be seen here",
+        signal.SIGSEGV: "invalid memory access in native code",
+        signal.SIGBUS: "often a full /dev/shm, or a file on a disk that has gone",
+        signal.SIGABRT: "native code gave up; its last words are in its stderr",
+        signal.SIGILL: "the program needs a CPU that this host has not",
     }
-    return Kind.signal, f"was killed by {name}{hints.get(number, '')}"
+    return Kind.signal, f"was killed by {name}" + (f" ({hints[number]})" if number in hints else "")
 
 
 def _named(error: ExceptionFacts) -> str:

@@ -38,6 +38,8 @@ class Look:
     group_started: float
     signs: Sequence[Sign] = ()
     """Of the workers that still run."""
+    last_end: float | None = None
+    """When a worker was last seen to have ended; what it did before speaks for the others no more."""
     memory: int | None = None
     """Bytes that all of them use; None: not measured."""
 
@@ -104,10 +106,11 @@ def _start_up(config: WatchConfig, look: Look) -> Excess | None:
     silent = [sign.rank for sign in look.signs if sign.beat is None and sign.output is None]
     if not silent:
         return None
-    what = f"{_ranks(silent)} gave no sign of life (heartbeat or output)"
+    ran = look.now - look.group_started
+    what = f"{_ranks(silent)} gave no sign of life (heartbeat or output) within {ran:.1f} s of the start"
     return Excess(
         Kind.start_up,
-        f"{what} within {look.now - look.group_started:.1f} s of the start: watch.start_up_limit={config.start_up_limit:g}",
+        f"{what}: watch.start_up_limit={config.start_up_limit:g}",
         silent[0],
     )
 
@@ -119,7 +122,7 @@ def _progress(config: WatchConfig, look: Look) -> Excess | None:
     outputs = [sign.output for sign in look.signs if sign.output is not None]
     since: dict[int, float] = {}
     for sign in look.signs:
-        seen = [look.group_started]
+        seen = [look.group_started if look.last_end is None else look.last_end]
         if "heartbeat" in config.progress:
             # Often rank 0 alone calls heartbeat(): then it speaks for all.
             seen += [sign.beat] if sign.beat is not None else beats
@@ -137,8 +140,9 @@ def _progress(config: WatchConfig, look: Look) -> Excess | None:
     odd = next((rank for rank in late if states[rank]), None)
     worst = worst if odd is None else odd
     state = f" (the process is {states[worst]})" if states[worst] else ""
-    what = f"{_ranks(sorted(late))} made no progress ({', '.join(config.progress)}) for {look.now - late[worst]:.1f} s{state}"
-    return Excess(Kind.hang, f"{what}: watch.progress_limit={config.progress_limit:g}", worst)
+    what = f"{_ranks(sorted(late))} made no progress ({', '.join(config.progress)})"
+    silence = f"for {look.now - late[worst]:.1f} s{state}"
+    return Excess(Kind.hang, f"{what} {silence}: watch.progress_limit={config.progress_limit:g}", worst)
 
 
 def _ranks(ranks: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ _MISTAKES = (
     "omegaconf.errors.OmegaConfBaseException",
 )
 _MISTAKE_CODES = (2, 126, 127)
-"""Wrong usage (argparse, shells, Python without its script), a program that cannot be executed, one that is not there."""
+"""Wrong usage (argparse, Python without its script), a program that cannot be executed, one that is not there."""
 
 _CONNECTION_KINDS = (Kind.peer, Kind.rendezvous)
 _TRANSIENT_KINDS = (*_CONNECTION_KINDS, Kind.signal, Kind.hang, Kind.preempted, Kind.agent)
@@ -59,7 +59,9 @@ def decide(policy: RetryConfig, history: Sequence[float], failure: Failure, now:
         return Decision(False, refusal)
     recent = [at for at in history if policy.window is None or at > now - policy.window]
     if failure.kind is Kind.preempted and policy.max_restarts > 0:
-        return Decision(True, "a preempted node says nothing about the job: this restart does not count", 0.0, counts=False)
+        return Decision(
+            True, "a preempted node says nothing about the job: this restart does not count", 0.0, counts=False
+        )
     within = f" within {policy.window:g} s" if policy.window is not None else ""
     if len(recent) >= policy.max_restarts:
         if policy.max_restarts == 0:
@@ -83,8 +85,12 @@ def decide_attempt(policy: RetryConfig, attempts: int, failure: Failure, draw: f
         return Decision(False, refusal)
     if attempts >= policy.max_attempts:
         used = f"retry.max_attempts={policy.max_attempts}"
-        return Decision(False, f"{used}: no further attempt" if policy.max_attempts == 1 else f"{used}: all are used up")
-    return Decision(True, f"attempt {attempts + 1} of {policy.max_attempts}", backoff(policy.backoff, attempts - 1, draw))
+        return Decision(
+            False, f"{used}: no further attempt" if policy.max_attempts == 1 else f"{used}: all are used up"
+        )
+    return Decision(
+        True, f"attempt {attempts + 1} of {policy.max_attempts}", backoff(policy.backoff, attempts - 1, draw)
+    )
 
 
 def backoff(settings: BackoffConfig, earlier: int, draw: float) -> float:

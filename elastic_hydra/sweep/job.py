@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousClosedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
@@ -127,11 +127,8 @@ def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -
         failure = _explained(error, log_dir)
     except SignalException as error:
         failure = JobInterruptedError(f"stopped by {error.sigval.name}")
-    except RendezvousClosedError:
-        failure = JobError(
-            f"the rendezvous {job.run_id} is closed: the job has ended on another node, whose logs say why, or an earlier "
-            "sweep had the same id; then start all nodes with the same new hydra.launcher.rendezvous.id"
-        )
+    except RendezvousError as error:
+        failure = JobError(str(error))
     if failure is not None:
         raise failure  # out here, because raising it above would replace the chain that it brought from the worker
     return values.get(0) if job.launch.return_values == "rank0" else values
@@ -197,6 +194,10 @@ def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:
     logs = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else log_dir
     where = f"rank {rank} on host {socket.gethostname()}; its logs: {logs}"
     original = error.__cause__
+    verdict = getattr(error, "verdict", None)
+    if original is None and verdict is not None:
+        see = f"; stacks: {verdict.failure.stacks[0]}" if verdict.failure.stacks else ""
+        return JobError(f"{verdict.failure.reason}{see}; its logs: {logs}")
     if original is None:
         message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message"))
         return JobError(f"{message}: {where}")

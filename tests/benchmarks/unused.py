@@ -14,7 +14,8 @@ from tests.benchmarks.report import Column, Table
 
 HOW = (
     "A Hydra app without torch, with Hydra's basic launcher, that returns at once; whole process, without and with "
-    "this plugin among those that Hydra finds (all others are hidden, in both cases). The app fails if torch was imported."
+    "this plugin among those that Hydra finds (all others are hidden, in both cases). The app fails if torch was "
+    "imported."
 )
 APP = """
 import os, sys

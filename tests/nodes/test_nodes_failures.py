@@ -22,6 +22,12 @@ def both(start: Start, here: list[Host], *overrides: str, **settings: str) -> li
     return [start(host, *(o.format(n) for o in overrides), **settings) for n, host in enumerate(here)]
 
 
+def first_hosts(start: Start, here: list[Host], port: int) -> list[Program]:
+    """Start jobs that hang; the first node hosts the store, which therefore outlives the second."""
+    hosts = [f"hydra.launcher.rendezvous.is_host={answer}" for answer in ("true", "false")]
+    return [start(host, "what=hang", one, endpoint=f"localhost:{port}") for host, one in zip(here, hosts, strict=True)]
+
+
 @pytest.mark.parametrize("backend", ["c10d", "static"])
 def test_a_worker_fails_while_the_other_hangs(here: list[Host], start: Start, port: int, backend: str) -> None:
     choice = STATIC if backend == "static" else ()
@@ -47,7 +53,7 @@ def test_a_node_that_is_done_follows_a_restart(here: list[Host], start: Start, p
 
 
 def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
-    first, second = both(start, here, "what=hang", endpoint=f"localhost:{port}")
+    first, second = first_hosts(start, here, port)
     first.wait_for_event("alone")
     second.wait_for_event("alone")
     moment = time.time()
@@ -60,7 +66,7 @@ def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
 
 
 def test_an_agent_is_lost_while_the_other_hangs(here: list[Host], start: Start, port: int) -> None:
-    first, second = both(start, here, "what=hang", endpoint=f"localhost:{port}")
+    first, second = first_hosts(start, here, port)
     first.wait_for_event("alone")
     second.wait_for_event("alone")
     moment = second.kill_agent()

@@ -48,6 +48,9 @@ def look(*signs: Sign, **fields: Any) -> Look:
         # All stand still: one that the operating system has stopped is the culprit.
         ({"progress_limit": 10}, look(Sign(0, cpu=80.0), Sign(1, cpu=81.0, state="stopped")), (Kind.hang, 1)),
         ({"progress_limit": 10}, look(), None),
+        # Rank 0, which printed, has just ended: the others get their own time.
+        ({"progress_limit": 10, "progress": ["output"]}, look(Sign(1), last_end=91.0), None),
+        ({"progress_limit": 10, "progress": ["output"]}, look(Sign(1), last_end=90.0), (Kind.hang, 1)),
     ],
 )
 def test_limits(settings: dict[str, Any], seen: Look, expected: tuple[Kind, int | None] | None) -> None:

@@ -68,7 +68,7 @@ def both(folder: Path, how: str, until: int, restarts: int) -> list[dict[str, An
         for name in ("a", "b")
     ]
     try:
-        return [json.loads(node.communicate(timeout=80)[0]) for node in nodes]
+        return [json.loads(node.communicate(timeout=150)[0]) for node in nodes]
     finally:
         for node in nodes:
             node.kill()
