@@ -31,6 +31,7 @@ EXIT_CANNOT_START = 127
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 
 @dataclass
@@ -116,10 +117,18 @@ def fork() -> int:
         return os.fork()
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def adopt_orphans(adopt: bool = True) -> bool:
+    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux only).
+
+    Returns:
+        whether this process was that before.
+    """
+    if sys.platform != "linux":
+        return False
+    library, before = ctypes.CDLL(None, use_errno=True), ctypes.c_int()
+    library.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    library.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+    return bool(before.value)
 
 
 def children_of(pid: int) -> set[int]:
@@ -131,17 +140,21 @@ def children_of(pid: int) -> set[int]:
         return {process.pid for process in psutil.Process(pid).children()}
 
 
-def kill_orphans(since: float) -> None:
-    """Kill the descendants of this process that a dead server has left behind: those in sessions other than ours.
+def kill_orphans(sessions: set[int], variable: str, value: str) -> None:
+    """Kill the descendants of this process that a dead server has left behind, and wait for their ends.
 
     Args:
-        since: when the server was started, in seconds since the epoch; what is older is not its.
+        sessions: ids of the sessions of what it had started.
+        variable: environment variable that marks all others.
+        value: how its value begins.
     """
-    own_session = os.getsid(0)
+    orphans = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getsid(process.pid) != own_session and process.create_time() >= since - 1.0:
+            if os.getsid(process.pid) in sessions or process.environ().get(variable, "").startswith(value):
                 process.kill()
+                orphans.append(process)
+    psutil.wait_procs(orphans, timeout=5)
 
 
 def _reset_signals() -> None:

@@ -38,7 +38,7 @@ _attached = ""
 def heartbeat() -> None:
     """Tell the agent that this worker makes progress; call it once per step.
 
-    It costs about a microsecond, starts no thread, and does nothing outside a worker that is watched.
+    It costs less than a microsecond, starts no thread, and does nothing outside a worker that is watched.
     """
     if _memory is not None:
         _pack_beat(_memory, _offset, _monotonic())

@@ -85,7 +85,8 @@ class Server:
     _cleaned: bool = False
     lost: bool = False
     """Whether the server has died."""
-    _opened: float = field(default_factory=time.time)
+    _adopted_before: bool | None = None
+    """Whether this process adopted orphans before; None: that is not this connection's business."""
 
     # --- making one ----------------------------------------------------------------------------------------------
 
@@ -103,8 +104,13 @@ class Server:
             made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
             made.environment = server.environment
         else:
-            child.adopt_orphans()  # should the server die, its grandchildren are found here
-            made = cls._new(start_method, shared)
+            adopted = child.adopt_orphans()  # should the server die, its grandchildren are found here
+            try:
+                made = cls._new(start_method, shared)
+            except BaseException:
+                child.adopt_orphans(adopted)
+                raise
+            made._adopted_before = adopted
         wire.send(made.sock, ("grace", grace))
         return made
 
@@ -277,7 +283,9 @@ class Server:
 
     def _mark_lost(self) -> None:
         self.lost = True
-        child.kill_orphans(self._opened)
+        pid = self._popen.pid if self._popen is not None else self._pid
+        sessions = {process.pid for process in self._processes.values() if process.pid is not None}
+        child.kill_orphans(sessions, server.TOKEN, f"{pid}.")
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
@@ -330,6 +338,8 @@ class Server:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
             self._pid = None
+        if self._adopted_before is not None:
+            child.adopt_orphans(self._adopted_before)
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.store import host_store, wait_for_store
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.task import set_hydra_config
 
 __all__ = ["compose", "meet", "task_config"]
 
@@ -111,7 +112,7 @@ def _hydra_config(config: DictConfig) -> Iterator[None]:
     """Make `${hydra:…}` refer to a job's configuration for a while."""
     holder = HydraConfig.instance()
     before = holder.cfg
-    holder.set_config(config)
+    set_hydra_config(config)
     try:
         yield
     finally:

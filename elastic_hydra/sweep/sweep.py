@@ -26,7 +26,7 @@ from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep import journal, returns
-from elastic_hydra.sweep.compose import compose, meet, task_config
+from elastic_hydra.sweep.compose import compose, meet
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.interrupt import multirun_end_on_interrupt, stopped_by_signals
 from elastic_hydra.sweep.job import Job
@@ -170,7 +170,8 @@ class Sweep:
             self._history = History(journal.read(self._dir / journal.FILE_NAME), str(self._settings.resume).lower())
         num = self._history.number(overrides, planned)
         job = compose(self._context, self._config, self._machine, num, overrides)
-        self._history.check(num, _yaml(job))
+        if self._history.mode != "false":
+            self._history.check(num, _yaml(job))
         return job
 
     def _open_journal(self, jobs: list[Job]) -> Journal:
@@ -364,7 +365,8 @@ def _group_starts(job: Job) -> int:
 
 
 def _yaml(job: Job) -> str:
-    return OmegaConf.to_yaml(task_config(job.config))
+    # Without `task_config`, which copies Hydra's part as well to take it away again.
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(job.config, [key for key in job.config if key != "hydra"]))
 
 
 def _size(jobs: list[Job]) -> str:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome
 
-__all__ = ["adopt_hydra", "configure_hydra_log", "run_task"]
+__all__ = ["adopt_hydra", "configure_hydra_log", "run_task", "set_hydra_config"]
 
 
 def run_task(
@@ -42,7 +42,7 @@ def run_task(
     """
     sys.argv[:] = argv
     adopt_hydra(hydra_state)
-    HydraConfig.instance().set_config(config)
+    set_hydra_config(config)
     rank = int(os.environ["RANK"])
     logging_config = config.hydra.job_logging
     if rank != 0 and logging_config is not None:
@@ -56,6 +56,19 @@ def adopt_hydra(state: Any) -> None:
     setup_globals()
     if not outcome.same_main:
         Singleton.set_state(state)
+
+
+def set_hydra_config(config: DictConfig) -> None:
+    """Do what `HydraConfig.set_config` does, but without copying Hydra's configuration twice, which takes 10 ms.
+
+    Args:
+        config: of a job; what is below its `hydra` stays as it is while it is set.
+    """
+    OmegaConf.set_readonly(config.hydra, True)
+    shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
+    shown["hydra"] = config.hydra
+    config.hydra._set_parent(config)  # where its interpolations look
+    HydraConfig.instance().cfg = shown  # type: ignore[assignment]
 
 
 def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -23,6 +24,12 @@ def _open_files() -> Iterator[str]:
             yield os.readlink(f"/proc/self/fd/{fd}")
 
 
+def _adopts_orphans() -> bool:
+    adopts = ctypes.c_int()
+    ctypes.CDLL(None).prctl(37, ctypes.byref(adopts), 0, 0, 0)  # PR_GET_CHILD_SUBREAPER
+    return bool(adopts.value)
+
+
 def _difference(before: Any, after: Any) -> str:
     if isinstance(before, dict):
         before, after = before.items(), after.items()
@@ -41,6 +48,7 @@ def _state(temporary: Path) -> dict[str, Any]:
         "temporary files": sorted(str(path) for path in temporary.rglob("*")),
         "file descriptors": sorted(_open_files()),
         "working directory": os.getcwd(),
+        "adoption of orphans": _adopts_orphans(),
     }
 
 

@@ -287,7 +287,7 @@ def _fields(config: torch_api.LaunchConfig, launcher: type[Any]) -> dict[str, An
             "text": [
                 line
                 for line in str(error).splitlines()
-                if not line.lstrip().startswith(("time", "exitcode", "error_file"))
+                if not line.lstrip().startswith(("time", "exitcode", "error_file", "restarts"))
             ],
         }
     return {}

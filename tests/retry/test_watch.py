@@ -214,4 +214,4 @@ def seconds_per_heartbeat(count: int) -> float:
 def test_a_heartbeat_is_near_free(tmp_path: Path) -> None:
     launched = Launched(tmp_path, workers=1)
     values = launched.run(seconds_per_heartbeat, 100_000, watch={"progress_limit": 60.0})
-    assert values[0] < 5e-6  # measured: 0.2 to 0.3 microseconds
+    assert values[0] < 5e-6  # 0.35 to 0.43 microseconds of CPU time were measured
