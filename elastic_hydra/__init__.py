@@ -1,7 +1,7 @@
 """A Hydra launcher that runs every job of a sweep under PyTorch's elastic agent.
 
-The Python interface mirrors `torch.distributed.launcher.api`: `LaunchConfig`, `elastic_launch` and `launch_agent`. Workers
-call `heartbeat()` to show that they make progress.
+The Python interface mirrors `torch.distributed.launcher.api`: `LaunchConfig`, `elastic_launch` and `launch_agent`.
+Workers call `heartbeat()` to show that they make progress.
 """
 
 from __future__ import annotations

@@ -414,8 +414,8 @@ def _retry(settings: Mapping[str, Any], problems: _Problems) -> RetryConfig:
         problems.require(backoff[key] >= least, f"retry.backoff.{key}", backoff[key], f"must be {least} or more")
     problems.require(0 <= backoff["jitter"] <= 1, "retry.backoff.jitter", backoff["jitter"], "must be from 0 to 1")
     if backoff["maximum"] < backoff["initial"]:
-        least = f"must not be less than initial={backoff['initial']:g}"
-        problems.add("retry.backoff.maximum", backoff["maximum"], least)
+        problem = f"must not be less than initial={backoff['initial']:g}"
+        problems.add("retry.backoff.maximum", backoff["maximum"], problem)
     for key in ("only_on", "never_on"):
         for word in settings[key]:
             if not is_word(word):

@@ -66,8 +66,8 @@ class LogsConfig:
     duplicate_stderr_filters: List[str] = field(default_factory=list)
     """Lines of teed stderr that contain one of these also go to `filtered_stderr.log`."""
     line_prefix: Optional[str] = None
-    """What each teed line begins with; knows `${role_name}`, `${rank}`, `${local_rank}` (escape as `\\${rank}`). null: nothing
-    when one rank is teed, else `[role rank]:`; the empty string: nothing."""
+    """What each teed line begins with; knows `${role_name}`, `${rank}`, `${local_rank}` (escape as `\\${rank}`). null:
+    nothing when one rank is teed, else `[role rank]:`; the empty string: nothing."""
     other_ranks_level: str = "OFF"
     """Level from which log records of ranks other than 0 go to the console: `DEBUG` … `CRITICAL`, or `OFF`. Their own
     files get everything."""
@@ -98,13 +98,14 @@ class ElasticConfig:
     nodes: Any = 1
     """Nodes per job: a number, or `"MIN:MAX"` for a group that may grow and shrink."""
     nproc_per_node: Any = "auto"
-    """Workers per node: a number, `gpu` (one per visible GPU), `cpu` (one per CPU), or `auto` (one per visible GPU, else
-    one)."""
+    """Workers per node: a number, `gpu` (one per visible GPU), `cpu` (one per CPU), or `auto` (one per visible GPU,
+    else one)."""
     start_method: str = "warm"
-    """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver`, `spawn`."""
+    """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver` or
+    `spawn`."""
     parallel: Any = 1
-    """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs, CPUs
-    and thread counts of its own; with 1 a job has all of the host."""
+    """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs,
+    CPUs and thread counts of its own; with 1 a job has all of the host."""
     stagger: float = 0.0
     """Seconds between the starts of two jobs."""
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
@@ -115,8 +116,8 @@ class ElasticConfig:
     dry_run: bool = False
     """Compose and check all jobs, show what would be launched, and launch nothing."""
     resume: Any = False
-    """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded values
-    of what has; `failed` and `interrupted` run only those; `all` runs everything again."""
+    """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded
+    values of what has; `failed` and `interrupted` run only those; `all` runs everything again."""
     monitor_interval: float = 0.1
     """Seconds between looks for nodes that wait to join; workers' ends are seen at once."""
     role: str = "default"

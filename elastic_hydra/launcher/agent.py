@@ -79,7 +79,8 @@ class ElasticAgent(LocalElasticAgent):
         on_verdict: Callable[[Verdict], None] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, start_method=starter, **kwargs)
+        # torch has the name of a start method here, and only hands it on to where processes are started.
+        super().__init__(*args, **{**kwargs, "start_method": starter})
         self._starter = starter
         self._peers: Peers | None = None
         self._agreement: Agreement | None = None
@@ -96,6 +97,8 @@ class ElasticAgent(LocalElasticAgent):
 
     # torch offers no seam for how the processes of a group are made, so its method runs with that one name replaced.
     _start_workers = prof(with_globals(LocalElasticAgent._start_workers, start_processes=_start_processes))
+    # It looks up this host's name for every event: milliseconds, or seconds where names are served badly.
+    _construct_event = with_globals(LocalElasticAgent._construct_event, _get_fq_hostname=socket.gethostname)
 
     def _rendezvous(self, worker_group: Any) -> None:
         self.close_peers()
@@ -148,7 +151,7 @@ class ElasticAgent(LocalElasticAgent):
         self._begin(self._initialize_workers)
         while True:
             self._wait()
-            result = self._monitor_workers(group)
+            result: RunResult = self._monitor_workers(group)
             group.state = result.state
             put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
             put_metric(f"workers.{role}.{result.state.name.lower()}", 1)

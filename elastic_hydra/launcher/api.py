@@ -78,7 +78,7 @@ class LaunchConfig(torch_api.LaunchConfig):
         if self.retry is not None:
             self.max_restarts = self.retry.max_restarts
         with environment(_NVML_CHECK, "1"):
-            super().__post_init__()
+            super().__post_init__()  # type: ignore[no-untyped-call]
         if self.start_method not in START_METHODS:
             raise ValueError(f"start_method={self.start_method!r}: must be one of {', '.join(START_METHODS)}")
         known = getattr(event_handlers, "_log_handlers", None)

@@ -111,7 +111,7 @@ def _bind(binding: Binding, speaks: bool) -> None:
 
 
 def fork() -> int:
-    """Fork, without the warning of Python 3.12 that there are threads: who calls this has looked what threads they are."""
+    """Fork, without Python 3.12's warning that there are threads: who calls this has looked what threads they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()

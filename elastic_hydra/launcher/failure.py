@@ -33,7 +33,7 @@ class WorkerFailure(ProcessFailure):
     error: PackedError | None = None
     """The worker's exception, if it is known."""
     exact_time: float = 0.0
-    """When it failed, in seconds since the epoch; torch's `timestamp` has whole seconds, too coarse to find the first."""
+    """When it failed, in seconds since the epoch; torch's `timestamp` has whole ones, too coarse to find the first."""
     what: str = ""
     """The reason in words, when it is not an exception that the worker wrote down itself."""
     refused: bool = False
@@ -83,7 +83,7 @@ class WorkerFailure(ProcessFailure):
         return bool(_LOST_PEER.search(text))
 
     def _set_no_reply_file(self) -> None:
-        super()._set_no_reply_file()
+        super()._set_no_reply_file()  # type: ignore[no-untyped-call]
         self.error_file_data = dict(self.error_file_data)  # torch would write this failure's traits into all others'
 
 

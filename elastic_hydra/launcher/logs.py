@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.api import to_map
@@ -69,7 +70,7 @@ class JobLogs(LogsSpecs):
                 if shown and tees[local_rank] & std:
                     files[f"tee_{name}"][local_rank] = path
             files["error"][local_rank] = environment["TORCHELASTIC_ERROR_FILE"] = str(rank_folder / "error.json")
-        destination = {
+        destination: dict[str, Any] = {
             "stdouts": files["stdout"],
             "stderrs": files["stderr"],
             "tee_stdouts": files["tee_stdout"],

@@ -26,7 +26,7 @@ class WorkerError(RuntimeError):
 
 
 same_main = False
-"""Whether this process is a fork of the one that runs the user's script, so that their `__main__` is the same module."""
+"""Whether this process is a fork of the one that runs the user's script, so that both have the same `__main__`."""
 
 # --- objects -----------------------------------------------------------------------------------------------------
 

@@ -39,8 +39,8 @@ def command() -> list[str]:
 def interpreter(module: str) -> list[str]:
     """Return the command that runs a module of this folder in a new interpreter, wherever this package was found."""
     root = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.insert(0, {root!r}); from elastic_hydra.launcher import {module} as m; m.main(sys.argv[1:])"
-    return [sys.executable, "-u", "-c", code]
+    run = f"from elastic_hydra.launcher import {module}; {module}.main(sys.argv[1:])"
+    return [sys.executable, "-u", "-c", f"import sys; sys.path.insert(0, {root!r}); {run}"]
 
 
 def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoReturn:

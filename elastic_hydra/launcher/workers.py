@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, record
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get_error_handler, record
 from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
@@ -87,7 +87,8 @@ class Workers(PContext):
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._tail_logs = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
+        tails: list[Any] = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
+        self._tail_logs = tails
         self._starter = starter
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
@@ -274,11 +275,12 @@ class Workers(PContext):
         )
 
     def _log(self, failures: Mapping[int, ProcessFailure]) -> None:
-        # Not logger.exception: torch's formatter imports torch._dynamo for a record with an exception, two seconds long.
+        # For details; what follows from them is said by the agent. Not logger.exception: torch's formatter imports
+        # torch._dynamo for a record with an exception, two seconds long.
         for local_rank, failure in failures.items():
             said = failure.error if isinstance(failure, WorkerFailure) else None
             what = f"{said.type_name}: {said.message}" if said is not None else failure.message
-            logger.error(
+            logger.info(
                 "local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what
             )
 
@@ -307,18 +309,12 @@ def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
 
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
-    caught: list[Exception] = []
+    handler = get_error_handler()
+    write_down = handler.record_exception
 
-    def call() -> Any:
-        try:
-            return entrypoint(*args)
-        except Exception as error:
-            caught.append(error)
-            raise
+    def try_to_write_down(error: BaseException) -> None:
+        with contextlib.suppress(Exception):  # its text cannot be had, or the disk is full: it is raised all the same
+            write_down(error)
 
-    try:
-        return record(call)()
-    except Exception as error:
-        if not caught or error is caught[0]:
-            raise
-    raise caught[0]  # torch could not write it down: its text cannot be had, or the disk is full
+    handler.record_exception = try_to_write_down  # type: ignore[method-assign]
+    return record(entrypoint, handler)(*args)

@@ -7,13 +7,13 @@
 | `sweep` | `pid`, `host`, `command`, `resume`: a launcher has begun, or has begun again |
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
-| `failure` | `num`, `attempt`, `again` (whether a restart follows, `after` seconds), `reason`, `failure` (kind, rank, …) |
+| `failure` | `num`, `attempt`, `again` (is it restarted, `after` so many seconds), `reason`, `failure` (kind, rank …) |
 | `lost` | `num`, `attempt`, `reason`: its agent died; another attempt follows |
 | `end` | `num`, `state` (`finished`, `failed`, `interrupted`), `seconds`, `restarts`, `reason`, `value`, `pickle` |
 | `stop` | `reason`: the launcher ended before the sweep was done |
 
-`value` is there when the return value is JSON; `pickle` (base64) when it is not. A crash loses at most the line that was
-being written; a reader skips what is not a whole line.
+`value` is there when the return value is JSON; `pickle` (base64) when it is not. A crash loses at most the line that
+was being written; a reader skips what is not a whole line.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Journal:
             fd = _locked(path)
         if fd is None:
             raise ConfigError(
-                f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for it, stop "
-                "it, or choose another directory"
+                f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for it, "
+                "stop it, or choose another directory"
             )
         self.path = path
         self._fd = fd

@@ -366,7 +366,8 @@ def _group_starts(job: Job) -> int:
 
 def _yaml(job: Job) -> str:
     # Without `task_config`, which copies Hydra's part as well to take it away again.
-    return OmegaConf.to_yaml(OmegaConf.masked_copy(job.config, [key for key in job.config if key != "hydra"]))
+    keys: Any = [str(key) for key in job.config if key != "hydra"]
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(job.config, keys))
 
 
 def _size(jobs: list[Job]) -> str:
