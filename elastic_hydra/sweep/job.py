@@ -54,6 +54,8 @@ class Job:
     output_dir: Path
     run_id: str
     attempt: int = 0
+    not_before: float = 0.0
+    """When it may start, on the monotonic clock, in seconds."""
     journal: Path | None = None
     """Where its agent takes down its restarts."""
     restarts: tuple[float, ...] = ()

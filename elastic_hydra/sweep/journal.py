@@ -7,7 +7,7 @@
 | `sweep` | `pid`, `host`, `command`, `resume`: a launcher has begun, or has begun again |
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
-| `failure` | `num`, `attempt`, `again` (is it restarted, `after` so many seconds), `reason`, `failure` (kind, rank …) |
+| `failure` | `num`, `attempt`, `again` (is it restarted, `after` so many seconds), `reason`, `failure` (kind, rank…) |
 | `lost` | `num`, `attempt`, `reason`: its agent died; another attempt follows |
 | `end` | `num`, `state` (`finished`, `failed`, `interrupted`), `seconds`, `restarts`, `reason`, `value`, `pickle` |
 | `stop` | `reason`: the launcher ended before the sweep was done |

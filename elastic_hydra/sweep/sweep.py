@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import signal
 import sys
 import time
@@ -21,9 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import NumaConfig
+from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.retry.failure import Failure
+from elastic_hydra.retry.policy import decide_attempt
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep import journal, returns
 from elastic_hydra.sweep.compose import compose, meet
@@ -81,12 +85,19 @@ class _Batch:
 
     def choose(self) -> tuple[Job, Slot] | None:
         """Take the job that is to start now out of those that wait, and a slot for it."""
-        chosen = next_to_start([job.launch.demand for job in self.waiting], self.slots, self.overtaken)
+        ready = [job for job in self.waiting if job.not_before <= time.monotonic()]
+        chosen = next_to_start([job.launch.demand for job in ready], self.slots, self.overtaken)
         if chosen is None:
             return None
         index, slot = chosen
         self.overtaken = self.overtaken + 1 if index else 0
-        return self.waiting.pop(index), slot
+        self.waiting.remove(ready[index])
+        return ready[index], slot
+
+    def pause(self) -> float:
+        """Return how long nothing can start even if there is room, in seconds; 0 when something can."""
+        earliest = min((job.not_before for job in self.waiting), default=0.0)
+        return max(0.0, max(self.next_start, earliest) - time.monotonic())
 
 
 class Sweep:
@@ -241,11 +252,10 @@ class Sweep:
             if (batch.waiting or batch.planned) and (reason := self._enough_failures(batch)):
                 self._leave_out(batch, reason)
                 continue
-            pause = batch.next_start - time.monotonic()
-            chosen = batch.choose() if pause <= 0 and not server.lost else None
+            pause = batch.pause()
+            chosen = batch.choose() if pause == 0.0 and not server.lost else None
             if chosen is not None:
-                with contextlib.suppress(ServerLost):  # seen below, as the end of what ran
-                    batch.running.append(self._start(server, *chosen, record))
+                self._start(batch, server, *chosen, record)
                 batch.next_start = time.monotonic() + float(self._settings.stagger)
                 continue
             if server.lost and not batch.running:
@@ -253,7 +263,7 @@ class Sweep:
             if batch.planned:
                 self._compose_next(batch, record)  # meanwhile: what runs needs nothing of us
             with contextlib.suppress(ServerLost):
-                timeout = 0.0 if batch.planned or not batch.running else pause if batch.waiting and pause > 0 else None
+                timeout = 0.0 if batch.planned else pause or None
                 server.wait(lambda: any(one.process.exitcode is not None for one in batch.running), timeout)
             for one in [one for one in batch.running if one.process.exitcode is not None]:
                 batch.running.remove(one)
@@ -262,7 +272,8 @@ class Sweep:
                     self._end(batch, one, returns.of(one.job, one.process), record)
                 server.forget([one.process])
 
-    def _start(self, server: Server, job: Job, slot: Slot, record: Journal) -> _Running:
+    def _start(self, batch: _Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
+        """Start a job's agent in its slot; a server that is lost meanwhile leaves the job where it was."""
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
         environment = dict(os.environ)
         if slot.gpus:
@@ -275,17 +286,28 @@ class Sweep:
         job.journal = record.path
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
-        return _Running(job, server.start(spec, payload), slot, time.monotonic(), _group_starts(job))
+        try:
+            process = server.start(spec, payload)
+        except ServerLost:
+            batch.slots.give_back(slot)
+            batch.waiting.insert(0, job)
+        else:
+            batch.running.append(_Running(job, process, slot, time.monotonic(), _group_starts(job)))
 
     def _try_again(self, batch: _Batch, one: _Running, record: Journal) -> bool:
         """Put a job whose agent was lost back to the front of the queue, if it may be tried again."""
         job, lost = one.job, returns.agent_lost(one.process)
-        attempts = job.launch.retry.max_attempts
-        if not lost or job.attempt + 1 >= attempts:
+        if not lost:
             return False
-        log.warning("#%s has lost its agent: %s; attempt %s of %s follows", job.num, lost, job.attempt + 2, attempts)
+        failure = Failure(Kind.agent, f"its agent was lost: {lost}", os.uname().nodename, time.time())
+        decision = decide_attempt(job.launch.retry, job.attempt + 1, failure, random.SystemRandom().random())
+        if not decision.again:
+            return False
+        log.warning("#%s: %s; %s", job.num, failure.reason, decision.reason)
         record.write("lost", durable=True, num=job.num, attempt=job.attempt, reason=lost)
-        batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=journal.restarts(record.path, job.num)))
+        not_before = time.monotonic() + decision.after
+        restarts = journal.restarts(record.path, job.num)
+        batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=restarts, not_before=not_before))
         return True
 
     # --- after ---------------------------------------------------------------------------------------------------
