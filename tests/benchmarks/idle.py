@@ -30,7 +30,7 @@ HOW = (
 def worker(folder: str) -> None:
     """Say that it runs, and sleep."""
     Path(folder, os.environ["RANK"]).touch()
-    time.sleep(SECONDS + 1.5)
+    time.sleep(SECONDS + 3.0)
 
 
 def _ours(size: int, folder: str) -> None:
@@ -60,7 +60,7 @@ def _measured(launch: Callable[[int, str], Any], size: int, has_server: bool) ->
         def look(pid: int) -> None:
             while len(list(Path(folder).iterdir())) < size:
                 time.sleep(0.05)
-            time.sleep(0.5)
+            time.sleep(1.0)
             pids = [pid, *(p.pid for p in psutil.Process(pid).children())] if has_server else [pid]
             before, start = _used(pids), time.monotonic()
             time.sleep(SECONDS)

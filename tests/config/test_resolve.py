@@ -174,9 +174,7 @@ def test_defaults_are_one_worker_on_one_node_without_network() -> None:
     assert not job.several_nodes
 
 
-@pytest.mark.parametrize(
-    ("value", "nodes"), [(1, (1, 1)), ("3", (3, 3)), ("1:4", (1, 4)), (" 2:2 ", (2, 2))]
-)
+@pytest.mark.parametrize(("value", "nodes"), [(1, (1, 1)), ("3", (3, 3)), ("1:4", (1, 4)), (" 2:2 ", (2, 2))])
 def test_nodes_are_a_number_or_a_range(value: Any, nodes: tuple[int, int]) -> None:
     job = launch(nodes=value, rendezvous__backend="c10d", rendezvous__endpoint="head:29400")
     assert (job.min_nodes, job.max_nodes) == nodes

@@ -114,10 +114,15 @@ def test_nothing_outlives_a_killed_agent(entrypoint: str, start_method: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("entrypoint", "start_method"),
-    [("function", "warm"), ("function", "spawn"), ("program", "warm"), ("stubborn", "warm")],
+    ("entrypoint", "start_method", "restarts"),
+    [
+        ("function", "warm", 0),
+        ("function", "warm", 1),
+        ("function", "spawn", 0),
+        ("program", "warm", 0),
+        ("stubborn", "warm", 0),
+    ],
 )
-@pytest.mark.parametrize("restarts", [0, 1])
 def test_nothing_outlives_a_killed_server(entrypoint: str, start_method: str, restarts: int, tmp_path: Path) -> None:
     with running(tmp_path, entrypoint, start_method, restarts=restarts) as started:
         pids = started.pids(PIDS)

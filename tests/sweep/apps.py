@@ -174,7 +174,7 @@ class App:
         self.path = folder / (module.replace(".", "/") + ".py" if module else "app.py")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         call = 'if __name__ == "__main__":\n    main()\n' if guarded else "main()\n"
-        task = '@hydra.main(version_base=None, config_path=None)\ndef main(cfg):\n'
+        task = "@hydra.main(version_base=None, config_path=None)\ndef main(cfg):\n"
         code = textwrap.dedent(before) + "\n\n" + task + textwrap.indent(textwrap.dedent(body), "    ") + "\n\n" + call
         self.path.write_text(HEAD + code)
         (folder / "spy.py").write_text(SPY)

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def _end(cfg: Any) -> Any:
 
 def _raise() -> None:
     try:
-        {}["missing"]  # noqa: B018
+        {}["missing"]
     except KeyError as error:
         raise OddError(7, detail="of the job") from error
 
@@ -146,18 +145,16 @@ Jobs = dict[str, JobReturn]
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """One batch in which each job ends in another way, and the last one well."""
     folder = tmp_path_factory.mktemp("ends")
     overrides = [
         f"hydra.launcher.nproc_per_node={request.param}",
         f"+hydra.job.env_set.ELASTIC_HYDRA_ONLY_THERE={folder}",
     ]
-    started = time.monotonic()
     jobs = launch(_end, folder / "sweep", *overrides, jobs=[[f"+way={way}"] for way in WAYS])
-    assert time.monotonic() - started < 120.0
     assert len(jobs) == len(WAYS)
-    yield dict(zip(WAYS, jobs, strict=True))
+    return dict(zip(WAYS, jobs, strict=True))
 
 
 FAILED = [way for way in WAYS if way != "well"]

@@ -17,7 +17,12 @@ BODY = """
     return (cfg.x - 2) ** 2 if os.environ["RANK"] == "0" else -100.0
 """
 
-OPTUNA = ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_jobs=2", "hydra.launcher.nproc_per_node=2"]
+OPTUNA = [
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.sampler.seed=1",
+    "hydra.sweeper.n_jobs=2",
+    "hydra.launcher.nproc_per_node=2",
+]
 
 
 def test_optuna_gets_one_value_per_trial_and_it_is_rank_0_s(tmp_path: Path) -> None:
