@@ -139,7 +139,7 @@ def run(rounds: int | None) -> list[Table]:
     }
     rounds = rounds or 20
     slow = [name for name in ways if "spawn" in name or "forkserver" in name]
-    measured = interleave(ways, rounds, {name: min(5, rounds) for name in slow})
+    measured = interleave(ways, rounds, {name: min(3, rounds) for name in slow})
     samples = {}
     for name, values in measured.items():
         if jobs := values.pop("job", None):

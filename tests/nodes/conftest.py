@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes.machines import Cable, Host, Program, sweep
+from tests.nodes.hosts import Cable, Host, Program, sweep
 
 
 @pytest.fixture(scope="session")

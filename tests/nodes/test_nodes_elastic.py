@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.nodes.machines import HERE, Cable, Host, Program
+from tests.nodes.hosts import HERE, Cable, Host, Program
 
 Start = Callable[..., Program]
 

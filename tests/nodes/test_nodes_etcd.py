@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.nodes.conftest import free_port
-from tests.nodes.machines import Host, Program
+from tests.nodes.hosts import Host, Program
 from tests.nodes.test_nodes_elastic import is_gone, launch, stop_training, trains
 from tests.nodes.test_nodes_sweep import JOBS, check_jobs
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.nodes.machines import Host, Program
+from tests.nodes.hosts import Host, Program
 
 Start = Callable[..., Program]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.nodes.machines import Host, Program
+from tests.nodes.hosts import Host, Program
 
 Start = Callable[..., Program]
 
