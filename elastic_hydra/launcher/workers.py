@@ -312,9 +312,9 @@ def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any
     handler = get_error_handler()
     write_down = handler.record_exception
 
-    def try_to_write_down(error: BaseException) -> None:
+    def try_to_write_down(e: BaseException) -> None:
         with contextlib.suppress(Exception):  # its text cannot be had, or the disk is full: it is raised all the same
-            write_down(error)
+            write_down(e)
 
     handler.record_exception = try_to_write_down  # type: ignore[method-assign]
     return record(entrypoint, handler)(*args)

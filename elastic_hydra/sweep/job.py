@@ -186,8 +186,10 @@ def _save_bindings(job: Job) -> None:
     placement = place(job.launch.numa, job.launch.nproc_per_node, os.environ, program=False)
     if placement.bindings:
         job.log_dir.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([binding.to_dict() for binding in placement.bindings], indent=1)
-        (job.log_dir / "bindings.json").write_text(text + "\n")
+        bindings = [binding.to_dict() for binding in placement.bindings]
+        (job.log_dir / "bindings.json").write_text(json.dumps(bindings, indent=1) + "\n")
+        if job.journal is not None:
+            journal.append(job.journal, "bindings", num=job.num, workers=bindings)
 
 
 def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:

@@ -8,6 +8,7 @@
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
 | `failure` | `num`, `attempt`, `again` (is it restarted, `after` so many seconds), `reason`, `failure` (kind, rank…) |
+| `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
 | `lost` | `num`, `attempt`, `reason`: its agent died; another attempt follows |
 | `end` | `num`, `state` (`finished`, `failed`, `interrupted`), `seconds`, `restarts`, `reason`, `value`, `pickle` |
 | `stop` | `reason`: the launcher ended before the sweep was done |

@@ -26,6 +26,7 @@ from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.slots import reserve
 from elastic_hydra.retry.failure import Failure
 from elastic_hydra.retry.policy import decide_attempt
 from elastic_hydra.sweep import job as agent
@@ -222,7 +223,7 @@ class Sweep:
         host = read_machine(NumaConfig(), os.environ)
         return Slots(
             host.topology,
-            host.allowance,
+            reserve(host.topology, host.allowance, int(settings.numa.reserve_cores)),
             host.devices,
             self._machine.gpus,
             self._machine.memory,
@@ -284,6 +285,8 @@ class Sweep:
         os.umask(mask)
         spec = ProcessSpec(None, environment, os.getcwd(), mask, cpus=cpus, agent=True)
         job.journal = record.path
+        if slot.allowance is not None:  # the host's reserved cores are in no slot: its agent is not to reserve again
+            job.launch = replace(job.launch, numa=replace(job.launch.numa, reserve_cores=0))
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         try:
@@ -374,8 +377,8 @@ def _stop(server: Server, running: list[_Running], number: int, grace: float) ->
     if not running:
         return
     processes = [one.process for one in running]
-    log.warning("stopping %s; a second Ctrl-C kills at once", ", ".join(f"#{one.job.num}" for one in running))
     try:
+        log.warning("stopping %s; a second Ctrl-C kills at once", ", ".join(f"#{one.job.num}" for one in running))
         server.stop(processes, number, grace)
     except BaseException:
         server.stop(processes, signal.SIGKILL, 0.0)

@@ -103,7 +103,8 @@ def _torchs_preloaded() -> dict[str, float]:
 
 def _in_a_sweep(start_method: str) -> dict[str, float]:
     """Run two jobs on one server, and return what the second one took."""
-    with Server.open(start_method, {}, 30.0) as server:
+    shared = {"job": ours, "worker": worker}  # a sweep's server has the jobs' function
+    with Server.open(start_method, shared, 30.0) as server:
         for _ in range(2):
             start = time.monotonic()
             # The environment as it is now; what a job's agent gets is this and its GPUs.

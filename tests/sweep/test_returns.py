@@ -237,7 +237,7 @@ def test_a_value_that_cannot_travel_is_a_failure_that_names_its_type_and_rank(en
     [
         ("keyboard_interrupt", "KeyboardInterrupt in a worker"),
         ("system_exit", "exit code 3"),
-        ("system_exit_text", "exit code 1"),
+        ("system_exit_text", "enough"),
         ("os_exit", "exit code 5"),
         ("os_exit_0", "without a result"),
         ("killed", "SIGKILL"),
