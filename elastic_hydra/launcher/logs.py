@@ -89,10 +89,11 @@ class TemporaryLogs(DefaultLogsSpecs):
     def __init__(self) -> None:
         LogsSpecs.__init__(self)
         self._run_log_dir = None
+        self._owner = os.getpid()
 
     def remove(self) -> None:
-        """Remove what was written."""
-        if self._root_log_dir:
+        """Remove what was written; a forked process that has a copy of this leaves it alone."""
+        if self._root_log_dir and self._owner == os.getpid():
             shutil.rmtree(self._root_log_dir, ignore_errors=True)
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:

@@ -5,19 +5,16 @@ Hydra imports this module in every app on the machine, and at every TAB: nothing
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
-
-from elastic_hydra.config.schema import ElasticConfig
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -25,16 +22,28 @@ if TYPE_CHECKING:
     from elastic_hydra.sweep.sweep import Sweep
 
 
-def _register_schema() -> None:
-    # In a group of its own, so that the schema is not offered as a launcher.
-    store = ConfigStore.instance()
-    # Hydra 1.4 warns when an entry is replaced without saying so, and 1.3 does not know the word. A plugin may be
-    # imported more than once.
-    replace: dict[str, Any] = {"replace": True} if "replace" in inspect.signature(store.store).parameters else {}
-    store.store(group="elastic_hydra", name="launcher", node=ElasticConfig, provider="elastic_hydra", **replace)
+class _Schema(ConfigNode):
+    """The schema in Hydra's store, made when it is loaded: it takes longer than all else here, and most apps never do."""
+
+    def __init__(self) -> None:
+        super().__init__("launcher.yaml", None, group="elastic_hydra", package=None, provider="elastic_hydra")  # type: ignore[arg-type]
+
+    @property
+    def node(self) -> Any:
+        """Return the configuration."""
+        if self._made is None:
+            from elastic_hydra.config.schema import ElasticConfig
+
+            self._made = OmegaConf.structured(ElasticConfig)
+        return self._made
+
+    @node.setter
+    def node(self, value: Any) -> None:
+        self._made = value
 
 
-_register_schema()
+# In a group of its own, so that the schema is not offered as a launcher.
+ConfigStore.instance().repo.setdefault("elastic_hydra", {})["launcher.yaml"] = _Schema()
 
 
 class ElasticSearchPath(SearchPathPlugin):

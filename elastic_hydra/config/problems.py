@@ -1,0 +1,27 @@
+"""What is wrong with a configuration, collected so that it is said at once."""
+
+from __future__ import annotations
+
+from elastic_hydra.config.errors import ConfigError
+
+__all__ = ["Problems"]
+
+ROOT = "hydra.launcher"
+
+
+class Problems:
+    """Collects what is wrong with the keys below `hydra.launcher`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, key: str, value: object, problem: str) -> None:
+        self.lines.append(f"{ROOT}.{key}={value if value is not None else 'null'}: {problem}")
+
+    def require(self, ok: bool, key: str, value: object, problem: str) -> None:
+        if not ok:
+            self.add(key, value, problem)
+
+    def raise_any(self) -> None:
+        if self.lines:
+            raise ConfigError("\n".join(self.lines))

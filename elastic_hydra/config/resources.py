@@ -1,0 +1,134 @@
+"""What a job takes of the host: its workers, and their GPUs, CPUs, memory and threads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_hydra.config.errors import nearest
+from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.retry import number_of_bytes
+
+__all__ = ["Demand", "Machine", "demand_of", "read_parallel", "threads_of", "workers_of"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the launcher found on this host."""
+
+    cpus: int
+    """CPUs that this process may use."""
+    gpus: int
+    """Accelerators that it sees."""
+    torch: tuple[int, int]
+    """Version of the installed torch."""
+    memory: int = 0
+    """Bytes of memory that it may use."""
+    backends: Collection[str] = ("local", "c10d", "static", "etcd", "etcd-v2")
+    """Rendezvous backends that torch knows."""
+    event_handlers: Collection[str] = ("null", "console")
+    """Event log handlers that torch knows."""
+    has_etcd: bool = False
+    """Whether the client package of etcd is installed."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a job takes of the host while it runs beside others."""
+
+    gpus: int = 0
+    cpus: int | None = None
+    """Hardware threads; None: an equal share for each of the jobs that may run at once."""
+    memory: int = 0
+    """Bytes."""
+
+
+def read_parallel(value: Any, problems: Problems) -> int | None:
+    """Read `hydra.launcher.parallel`; None is `auto`."""
+    if value == "auto":
+        return None
+    if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
+        return int(value)
+    problems.add("parallel", value, "must be 1 or more, or auto")
+    return 1
+
+
+def workers_of(value: Any, machine: Machine, parallel: int | None, problems: Problems) -> int:
+    word = str(value).strip().lower()
+    if word == "auto":
+        # As many as the job's part of the host has GPUs; with parallel=auto the smallest part there is.
+        return max(1, machine.gpus // parallel) if parallel else 1
+    if word == "cpu":
+        return max(1, machine.cpus // (parallel or 1))
+    if word == "gpu":
+        problems.require(
+            machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number"
+        )
+        return max(1, machine.gpus // (parallel or 1))
+    if re.fullmatch(r"\d+", word) and int(word) >= 1:
+        return int(word)
+    words = ("auto", "cpu", "gpu")
+    problems.add("nproc_per_node", value, f"must be 1 or more, or one of {', '.join(words)}{nearest(word, words)}")
+    return 1
+
+
+def demand_of(
+    settings: Mapping[str, Any], workers: int, parallel: int | None, machine: Machine, problems: Problems
+) -> Demand:
+    """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything."""
+    gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
+    cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
+    memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
+    share = settings["jobs_per_gpu"]
+    problems.require(share >= 1, "resources.jobs_per_gpu", share, "must be 1 or more")
+    if parallel == 1 or share < 1:
+        return Demand()
+    gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
+    cpus: int | None = None
+    if cpus_per_worker is not None:
+        cpus = workers * cpus_per_worker
+    elif parallel is None:
+        cpus = max(1, machine.cpus * gpus // (machine.gpus * share)) if gpus and machine.gpus else workers
+    for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
+        if wanted > there:
+            key = f"resources.{what[:-1].lower()}s_per_worker"
+            each = wanted // workers
+            problems.add(
+                key, each, f"{workers} workers x {each} = {wanted} {what}, and this host has {there}: it can never run"
+            )
+    if memory > machine.memory:
+        sizes = f"this host has {machine.memory / 1e9:.1f} GB"
+        problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
+    return Demand(gpus, cpus, memory)
+
+
+def _count(key: str, value: Any, least: int, problems: Problems) -> int | None:
+    if value == "auto":
+        return None
+    if re.fullmatch(r"\d+", str(value)) and int(value) >= least:
+        return int(value)
+    problems.add(key, value, f"must be {least} or more, or auto")
+    return None
+
+
+def _bytes(key: str, value: Any, problems: Problems) -> int:
+    if value is None:
+        return 0
+    size = number_of_bytes(value)
+    if size is None:
+        problems.add(key, value, "must be a size such as 16GB, 512MiB, or a number of bytes")
+        return 0
+    return size
+
+
+def threads_of(value: Any, workers: int, cpus: int, environ: Mapping[str, str], problems: Problems) -> int | None:
+    if value is None:
+        return None
+    if value == "auto":
+        return None if "OMP_NUM_THREADS" in environ else max(1, cpus // workers)
+    if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
+        return int(value)
+    problems.add("omp_num_threads", value, "must be 1 or more, auto, or null")
+    return None
