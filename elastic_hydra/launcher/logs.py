@@ -107,6 +107,8 @@ def for_one_launch(specs: LogsSpecs) -> LogsSpecs:
     fresh = copy.copy(specs)
     if hasattr(fresh, "_run_log_dir"):
         fresh._run_log_dir = None
+    if isinstance(fresh, TemporaryLogs):
+        fresh._owner = os.getpid()
     return fresh
 
 

@@ -87,4 +87,3 @@ def from_torch(options: Any) -> NumaConfig | None:
     lenient = bool(getattr(options, "should_fall_back_if_binding_fails", False))
     on_error = OnError.warn if lenient else OnError.error
     return NumaConfig(cpus=base.cpus, exclusive=base.exclusive, near=Near.auto, on_error=on_error)
-

@@ -5,6 +5,7 @@ Hydra imports this module in every app on the machine, and at every TAB: nothing
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,24 +23,27 @@ if TYPE_CHECKING:
     from elastic_hydra.sweep.sweep import Sweep
 
 
+@functools.cache
+def _schema() -> Any:
+    from elastic_hydra.config.schema import ElasticConfig
+
+    return OmegaConf.structured(ElasticConfig)
+
+
 class _Schema(ConfigNode):
-    """The schema in Hydra's store, made when it is loaded: it takes longer than all else here, and most apps never do."""
+    """The schema in Hydra's store, made when it is first loaded: that takes 20 ms, and most apps never do."""
 
     def __init__(self) -> None:
         super().__init__("launcher.yaml", None, group="elastic_hydra", package=None, provider="elastic_hydra")  # type: ignore[arg-type]
 
     @property
     def node(self) -> Any:
-        """Return the configuration."""
-        if self._made is None:
-            from elastic_hydra.config.schema import ElasticConfig
-
-            self._made = OmegaConf.structured(ElasticConfig)
-        return self._made
+        """Return the configuration; the store gives each reader a copy."""
+        return _schema() if self._copy is None else self._copy
 
     @node.setter
     def node(self, value: Any) -> None:
-        self._made = value
+        self._copy: Any = value
 
 
 # In a group of its own, so that the schema is not offered as a launcher.
