@@ -162,6 +162,7 @@ def commands() -> list[list[str]]:
     return found
 
 
+@pytest.mark.usefixtures("hydra_restore_singletons")  # composing sets the version base of the whole process
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_compose_and_resolve(arguments: list[str]) -> None:
     overrides = []

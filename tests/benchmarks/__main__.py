@@ -17,6 +17,7 @@ BENCHMARKS = {
     "sweeps": "sweeps of 8 x 2, 8 x 1 and 32 x 1 trivial jobs, against torchrun in a loop and other launchers",
     "deaths": "a killed worker: until the agent knows, and until the group runs again",
     "slots": "jobs side by side: how much faster a sweep gets",
+    "bound": "thread counts and bindings: a training step",
     "workers": "groups of 1 to 64 workers",
     "length": "a sweep of hundreds of jobs: what grows",
     "unused": "what the plugin adds to a Hydra app that does not use it",
