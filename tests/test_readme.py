@@ -19,12 +19,16 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf, open_dict
 from torch.distributed.run import get_args_parser
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Machine, resolve
 from elastic_hydra.config.schema import ElasticConfig
+
+# Hydra 1.4's fixture saves and restores a ConfigStore that must have the plugins' entries by then.
+Plugins.instance()
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

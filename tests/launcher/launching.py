@@ -44,6 +44,11 @@ def launch_failing(entrypoint: Any, *args: Any, **settings: Any) -> WorkersFaile
     return caught.value
 
 
+def end_at_once(code: int) -> None:
+    """End this process without a word; as `os._exit`, which coverage replaces by something that does not pickle."""
+    os._exit(code)
+
+
 def torch_config(workers: int = 2, **settings: Any) -> torch_api.LaunchConfig:
     """Make torch's own configuration for one node, without restarts, with the log folder that it never removes."""
     settings = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from launching import config, launch, launch_failing
+from launching import config, end_at_once, launch, launch_failing
 from torch.distributed.elastic.agent.server import local_elastic_agent
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -96,7 +96,7 @@ def test_the_end_of_a_job_is_seen_at_once() -> None:
     launch(rank)
     start = time.monotonic()
     launch(rank, monitor_interval=60.0)
-    launch_failing(os._exit, 1, monitor_interval=60.0)
+    launch_failing(end_at_once, 1, monitor_interval=60.0)
     assert time.monotonic() - start < 20
 
 

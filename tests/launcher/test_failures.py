@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 import torch.distributed as dist
-from launching import launch, launch_failing, wait_until_gone
+from launching import end_at_once, launch, launch_failing, wait_until_gone
 
 from elastic_hydra.launcher.outcome import WorkerError
 
@@ -44,14 +44,14 @@ def kill_oneself(number: int) -> None:
 @pytest.mark.parametrize(
     ("action", "argument", "code", "words", "start_method"),
     [
-        (os._exit, 0, 0, "without a result", "warm"),
-        (os._exit, 3, 3, "exit code 3", "warm"),
+        (end_at_once, 0, 0, "without a result", "warm"),
+        (end_at_once, 3, 3, "exit code 3", "warm"),
         (sys.exit, 3, 3, "exit code 3", "warm"),
         (sys.exit, "no data", 1, "exit code 1", "warm"),
         (kill_oneself, signal.SIGKILL, -9, "Signal 9 (SIGKILL)", "warm"),
         (kill_oneself, signal.SIGSEGV, -11, "Signal 11 (SIGSEGV)", "warm"),
         (kill_oneself, signal.SIGINT, 1, "KeyboardInterrupt", "warm"),
-        (os._exit, 0, 0, "without a result", "spawn"),
+        (end_at_once, 0, 0, "without a result", "spawn"),
         (kill_oneself, signal.SIGKILL, -9, "Signal 9 (SIGKILL)", "spawn"),
         (kill_oneself, signal.SIGINT, 1, "KeyboardInterrupt", "spawn"),
     ],
@@ -111,7 +111,7 @@ def content_then(action: Callable[..., Any], argument: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("action", "argument", "code"), [(kill_oneself, signal.SIGKILL, -9), (os._exit, 0, 0), (os._exit, 3, 3)]
+    ("action", "argument", "code"), [(kill_oneself, signal.SIGKILL, -9), (end_at_once, 0, 0), (end_at_once, 3, 3)]
 )
 def test_a_worker_that_dies_while_it_hands_over_has_failed(
     action: Callable[..., Any], argument: int, code: int

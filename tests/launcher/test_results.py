@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from launching import START_METHODS, config, in_a_fork, launch, launch_failing, torch_config, torch_launch
+from launching import START_METHODS, config, end_at_once, in_a_fork, launch, launch_failing, torch_config, torch_launch
 from torch.distributed.elastic import events, metrics
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher import api as torch_api
@@ -306,7 +306,7 @@ def test_a_failure_has_the_workers_own_exception_as_its_cause() -> None:
 
 
 def test_traits_of_one_failure_do_not_show_in_the_next() -> None:
-    launch_failing(os._exit, 3, workers=1)
+    launch_failing(end_at_once, 3, workers=1)
     assert "errorTraits" not in launch_failing(fail, workers=1).failures[0].error_file_data
 
 
@@ -332,7 +332,7 @@ def test_record_around_a_launch_passes_an_exit_code_on(
 
     @record
     def main() -> None:
-        launch(os._exit, number, workers=1)
+        launch(end_at_once, number, workers=1)
 
     with pytest.raises(ChildFailedError):
         main()

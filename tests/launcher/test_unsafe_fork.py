@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from launching import launch, launch_failing, script, wait_until_gone
+from launching import end_at_once, launch, launch_failing, script, wait_until_gone
 
 from elastic_hydra.launcher.processes import Server
 
@@ -60,7 +60,7 @@ def test_a_launch_from_another_thread_works() -> None:
 
 
 def test_a_failure_in_another_thread_is_reported() -> None:
-    assert in_a_thread(lambda: launch_failing(os._exit, 3, workers=1).failures[0].exitcode) == 3
+    assert in_a_thread(lambda: launch_failing(end_at_once, 3, workers=1).failures[0].exitcode) == 3
 
 
 def test_launches_side_by_side_do_not_meet() -> None:
