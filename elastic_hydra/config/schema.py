@@ -69,8 +69,8 @@ class LogsConfig:
     """What each teed line begins with; knows `${role_name}`, `${rank}`, `${local_rank}` (escape as `\\${rank}`). null:
     nothing when one rank is teed, else `[role rank]:`; the empty string: nothing."""
     other_ranks_level: str = "OFF"
-    """Level from which log records of ranks other than 0 go to the console: `DEBUG` … `CRITICAL`, or `OFF`. Their own
-    files get everything."""
+    """Level from which log records of ranks other than 0 go to their console, or to the file that stands for it:
+    `DEBUG` … `CRITICAL`, or `OFF`. Their own log files get everything."""
 
 
 @names_its_keys

@@ -365,7 +365,8 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
     if number == signal.SIGKILL and (by_name or memory.kills > 0):
         figures = [f"it used {_size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
         figures += [words] if (words := memory.in_words()) else []
-        likely = "" if by_name or memory.scope == "cgroup" else ", very likely"
+        # A count of the whole host may be about another process that died at the same time.
+        likely = "" if by_name or memory.scope == "cgroup" else ", probably"
         text = f"was killed{likely} by the kernel for lack of memory"
         return Kind.oom, text + (f" ({'; '.join(figures)})" if figures else "")
     hints: dict[int, str] = {

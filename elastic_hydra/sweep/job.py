@@ -23,13 +23,16 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.logs import JobLogs, std
-from elastic_hydra.launcher.outcome import PackedError, pack, unpack
+from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
 from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.task import adopt_hydra, run_task
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
+
+_ABOVE_THE_USERS = ("hydra.core.utils", __name__)
+"""Modules whose frames, in the agent, say nothing about where a worker failed."""
 
 
 class JobError(CompactHydraException, RuntimeError):
@@ -79,7 +82,9 @@ class FinishedJob:
         """Prepare a job's return for the journey."""
         if job_return.status is not JobStatus.FAILED:
             return cls(job_return, None)
-        error = pack(job_return._return_value)
+        failure = job_return._return_value
+        failure.__traceback__ = users_part(failure.__traceback__, _ABOVE_THE_USERS)
+        error = pack(failure)
         job_return._return_value = None
         return cls(job_return, error)
 

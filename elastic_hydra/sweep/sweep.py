@@ -239,7 +239,10 @@ class Sweep:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
             with Server.open(batch.jobs[0].launch.start_method, self._shared, grace) as server:
                 count = len(batch.waiting) + len(batch.planned)
-                log.info("Launching %s jobs, %s; workers: %s", count, _size(batch.jobs), server.reason)
+                how = server.reason
+                if batch.jobs[0].launch.start_method == "spawn":
+                    how = "each in an interpreter of its own"
+                log.info("Launching %s job%s, %s; workers: %s", count, "s"[: count > 1], _size(batch.jobs), how)
                 try:
                     self._work_off(batch, server, record)
                 except BaseException as interrupt:

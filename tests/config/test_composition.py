@@ -22,6 +22,9 @@ from tests.config.settings import CPU_HOST
 # Hydra 1.4 registers what plugins store when it first looks for them; later is too late for its test fixtures.
 Plugins.instance()
 
+# Composing sets the version base of the whole process, which later tests would meet.
+pytestmark = pytest.mark.usefixtures("hydra_restore_singletons")
+
 CONF = Path(elastic_hydra.conf.__file__).parent / "hydra" / "launcher"
 PROFILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))
 NEEDS = {

@@ -109,7 +109,7 @@ def test_kinds_and_words(what: Evidence, kind: Kind, words: str) -> None:
             Kind.oom,
             "by the kernel for lack of memory (it used 3.0 GB; the host has 500.0 MB of 8.0 GB free now)",
         ),
-        (MemoryFacts(kills=2, scope="host"), Kind.oom, "was killed, very likely by the kernel"),
+        (MemoryFacts(kills=2, scope="host"), Kind.oom, "was killed, probably by the kernel"),
     ],
 )
 def test_a_sigkill_of_the_memory_killer_says_so(memory: MemoryFacts, kind: Kind, words: str) -> None:
