@@ -119,6 +119,15 @@ class _Server:
     def _do_grace(self, client: _Client, _: list[int], seconds: float) -> None:
         client.grace = seconds
 
+    def _do_preload(self, _client: _Client, _: list[int], names: list[str]) -> None:
+        """Import what workers turned out to need; only what is known to leave a process fit for forking."""
+        missing = [name for name in names if name not in sys.modules]
+        for name in missing:
+            with contextlib.suppress(ImportError):  # then workers go on importing it
+                importlib.import_module(name)
+        if missing:
+            child.freeze()
+
     def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
         spec.environment[TOKEN] = client.token
         ours, theirs = socket.socketpair() if spec.agent else (None, None)

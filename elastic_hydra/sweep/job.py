@@ -21,13 +21,14 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.config.resolve import Launch
+from elastic_hydra.launcher import server, wire
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
 from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.sweep import journal
-from elastic_hydra.sweep.task import adopt_hydra, run_task
+from elastic_hydra.sweep.task import TaskResult, adopt_hydra, run_task
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
 
@@ -126,10 +127,10 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
     log_dir = job.log_dir
     _save_bindings(job)
-    values: dict[int, Any] = {}
+    results: dict[int, TaskResult] = {}
     failure: BaseException | None = None
     try:
-        values = launch_agent(launch_config(job, log_dir), run_task, [task_function, *arguments])
+        results = launch_agent(launch_config(job, log_dir), run_task, [task_function, *arguments])
     except ChildFailedError as error:
         failure = _explained(error, log_dir)
     except SignalException as error:
@@ -138,7 +139,16 @@ def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -
         failure = JobError(str(error))
     if failure is not None:
         raise failure  # out here, because raising it above would replace the chain that it brought from the worker
+    _preload({name for result in results.values() for name in result.imported})
+    values = {rank: result.value for rank, result in results.items()}
     return values.get(0) if job.launch.return_values == "rank0" else values
+
+
+def _preload(names: set[str]) -> None:
+    """Have the warm server import what this job's workers have waited for, so that those of the next jobs need not."""
+    if names and server.connection is not None:
+        with contextlib.suppress(OSError):  # it is gone, and with it the next jobs' need
+            wire.send(server.connection, ("preload", sorted(names)))
 
 
 def launch_config(job: Job, log_dir: Path) -> LaunchConfig:

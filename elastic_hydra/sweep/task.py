@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome
 
-__all__ = ["adopt_hydra", "configure_hydra_log", "run_task", "set_hydra_config"]
+__all__ = ["TaskResult", "adopt_hydra", "configure_hydra_log", "run_task", "set_hydra_config"]
+
+
+_IMPORTED_LATE = ("torch._dynamo",)
+"""What torch imports behind the user's back: the first optimizer of each process waits two seconds for it."""
+
+
+@dataclass
+class TaskResult:
+    """What a worker's task has returned."""
+
+    value: Any
+    imported: list[str]
+    """Slow modules that the worker had to import: the warm server may spare the next ones that."""
 
 
 def run_task(
@@ -28,7 +42,7 @@ def run_task(
     hydra_state: Any,
     argv: list[str],
     other_ranks_level: str,
-) -> Any:
+) -> TaskResult:
     """Run the task function in a worker.
 
     Args:
@@ -48,7 +62,9 @@ def run_task(
     if rank != 0 and logging_config is not None:
         logging_config = _for_rank(logging_config, rank, other_ranks_level)
     configure_hydra_log(logging_config, config, context)
-    return task_function(task_config)
+    missing = [name for name in _IMPORTED_LATE if name not in sys.modules]
+    value = task_function(task_config)
+    return TaskResult(value, [name for name in missing if name in sys.modules])
 
 
 def adopt_hydra(state: Any) -> None:
