@@ -11,6 +11,17 @@ from elastic_hydra.launcher.pools import openblas_threads
 __all__ = ["fork_hazard", "poisoned"]
 
 
+_is_fork = False
+
+
+def _note_fork() -> None:
+    global _is_fork
+    _is_fork = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
 def fork_hazard() -> str | None:
     """Say why a fork of this process would not be a sound parent of workers.
 
@@ -28,7 +39,9 @@ def fork_hazard() -> str | None:
     cuda = sys.modules.get("torch.cuda")
     if cuda is not None and cuda.is_initialized():
         return "it has initialized CUDA"
-    native = _native_threads() - openblas_threads()
+    # OpenBLAS says how many threads it wants; in a fork they are not there until they are needed. Better one server too
+    # many in a fresh interpreter than one that hangs.
+    native = _native_threads() - (0 if _is_fork else openblas_threads())
     if native > 0:
         return f"it runs {native} native threads, so it has run a parallel operation or holds a store"
     return None
