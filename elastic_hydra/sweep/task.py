@@ -63,7 +63,12 @@ def run_task(
         logging_config = _for_rank(logging_config, rank, other_ranks_level)
     configure_hydra_log(logging_config, config, context)
     missing = [name for name in _IMPORTED_LATE if name not in sys.modules]
-    value = task_function(task_config)
+    try:
+        value = task_function(task_config)
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            raise
+        value = None  # sys.exit() is how many scripts end well
     return TaskResult(value, [name for name in missing if name in sys.modules])
 
 
