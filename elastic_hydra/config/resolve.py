@@ -16,12 +16,11 @@ from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import Demand, Machine, demand_of, read_parallel, threads_of, workers_of
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
-from elastic_hydra.config.schema import ElasticConfig
+from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 
 __all__ = ["Demand", "Launch", "Machine", "resolve"]
 
 RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
-START_METHODS = ("warm", "fork", "forkserver", "spawn")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF")
 
 _SINCE = {

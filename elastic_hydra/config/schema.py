@@ -10,7 +10,18 @@ from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
 
-__all__ = ["ElasticConfig", "LogsConfig", "RendezvousConfig", "ResourcesConfig", "RetryConfig", "WatchConfig"]
+__all__ = [
+    "START_METHODS",
+    "ElasticConfig",
+    "LogsConfig",
+    "RendezvousConfig",
+    "ResourcesConfig",
+    "RetryConfig",
+    "WatchConfig",
+]
+
+
+START_METHODS = ("warm", "fork", "forkserver", "spawn")
 
 
 @names_its_keys

@@ -21,13 +21,14 @@ from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
+from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, restored_handlers
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.placement import from_torch
-from elastic_hydra.launcher.processes import START_METHODS, Server
+from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
 

@@ -24,7 +24,7 @@ from elastic_hydra.numa import bind
 if TYPE_CHECKING:
     from elastic_hydra.numa.binding import Binding
 
-__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "die_with_parent", "end"]
+__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "current_umask", "die_with_parent", "end"]
 
 EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
@@ -88,6 +88,13 @@ def become(spec: ProcessSpec, server_pid: int, inheritable: tuple[int, ...]) -> 
     os.environ.clear()
     os.environ.update(spec.environment)
     _fresh_interpreter_state()
+
+
+def current_umask() -> int:
+    """Return the umask of this process, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def die_with_parent(parent: int) -> None:

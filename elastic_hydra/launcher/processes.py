@@ -21,9 +21,7 @@ from elastic_hydra.launcher import child, outcome, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.hazard import fork_hazard
 
-__all__ = ["START_METHODS", "Process", "Server", "ServerLost"]
-
-START_METHODS = ("warm", "fork", "forkserver", "spawn")
+__all__ = ["Process", "Server", "ServerLost"]
 
 _FRESH_ENVIRONMENT = {
     # A server with thread pools could not be forked; its processes set their own thread counts.

@@ -19,7 +19,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import WatchConfig
 from elastic_hydra.launcher import stacks, worker
-from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, has_value
@@ -109,8 +109,7 @@ class Workers(PContext):
         return Tail(torchs._log_files, torchs._dst, prefixes, filters)
 
     def _start(self) -> None:
-        cwd, umask = os.getcwd(), os.umask(0)
-        os.umask(umask)
+        cwd, umask = os.getcwd(), current_umask()
         # The workers are the server's children, but shall run where this agent may.
         cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
         if self._starter.watch.is_on():

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.slots import reserve
@@ -284,9 +284,7 @@ class Sweep:
             environment["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices(slot, os.environ)
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
-        mask = os.umask(0)
-        os.umask(mask)
-        spec = ProcessSpec(None, environment, os.getcwd(), mask, cpus=cpus, agent=True)
+        spec = ProcessSpec(None, environment, os.getcwd(), current_umask(), cpus=cpus, agent=True)
         job.journal = record.path
         if slot.allowance is not None:  # the host's reserved cores are in no slot: its agent is not to reserve again
             job.launch = replace(job.launch, numa=replace(job.launch.numa, reserve_cores=0))
