@@ -279,6 +279,8 @@ class ElasticAgent(LocalElasticAgent):
         """Start the group; when the nodes do not find together, as often as the policy allows."""
         while True:
             try:
+                with contextlib.suppress(ServerLost):  # the start says so
+                    self._starter.server.prepare(self._worker_group.spec.local_world_size)
                 start(self._worker_group)
                 return
             except (RendezvousClosedError, RendezvousGracefulExitError):  # noqa: PERF203

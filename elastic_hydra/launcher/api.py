@@ -170,6 +170,7 @@ def _run(
     starter: Starter,
     health_check_server: Any,
 ) -> dict[int, Any]:
+    starter.server.prepare(config.nproc_per_node)  # they are forked while this process prepares all the rest
     handler = rendezvous.create(config)
     spec = _spec(config, entrypoint, args, handler)
     agent = _agent(config, spec, logs_specs, starter, health_check_server)

@@ -24,7 +24,7 @@ from elastic_hydra.numa import bind
 if TYPE_CHECKING:
     from elastic_hydra.numa.binding import Binding
 
-__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "current_umask", "die_with_parent", "end"]
+__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "current_umask", "detach", "die_with_parent", "end"]
 
 EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
@@ -58,17 +58,24 @@ class ProcessSpec:
     """Whether it gets a connection to the server, to start processes of its own."""
 
 
-def become(spec: ProcessSpec, server_pid: int, inheritable: tuple[int, ...]) -> None:
-    """Turn this freshly forked process into the one that `spec` describes; does not return when it executes a program.
+def detach(server_pid: int) -> None:
+    """Make this freshly forked process one of its own, whatever it is going to be.
 
     Args:
-        spec: the process.
         server_pid: the parent; the process dies with it.
-        inheritable: file descriptors that an executed program finds, as its last arguments.
     """
     os.setsid()  # a group of its own: signals of the terminal stay with the launcher, ours reach all of the group
     die_with_parent(server_pid)
     _reset_signals()
+
+
+def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
+    """Turn this detached process into the one that `spec` describes; does not return when it executes a program.
+
+    Args:
+        spec: the process.
+        inheritable: file descriptors that an executed program finds, as its last arguments.
+    """
     os.chdir(spec.cwd)
     os.umask(spec.umask)
     if spec.cpus is not None and sys.platform == "linux":

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from elastic_hydra.launcher import child, outcome, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.environment import shared_change
 from elastic_hydra.launcher.hazard import fork_hazard
 
 __all__ = ["Process", "Server", "ServerLost"]
@@ -83,8 +84,8 @@ class Server:
     _cleaned: bool = False
     lost: bool = False
     """Whether the server has died."""
-    _adopted_before: bool | None = None
-    """Whether this process adopted orphans before; None: that is not this connection's business."""
+    _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Ends with the connection: this process adopts orphans as long."""
 
     # --- making one ----------------------------------------------------------------------------------------------
 
@@ -102,13 +103,11 @@ class Server:
             made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
             made.environment = server.environment
         else:
-            adopted = child.adopt_orphans()  # should the server die, its grandchildren are found here
-            try:
+            with contextlib.ExitStack() as stack:
+                # Should the server die, its grandchildren are found here.
+                stack.enter_context(shared_change("orphans", child.adopt_orphans, child.adopt_orphans))
                 made = cls._new(start_method, shared)
-            except BaseException:
-                child.adopt_orphans(adopted)
-                raise
-            made._adopted_before = adopted
+                made._adoption = stack.pop_all()
         wire.send(made.sock, ("grace", grace))
         return made
 
@@ -198,6 +197,10 @@ class Server:
         if fresh:
             return pickle.dumps((list(sys.path), outcome.dumps(payload)))
         return outcome.dumps(payload, self.shared, self.same_main)
+
+    def prepare(self, count: int) -> None:
+        """Have so many processes forked ahead: to start one of them is then to say what it shall be."""
+        self._send(("prepare", count))
 
     def start(self, spec: ProcessSpec, payload: worker.Payload | bytes | None = None) -> Process:
         """Ask for a process; its `pid` is there once `wait` has seen it start.
@@ -336,8 +339,7 @@ class Server:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
             self._pid = None
-        if self._adopted_before is not None:
-            child.adopt_orphans(self._adopted_before)
+        self._adoption.close()
 
     def __enter__(self) -> Self:
         return self

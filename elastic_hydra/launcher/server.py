@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -61,6 +62,8 @@ class _Child:
     client: _Client
     own: _Client | None = None
     """An agent's connection, by which it starts processes itself."""
+    spare: socket.socket | None = None
+    """Where a process that was forked ahead waits to hear what it shall be; None once it has heard."""
     kill_at: float | None = None
 
 
@@ -128,42 +131,73 @@ class _Server:
         if missing:
             child.freeze()
 
+    def _do_prepare(self, client: _Client, _: list[int], count: int) -> None:
+        """Have so many processes forked ahead, while the client is still busy with what they shall be."""
+        there = sum(process.client is client and process.spare is not None for process in self._children.values())
+        for _number in range(there, count):
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    pid = child.fork()
+                except OSError:  # the start itself says so, should it fail as well
+                    ours.close()
+                    return
+                if pid == 0:
+                    self._wait_for_orders(theirs)
+            self._children[pid] = _Child(pid, -1, client, spare=ours)
+            client.sessions.add(pid)
+
+    def _wait_for_orders(self, sock: socket.socket) -> NoReturn:
+        with _exit_if_it_fails():
+            self._forget()
+            child.detach(self._pid)
+            with sock:
+                received = wire.receive(sock)
+            if received is None:
+                os._exit(child.EXIT_CANNOT_START)
+            spec, fds = received
+        _become(spec, fds)
+
     def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
         spec.environment[TOKEN] = client.token
-        ours, theirs = socket.socketpair() if spec.agent else (None, None)
-        try:
-            pid = child.fork()
-        except OSError as error:
-            self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
-            return
-        if pid == 0:
-            self._become(spec, fds, theirs)
-        started = self._children[pid] = _Child(pid, id_, client)
-        client.sessions.add(pid)
-        if ours is not None and theirs is not None:
-            theirs.close()
-            started.own = self._add_client(ours)
-        self._tell(client, ("started", id_, pid))
+        started = None if spec.agent else self._put_to_work(client, spec, fds)
+        if started is None:
+            ours, theirs = socket.socketpair() if spec.agent else (None, None)
+            try:
+                pid = child.fork()
+            except OSError as error:
+                self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
+                return
+            if pid == 0:
+                with _exit_if_it_fails():
+                    self._forget()
+                    child.detach(self._pid)
+                _become(spec, fds, theirs)
+            started = self._children[pid] = _Child(pid, id_, client)
+            client.sessions.add(pid)
+            if ours is not None and theirs is not None:
+                theirs.close()
+                started.own = self._add_client(ours)
+        started.id = id_
+        self._tell(client, ("started", id_, started.pid))
 
-    def _become(self, spec: ProcessSpec, fds: list[int], sock: socket.socket | None) -> NoReturn:
-        global connection
-        try:
-            self._forget()
-            child.become(spec, self._pid, tuple(fds))
-            payload_fd, result_fd = fds
-            payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
-            os.close(payload_fd)
-            connection = sock
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(child.EXIT_CANNOT_START)
-        worker.run(payload, shared, result_fd)
+    def _put_to_work(self, client: _Client, spec: ProcessSpec, fds: list[int]) -> _Child | None:
+        """Tell a process that was forked ahead what it shall be; None when there is none."""
+        for process in self._children.values():
+            if process.client is client and process.spare is not None:
+                with process.spare as sock:
+                    process.spare = None
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody has killed it
+                        wire.send(sock, spec, fds)
+                        return process
+        return None
 
     def _forget(self) -> None:
         """Close what is the server's alone, in a forked process: a copy left open would hide that a client is gone."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
-        for sock in (*self._clients, self._wakeup, self._wakeup_end):
+        spares = [process.spare for process in self._children.values() if process.spare is not None]
+        for sock in (*self._clients, *spares, self._wakeup, self._wakeup_end):
             sock.close()
 
     def _do_signal(self, client: _Client, _: list[int], ids: list[int], number: int) -> None:
@@ -200,6 +234,8 @@ class _Server:
             os.waitpid(ended.si_pid, 0)
             if process is None:
                 continue  # an orphan that became ours
+            if process.spare is not None:
+                process.spare.close()
             self._tell(process.client, ("exited", process.id, code, time.time()))
             if process.client.gone and not any(c.client is process.client for c in self._children.values()):
                 self._kill_descendants(process.client)
@@ -235,6 +271,28 @@ class _Server:
                     continue
                 if os.getsid(process.pid) in client.sessions or process.environ().get(TOKEN) == client.token:
                     process.kill()
+
+
+def _become(spec: ProcessSpec, fds: list[int], sock: socket.socket | None = None) -> NoReturn:
+    """Be, in a detached process, what `spec` describes, to the end."""
+    global connection
+    with _exit_if_it_fails():
+        child.become(spec, tuple(fds))
+        payload_fd, result_fd = fds
+        payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
+        os.close(payload_fd)
+        connection = sock
+    worker.run(payload, shared, result_fd)
+
+
+@contextlib.contextmanager
+def _exit_if_it_fails() -> Iterator[None]:
+    """End a forked process that cannot be set up: nothing may unwind into the server's own code."""
+    try:
+        yield
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(child.EXIT_CANNOT_START)
 
 
 def _signal_group(leader: int, number: int) -> None:
