@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
@@ -26,9 +27,10 @@ from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
 from elastic_hydra.launcher.placement import place
+from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.sweep import journal
-from elastic_hydra.sweep.task import TaskResult, adopt_hydra, run_task
+from elastic_hydra.sweep.task import TaskResult, adopt_hydra, run_task, set_hydra_config
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
 
@@ -96,6 +98,29 @@ class FinishedJob:
         return self.job_return
 
 
+class _LightHydraConfig:
+    """Stands for `HydraConfig` in `run_job`, which sets the same configuration twice: two copies, 10 ms."""
+
+    @staticmethod
+    def instance() -> _LightHydraConfig:
+        return _LightHydraConfig()
+
+    @staticmethod
+    def set_config(config: DictConfig) -> None:
+        set_hydra_config(config)
+
+    @property
+    def cfg(self) -> Any:
+        return HydraConfig.instance().cfg
+
+    @cfg.setter
+    def cfg(self, config: Any) -> None:
+        HydraConfig.instance().cfg = config
+
+
+_run_job = with_globals(run_job, HydraConfig=_LightHydraConfig)
+
+
 def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_state: Any, argv: list[str]) -> FinishedJob:
     """Run a job; called in an agent process of its own, once per job.
 
@@ -114,7 +139,7 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
         return _launch(job, task_function, arguments)
 
-    job_return = run_job(
+    job_return = _run_job(
         task_function=task,
         config=job.config,
         job_dir_key="hydra.sweep.dir",

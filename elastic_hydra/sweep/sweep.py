@@ -31,7 +31,7 @@ from elastic_hydra.retry.failure import Failure
 from elastic_hydra.retry.policy import decide_attempt
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep import journal, returns
-from elastic_hydra.sweep.compose import compose, meet
+from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.interrupt import multirun_end_on_interrupt, stopped_by_signals
 from elastic_hydra.sweep.job import Job
@@ -235,6 +235,7 @@ class Sweep:
 
     def _run(self, batch: _Batch, record: Journal) -> None:
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
+        teach_parser(batch.jobs[0])
         while batch.waiting or batch.planned:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
             with Server.open(batch.jobs[0].launch.start_method, self._shared, grace) as server:

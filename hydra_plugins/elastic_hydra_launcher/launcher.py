@@ -74,6 +74,9 @@ class ElasticLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
+        from elastic_hydra.sweep.loader import remember_composition
+
+        remember_composition(hydra_context.config_loader)
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config

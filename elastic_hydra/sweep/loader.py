@@ -1,0 +1,90 @@
+"""Hydra's composition, with what the jobs of a sweep have in common done once.
+
+Hydra composes each job twice, for the sweeper's check and for the launcher, and each time reads and merges all files
+anew: 65 ms a time. It also means that whoever edits a file while a sweep runs changes the jobs that come later.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from elastic_hydra.launcher.seam import with_globals
+
+__all__ = ["remember_composition"]
+
+_REMEMBERED = 64
+"""Jobs whose configuration is kept between the sweeper's check and the launch."""
+
+
+class _SweepRepository(CachingConfigRepository):
+    """Reads each file once for the whole sweep; Hydra's own does so for one composition."""
+
+    def __init__(self, cache: dict[str, Any], delegate: Any) -> None:
+        super().__init__(delegate)
+        self.cache = cache
+
+
+class _Copies:
+    """A repository whose files may be merged into a configuration: that takes their nodes."""
+
+    def __init__(self, repository: Any) -> None:
+        self._repository = repository
+
+    def load_config(self, config_path: str) -> Any:
+        return copy.deepcopy(self._repository.load_config(config_path))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+
+def remember_composition(loader: ConfigLoader) -> None:
+    """Have a loader compose the jobs of a sweep from what it has read and merged for earlier ones.
+
+    Args:
+        loader: Hydra's; another kind of loader is left alone.
+    """
+    if type(loader) is not ConfigLoaderImpl or "load_sweep_config" in vars(loader):
+        return
+    read: dict[str, Any] = {}
+    merged: list[tuple[list[Any], DictConfig]] = []
+    checked: dict[tuple[str, ...], DictConfig] = {}
+    make_repository = with_globals(
+        ConfigLoaderImpl._parse_overrides_and_create_caching_repo,
+        CachingConfigRepository=functools.partial(_SweepRepository, read),
+    )
+    merge, compose = loader._compose_config_from_defaults_list, loader.load_sweep_config
+
+    def merge_once(defaults: list[Any], repo: Any) -> DictConfig:
+        """Merge the files of a defaults list: jobs that choose the same ones differ in their overrides only."""
+        for known, config in merged:
+            if known == defaults:
+                return copy.deepcopy(config)
+        config = merge(defaults=defaults, repo=_Copies(repo))  # type: ignore[arg-type]
+        merged.append((list(defaults), copy.deepcopy(config)))
+        del merged[:-8]
+        return config
+
+    def compose_once(master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """Compose a job when the sweeper checks it, and hand out the same when it is launched."""
+        key = tuple(sweep_overrides)
+        if (config := checked.pop(key, None)) is not None:
+            OmegaConf.copy_cache(from_config=master_config, to_config=config)  # it may have grown, e.g. by the time
+            return config
+        config = compose(master_config, list(sweep_overrides))
+        if len(checked) < _REMEMBERED:
+            checked[key] = copy.deepcopy(config)
+        return config
+
+    made: Any = loader
+    made._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
+    made._compose_config_from_defaults_list = merge_once
+    made.load_sweep_config = compose_once
