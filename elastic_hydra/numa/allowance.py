@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.cpus import online_cpus
 from elastic_hydra.numa.errors import TopologyError
+from elastic_hydra.numa.nodes import online_nodes
 from elastic_hydra.numa.sysfs import read_text
-from elastic_hydra.numa.topology import online_cpus, online_nodes
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from elastic_hydra.numa.errors import setting_error
+from elastic_hydra.numa.pci import AMD, NVIDIA, Device
 from elastic_hydra.numa.sysfs import read_text
-from elastic_hydra.numa.topology import Device, Topology
+from elastic_hydra.numa.topology import Topology
 
-NVIDIA, AMD = 0x10DE, 0x1002
 _VGA = 0x0300  # also what a server's management controller shows its console on
 _SMI_SECONDS = 20.0
 

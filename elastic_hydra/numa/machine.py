@@ -12,10 +12,11 @@ import psutil
 from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
 from elastic_hydra.numa.allowance import Allowance, read_allowance
 from elastic_hydra.numa.binding import Binding, unbound
+from elastic_hydra.numa.cpus import Cpu
 from elastic_hydra.numa.devices import visible_accelerators
 from elastic_hydra.numa.errors import NumaError, TopologyError, setting_error
 from elastic_hydra.numa.plan import plan
-from elastic_hydra.numa.topology import Cpu, Device, Topology, read_topology
+from elastic_hydra.numa.topology import Device, Topology, read_topology
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,5 @@ def _flat(problem: str) -> Machine:
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     per_core = max(1, len(cpus) // (psutil.cpu_count(logical=False) or len(cpus)))
     cores = {cpu: cpus[index - index % per_core] for index, cpu in enumerate(cpus)}
-    known = {cpu: Cpu(cpu, cores[cpu], package=None, node=None, llc=None) for cpu in cpus}
+    known = {cpu: Cpu(cpu, cores[cpu], package=None, node=None) for cpu in cpus}
     return Machine(Topology(known, {}, ()), Allowance(frozenset(cpus), frozenset()), (), problem)

@@ -18,14 +18,17 @@ def branches(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
     """The parts of the next level below a set of CPUs, in the order of their smallest CPU.
 
     The next level is the one that cuts the set into the fewest parts. So packages hold nodes on one machine and nodes
-    hold packages on another, and a cache that spans two nodes is above them. Below a core come its hardware threads; a
-    single CPU has no branches.
+    hold packages on another, and a cache that spans two nodes is above them. Cores that share an inner cache stand next
+    to each other. Below a core come its hardware threads; a single CPU has no branches.
     """
     cuts = [topology.groups(level, cpus) for level in _LEVELS]
     real = [cut for cut in cuts if len(cut) > 1]
-    if real:
-        return min(real, key=len)
-    return tuple(frozenset((cpu,)) for cpu in sorted(cpus)) if len(cpus) > 1 else ()
+    if not real:
+        return tuple(frozenset((cpu,)) for cpu in sorted(cpus)) if len(cpus) > 1 else ()
+    fewest = min(real, key=lambda cut: len(cut))
+    if fewest is cuts[-1]:
+        return tuple(sorted(fewest, key=lambda core: topology.cpus[min(core)].caches[1:]))
+    return fewest
 
 
 def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
@@ -38,8 +41,9 @@ def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
 def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ...]:
     """Cut a set of CPUs into disjoint parts that are even in cores and keep to the borders of the machine.
 
-    On symmetric machines the parts are those of `hwloc-distrib`; on others they are never less even. With more parts
-    than cores, cores are cut into hardware threads; with more parts than threads, parts repeat.
+    The parts are those of `hwloc-distrib` where the machine divides evenly, and more even ones elsewhere: 3 parts of 8
+    equal nodes are 2, 3 and 3 nodes, where hwloc-distrib answers 2, 2 and 4. With more parts than cores, cores are cut
+    into hardware threads; with more parts than threads, parts repeat.
 
     Args:
         topology: The machine.

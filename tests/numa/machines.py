@@ -48,6 +48,7 @@ def machine(
     threads: int = 1,
     packages: Sequence[Sequence[int]] = (),
     caches: Sequence[Sequence[int]] = (),
+    inner_caches: Sequence[Sequence[int]] = (),
     memory: Sequence[int] = (),
     distances: Sequence[Sequence[int]] = (),
     gpus: Sequence[int | None] = (),
@@ -62,6 +63,7 @@ def machine(
         threads: Hardware threads per core.
         packages: Cores of each package; one per node by default.
         caches: Cores behind each last-level cache; none by default.
+        inner_caches: Cores behind each second-level cache; none by default.
         memory: GiB per node, 4 by default.
         distances: Rows of the distance table; 10 and 20 by default.
         gpus: The node of each GPU, None for one whose place is not told.
@@ -95,12 +97,18 @@ def machine(
             for package in packages or nodes:
                 if core in package:
                     files[f"{base}/topology/package_cpus_list"] = all_threads(package)
-            for cache in caches:
-                if core in cache:
-                    files[f"{base}/cache/index3/level"] = "3"
-                    files[f"{base}/cache/index3/type"] = "Unified"
-                    files[f"{base}/cache/index3/shared_cpu_list"] = all_threads(cache)
-    for number, node in enumerate(gpus):
+            for level, groups in ((2, inner_caches), (3, caches)):
+                for cache in groups:
+                    if core in cache:
+                        files[f"{base}/cache/index{level}/level"] = str(level)
+                        files[f"{base}/cache/index{level}/type"] = "Unified"
+                        files[f"{base}/cache/index{level}/shared_cpu_list"] = all_threads(cache)
+    return files | _gpus(gpus, vendor)
+
+
+def _gpus(nodes: Sequence[int | None], vendor: str) -> dict[str, str]:
+    files = {}
+    for number, node in enumerate(nodes):
         base = f"sys/bus/pci/devices/0000:{number + 1:02x}:00.0"
         files[f"{base}/class"] = "0x030200"
         files[f"{base}/vendor"] = vendor

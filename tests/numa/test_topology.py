@@ -111,6 +111,31 @@ def test_nodes_that_claim_the_same_cpus_become_one_with_all_their_memory(tmp_pat
     assert topology.nodes[0].memory == 8 << 30
 
 
+def test_a_cache_that_is_shared_with_nobody_belongs_to_its_core(tmp_path):
+    files = machine([[0, 1]], threads=2, caches=[[0, 1]])
+    empty = {name: "00000000" for name in files if name.endswith("shared_cpu_list")}
+    masks = {name.replace("_list", "_map"): mask for name, mask in empty.items()}
+    rest = {name: text for name, text in files.items() if name not in empty}
+    topology = read_topology(write(tmp_path, rest | masks))  # ia64's kernel wrote such masks
+    assert topology.groups("llc") == (frozenset({0, 2}), frozenset({1, 3}))
+
+
+def test_inner_caches_tell_which_cores_are_close(small):
+    topology, _ = small([[0, 1, 2, 3]], caches=[[0, 1, 2, 3]], inner_caches=[[0, 2], [1, 3]])
+    assert [topology.cpus[cpu].caches for cpu in range(4)] == [(0, 0), (0, 1), (0, 0), (0, 1)]
+    assert [topology.cpus[cpu].llc for cpu in range(4)] == [0, 0, 0, 0]
+
+
+def test_packages_are_told_by_siblings_or_by_number(tmp_path):
+    files = machine([[0, 1, 2, 3]], packages=[[0, 1], [2, 3]])
+    for cpu in range(4):
+        files.pop(f"sys/devices/system/cpu/cpu{cpu}/topology/package_cpus_list")
+        files[f"sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"] = str(1 - cpu // 2)
+    assert read_topology(write(tmp_path, files)).groups("package") == (frozenset({0, 1}), frozenset({2, 3}))
+    (tmp_path / "sys/devices/system/cpu/cpu3/topology/physical_package_id").write_text("-1")
+    assert read_topology(tmp_path).cpus[3].package is None
+
+
 def test_memory_of_a_gpu_is_not_a_node_of_the_machine(tmp_path):
     files = machine([[0, 1], []]) | {"proc/driver/nvidia/gpus/0000:01:00.0/numa_status": "Node: 1\nStatus: online"}
     assert list(read_topology(write(tmp_path, files)).nodes) == [0]

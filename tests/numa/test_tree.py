@@ -55,6 +55,16 @@ def test_a_cache_that_spans_two_nodes_is_above_them(small):
     assert [format_list(core) for core in leaves(topology, allowance.cpus)] == ["0", "2", "1", "3"]
 
 
+def test_cores_that_share_an_inner_cache_stay_together(small):
+    topology, allowance = small([[0, 1, 2, 3]], caches=[[0, 1, 2, 3]], inner_caches=[[0, 2], [1, 3]])
+    assert [format_list(part) for part in distribute(topology, allowance.cpus, 2)] == ["0,2", "1,3"]
+
+
+def test_parts_that_do_not_divide_evenly_are_more_even_than_those_of_hwloc_distrib(small):
+    topology, allowance = small([[core, core + 1] for core in range(0, 16, 2)])
+    assert [len(part) for part in distribute(topology, allowance.cpus, 3)] == [4, 6, 6]  # hwloc-distrib: 4, 4, 8
+
+
 def test_apportion_gives_every_branch_one_part_at_least():
     assert apportion([8, 8], 3) == (2, 1)
     assert apportion([9, 1], 2) == (1, 1)

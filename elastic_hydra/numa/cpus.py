@@ -1,0 +1,131 @@
+"""CPUs as the kernel describes them: the core, package and data caches of each.
+
+Read from /sys/devices/system/cpu (the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastic_hydra.numa.bind import parse_list
+from elastic_hydra.numa.errors import TopologyError
+from elastic_hydra.numa.sysfs import numbered, read_set, read_text
+
+_CPU = "sys/devices/system/cpu"
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """One hardware thread."""
+
+    id: int
+    """The kernel's number."""
+    core: int
+    """Smallest CPU of the physical core."""
+    package: int | None
+    """Smallest CPU of the package (socket); None where the kernel does not say."""
+    node: int | None
+    """NUMA node; None for a CPU whose node is offline."""
+    llc: int | None = None
+    """Smallest CPU that shares the last-level cache; None without cache information."""
+    llc_level: int | None = None
+    """Level of that cache: 3 on most servers, 2 on some Arm machines."""
+    caches: tuple[int, ...] = ()
+    """Smallest CPU of each data cache, from the last level inwards: CPUs that share more of them are closer."""
+
+
+def read_cpus(top: Path, node_of: dict[int, int]) -> dict[int, Cpu]:
+    """The CPUs that are online, by number.
+
+    Args:
+        top: Folder with the machine's `sys`.
+        node_of: CPU to NUMA node.
+
+    Raises:
+        TopologyError: There is no list of CPUs.
+    """
+    online = online_cpus(top)
+    cores = _groups(top, online, "core_cpus", "thread_siblings")
+    packages = _packages(top, online)
+    caches = _caches(top, online, cores)
+    found = {}
+    for cpu in sorted(online):
+        core = cores.get(cpu, cpu)
+        own = caches.get(core, [])
+        level, llc = own[0] if own else (None, None)
+        inwards = tuple(first for _, first in own)
+        found[cpu] = Cpu(cpu, core, packages.get(cpu), node_of.get(cpu), llc, level, inwards)
+    return found
+
+
+def online_cpus(top: Path) -> frozenset[int]:
+    """CPUs that run: those of `online` or, on old kernels, whose own `online` is not 0 and that have a topology.
+
+    Raises:
+        TopologyError: There is no list of CPUs.
+    """
+    text = read_text(top / _CPU / "online")
+    if text:
+        return frozenset(parse_list(text))
+    present = frozenset(
+        number
+        for number, folder in numbered(top / _CPU, "cpu")
+        if (folder / "topology").is_dir() and read_text(folder / "online") != "0"
+    )
+    if not present:
+        raise TopologyError(f"{top / _CPU} lists no CPUs: not Linux, or a container without /sys")
+    return present
+
+
+def _groups(top: Path, online: frozenset[int], *names: str) -> dict[int, int]:
+    """CPU to the smallest CPU with which it shares a core or package, where a file of `topology` tells."""
+    owner: dict[int, int] = {}
+    for cpu in sorted(online):
+        if cpu not in owner:
+            group = read_set(top / _CPU / f"cpu{cpu}" / "topology", *names, holding=cpu)
+            if group is not None:
+                _claim(owner, group & online, cpu)
+    return owner
+
+
+def _packages(top: Path, online: frozenset[int]) -> dict[int, int]:
+    """CPU to the smallest CPU of its package; by number where the kernel lists no siblings."""
+    owner = _groups(top, online, "package_cpus", "core_siblings")
+    by_number: dict[str, set[int]] = {}
+    for cpu in sorted(online - owner.keys()):
+        number = read_text(top / _CPU / f"cpu{cpu}" / "topology" / "physical_package_id")
+        if number and number != "-1":
+            by_number.setdefault(number, set()).add(cpu)
+    for group in by_number.values():
+        _claim(owner, group, min(group))
+    return owner
+
+
+def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+    """Core to (level, smallest CPU that shares it) of each data cache that tells, the last level first."""
+    owners: dict[int, dict[int, int]] = {}
+    for core in sorted({cores.get(cpu, cpu) for cpu in online}):  # hardware threads share all caches
+        for _, folder in numbered(top / _CPU / f"cpu{core}" / "cache", "index"):
+            if read_text(folder / "type") not in ("Unified", "Data"):
+                continue
+            owner = owners.setdefault(int(read_text(folder / "level") or 0), {})
+            group = read_set(folder, "shared_cpu", holding=core) if core not in owner else None
+            if group is not None:
+                _claim(owner, group & online, core)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for level, owner in sorted(owners.items(), reverse=True):
+        for cpu, first in owner.items():
+            found.setdefault(cpu, []).append((level, first))
+    return found
+
+
+def _claim(owner: dict[int, int], group: Iterable[int], cpu: int) -> None:
+    """Give the CPUs of a group that have no owner yet to their smallest: the first group that claims a CPU keeps it.
+
+    An empty group means the CPU alone (ia64).
+    """
+    free = (set(group) or {cpu}) - owner.keys()
+    if cpu in free:
+        owner.update(dict.fromkeys(free, min(free)))

@@ -1,0 +1,109 @@
+"""NUMA nodes: their CPUs, memory and distances.
+
+Read from /sys/devices/system/node (the kernel's Documentation/ABI/stable/sysfs-devices-node). Node folders exist for
+more than hosts of CPUs: for memory alone, for a GPU's memory, and twice for the same CPUs on buggy firmware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from elastic_hydra.numa.bind import parse_list
+from elastic_hydra.numa.sysfs import folders, numbered, read_set, read_text
+
+_NODE = "sys/devices/system/node"
+_NVIDIA = "proc/driver/nvidia/gpus"
+LOCAL, REMOTE = 10, 20
+"""ACPI's SLIT: 10 is local; 20 is what firmware says that knows nothing."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One NUMA node."""
+
+    id: int
+    cpus: frozenset[int]
+    """Online CPUs; empty for a memory-only node."""
+    memory: int | None
+    """Bytes; 0 for a node without memory, None where the kernel does not say."""
+    distances: Mapping[int, int] = field(default_factory=dict)
+    """Distance to each node, 10 is local."""
+    mems: tuple[int, ...] = ()
+    """The kernel's memory nodes that belong to it: itself, and more where firmware gives several nodes the same CPUs;
+    none where the kernel has no NUMA support."""
+    initiators: tuple[int, ...] = ()
+    """Nodes from which its memory is fastest, where the firmware tells (HMAT): for memory-only nodes."""
+
+
+def read_nodes(top: Path, online: frozenset[int]) -> dict[int, Node]:
+    """The nodes that exist and are online, without those made of a GPU's memory; one node where the kernel has none.
+
+    Args:
+        top: Folder with the machine's `sys` and `proc`.
+        online: The CPUs that are online.
+    """
+    listed = _folders(top)
+    if not listed:
+        return {0: Node(0, online, _memory(top / "proc/meminfo"), {0: LOCAL}, ())}
+    numbers = [number for number, _ in listed]
+    of_gpus = _gpu_memory(top)
+    nodes: dict[int, Node] = {}
+    owner: dict[int, int] = {}
+    for number, folder in listed:
+        if number in of_gpus:
+            continue
+        claimed = (read_set(folder, "cpu") or frozenset()) & online
+        cpus = frozenset(cpu for cpu in claimed if cpu not in owner)
+        if claimed and not cpus:  # firmware gives the CPUs of an earlier node again: only the memory is new
+            first = owner[min(claimed)]
+            nodes[first] = _with_memory(nodes[first], number, _memory(folder / "meminfo"))
+            continue
+        owner.update(dict.fromkeys(cpus, number))
+        distances = [int(word) for word in (read_text(folder / "distance") or "").split()]
+        known = dict(zip(numbers, distances, strict=True)) if len(distances) == len(numbers) else {}
+        nodes[number] = Node(number, cpus, _memory(folder / "meminfo"), known, (number,), _initiators(folder))
+    return nodes
+
+
+def online_nodes(top: Path) -> frozenset[int]:
+    """The kernel's numbers of the nodes that are online; empty where the kernel has no NUMA support."""
+    return frozenset(number for number, _ in _folders(top))
+
+
+def _folders(top: Path) -> list[tuple[int, Path]]:
+    """The nodes that exist and are online; `possible` names more than exist, and folders of offline nodes may stay."""
+    text = read_text(top / _NODE / "online")
+    alive = frozenset(parse_list(text)) if text else None
+    return [entry for entry in numbered(top / _NODE, "node") if alive is None or entry[0] in alive]
+
+
+def _initiators(folder: Path) -> tuple[int, ...]:
+    """From the access class of CPUs (1), or that of CPUs and devices (0)."""
+    for name in ("access1", "access0"):
+        found = tuple(number for number, _ in numbered(folder / name / "initiators", "node"))
+        if found:
+            return found
+    return ()
+
+
+def _with_memory(node: Node, number: int, memory: int | None) -> Node:
+    total = None if node.memory is None or memory is None else node.memory + memory
+    return replace(node, memory=total, mems=(*node.mems, number))
+
+
+def _gpu_memory(top: Path) -> frozenset[int]:
+    """Nodes that are the memory of an NVIDIA GPU (POWER9, Grace Hopper): not for the program's own memory."""
+    statuses = [read_text(folder / "numa_status") or "" for folder in folders(top / _NVIDIA)]
+    lines = [line.partition(":") for status in statuses for line in status.splitlines()]
+    return frozenset(int(value) for key, _, value in lines if key.strip() == "Node" and value.strip().isdecimal())
+
+
+def _memory(path: Path) -> int | None:
+    """`MemTotal` in bytes, of a node's or the machine's meminfo."""
+    for line in (read_text(path) or "").splitlines():
+        before, found, after = line.partition("MemTotal:")
+        if found and (not before or before.startswith("Node")):
+            return int(after.split()[0]) * 1024
+    return None
