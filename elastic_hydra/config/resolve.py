@@ -94,7 +94,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
     min_nodes, max_nodes = _nodes(settings["nodes"], problems)
     parallel = read_parallel(settings["parallel"], problems)
     workers = workers_of(settings["nproc_per_node"], machine, parallel, problems)
-    demand = demand_of(settings["resources"], workers, parallel, machine, problems)
+    demand = demand_of(settings["resources"], settings["numa"], workers, parallel, machine, problems)
     _check_values(settings, machine, problems)
     backend, endpoint, configs = rendezvous_of(rendezvous, min_nodes, max_nodes, machine, problems)
     redirects = _streams("logs.redirects", logs["redirects"], workers, problems)

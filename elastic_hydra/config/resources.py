@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastic_hydra.config.errors import nearest
+from elastic_hydra.config.numa import Cpus, Near
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.retry import number_of_bytes
 
@@ -43,6 +44,10 @@ class Demand:
     """Hardware threads; None: an equal share for each of the jobs that may run at once."""
     memory: int = 0
     """Bytes."""
+    instances: int = 0
+    """CPU-only workers that each take `instance_cores` of one NUMA node, instead of a number of CPUs."""
+    instance_cores: int | None = None
+    """Physical cores; None: all of a node."""
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:
@@ -75,9 +80,23 @@ def workers_of(value: Any, machine: Machine, parallel: int | None, problems: Pro
 
 
 def demand_of(
-    settings: Mapping[str, Any], workers: int, parallel: int | None, machine: Machine, problems: Problems
+    settings: Mapping[str, Any],
+    numa: Mapping[str, Any],
+    workers: int,
+    parallel: int | None,
+    machine: Machine,
+    problems: Problems,
 ) -> Demand:
-    """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything."""
+    """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything.
+
+    Args:
+        settings: `hydra.launcher.resources`.
+        numa: `hydra.launcher.numa`: workers that have cores of their own take these, where nothing else is asked for.
+        workers: of the job on this host.
+        parallel: jobs side by side; None: as many as fit.
+        machine: this host.
+        problems: takes what is wrong.
+    """
     gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
     cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
     memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
@@ -87,9 +106,10 @@ def demand_of(
         return Demand()
     gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
+    instances = workers if not gpus and cpus_per_worker is None and _are_instances(numa, parallel) else 0
     if cpus_per_worker is not None:
         cpus = workers * cpus_per_worker
-    elif parallel is None:
+    elif parallel is None and not instances:
         cpus = max(1, machine.cpus * gpus // (machine.gpus * share)) if gpus and machine.gpus else workers
     for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
         if wanted > there:
@@ -101,7 +121,15 @@ def demand_of(
     if memory > machine.memory:
         sizes = f"this host has {machine.memory / 1e9:.1f} GB"
         problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
-    return Demand(gpus, cpus, memory)
+    return Demand(gpus, cpus, memory, instances, numa["cores_per_worker"] if instances else None)
+
+
+def _are_instances(numa: Mapping[str, Any], parallel: int | None) -> bool:
+    """Whether CPU-only workers each take so many cores of one NUMA node, or all of it (`numa=cpu-throughput`)."""
+    if numa["cores_per_worker"] is not None:
+        return bool(numa["cpus"] != Cpus.none)
+    whole_node = numa["cpus"] == Cpus.node and numa["near"] == Near.none and numa["exclusive"]
+    return bool(parallel is None and whole_node)
 
 
 def _count(key: str, value: Any, least: int, problems: Problems) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -31,6 +31,8 @@ from elastic_hydra.launcher.placement import from_torch
 from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.binding import Binding
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
 
@@ -42,7 +44,7 @@ _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 @dataclass
 class LaunchConfig(torch_api.LaunchConfig):
-    """How to launch a job: torch's `LaunchConfig`, and three fields that torch has no place for.
+    """How to launch a job: torch's `LaunchConfig`, and what torch has no place for.
 
     It may be used for any number of jobs, one after the other or side by side: launching does not change it.
     """
@@ -55,6 +57,10 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Environment variables of every worker, on top of the agent's own."""
     numa: NumaConfig | None = None
     """What workers are bound to; None: what torch's `numa_options` say."""
+    slot: Allowance | None = None
+    """What the job holds of this host; None: all that this process may use."""
+    on_bindings: Callable[[Sequence[Binding]], None] | None = None
+    """Is told what the workers are bound to, by local rank, at every start; in this process."""
     retry: RetryConfig | None = None
     """When a failed worker group is started again; it brings its own `max_restarts`. None: as torch does,
     `max_restarts` times, at once, whatever the cause."""
@@ -149,7 +155,17 @@ def launch_agent(
         logger.info("workers are started by a server %s", server.reason)
         prefix = "" if config.log_line_prefix_template == "" else None
         numa = config.numa or from_torch(config.numa_options)
-        starter = Starter(server, config.start_method, timeout, prefix, config.worker_env, config.watch, numa)
+        starter = Starter(
+            server,
+            config.start_method,
+            timeout,
+            line_prefix=prefix,
+            worker_env=config.worker_env,
+            watch=config.watch,
+            numa=numa,
+            slot=config.slot,
+            on_bindings=config.on_bindings,
+        )
         try:
             return _run(config, entrypoint, args, logs_specs, starter, health_check_server)
         except ChildFailedError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
+from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.environment import environment, preload
 from elastic_hydra.numa.machine import read_machine
@@ -42,21 +43,29 @@ class Placement:
         return self.environments[local_rank] if self.environments else {}
 
 
-def place(settings: NumaConfig | None, workers: int, environ: Mapping[str, str], program: bool) -> Placement:
-    """Plan the bindings of a group on what this process may use: the host, or the slot that its job holds.
+def place(
+    settings: NumaConfig | None,
+    workers: int,
+    environ: Mapping[str, str],
+    *,
+    program: bool = False,
+    slot: Allowance | None = None,
+) -> Placement:
+    """Plan the bindings of a group on this host as it is now.
 
     Args:
         settings: `hydra.launcher.numa`; None or without CPUs and memory leaves the workers to the kernel.
         workers: how many.
         environ: what they inherit.
         program: whether they execute a program, whose memory allocator can still be chosen.
+        slot: what their job holds of the host; None: all that this process may use.
 
     Raises:
         NumaError: it cannot be done as asked.
     """
     if settings is None or not binds(settings):
         return Placement()
-    bindings = read_machine(settings, environ).plan(settings, workers)
+    bindings = read_machine().plan(settings, workers, environ, slot)
     logger.debug("bindings of the workers:\n%s", render(bindings))
     allocator = preload(settings.allocator, environ) if program else None
     environments, warnings = [], list[str]()

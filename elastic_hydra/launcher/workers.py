@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ from elastic_hydra.launcher.processes import Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
 from elastic_hydra.launcher.tail import Tail
 from elastic_hydra.launcher.worker import Payload
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.binding import Binding
 
 __all__ = ["Starter", "Workers"]
 
@@ -69,6 +71,10 @@ class Starter:
     """Limits for the workers; without any, nothing is prepared for watching them."""
     numa: NumaConfig | None = None
     """What the workers are bound to."""
+    slot: Allowance | None = None
+    """What the job holds of this host; None: all that this process may use."""
+    on_bindings: Callable[[Sequence[Binding]], None] | None = None
+    """Called with the plan of each start, where there is one."""
 
     def start(self, **arguments: Any) -> Workers:
         """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
@@ -115,7 +121,10 @@ class Workers(PContext):
         if self._starter.watch.is_on():
             self.pulses = Pulses(self.nprocs)
         inherited = {**os.environ, **self._starter.worker_env}
-        placement = place(self._starter.numa, self.nprocs, inherited, isinstance(self.entrypoint, str))
+        program, slot = isinstance(self.entrypoint, str), self._starter.slot
+        placement = place(self._starter.numa, self.nprocs, inherited, program=program, slot=slot)
+        if placement.bindings and self._starter.on_bindings is not None:
+            self._starter.on_bindings(placement.bindings)
         pickled: tuple[tuple[Any, ...], bytes] | None = None
         for local_rank in range(self.nprocs):
             environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}

@@ -14,7 +14,7 @@ from elastic_hydra.numa.errors import NumaError, TopologyError
 from elastic_hydra.numa.machine import Machine, read_machine
 from elastic_hydra.numa.plan import plan
 from elastic_hydra.numa.report import render
-from elastic_hydra.numa.slots import cut, instances, reserve, take
+from elastic_hydra.numa.slots import cut, instances, reserve, take, take_instances
 from elastic_hydra.numa.topology import Device, Topology, read_topology
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "render",
     "reserve",
     "take",
+    "take_instances",
     "visible_accelerators",
 ]

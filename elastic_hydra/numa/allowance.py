@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from elastic_hydra.numa.bind import format_list, parse_list
 from elastic_hydra.numa.cpus import online_cpus
 from elastic_hydra.numa.errors import TopologyError
+from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nodes import online_nodes
 from elastic_hydra.numa.sysfs import read_text
 
@@ -30,11 +30,17 @@ class Allowance:
 
     def without(self, other: Allowance) -> Allowance:
         """What is left when a slot is taken; memory nodes stay, since slots may share a node."""
-        return replace(self, cpus=self.cpus - other.cpus)
+        quota = self.quota if self.quota is None else self.quota - (other.quota or 0.0)
+        return replace(self, cpus=self.cpus - other.cpus, quota=quota)
 
     def plus(self, other: Allowance) -> Allowance:
         """What is free again when a slot is given back."""
-        return replace(self, cpus=self.cpus | other.cpus, mems=self.mems | other.mems)
+        quota = self.quota if self.quota is None else self.quota + (other.quota or 0.0)
+        return replace(self, cpus=self.cpus | other.cpus, mems=self.mems | other.mems, quota=quota)
+
+    def within(self, other: Allowance) -> Allowance:
+        """What a slot still has when the process may use less than it did: CPUs can go away."""
+        return replace(self, cpus=self.cpus & other.cpus, mems=self.mems & other.mems)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: `{"cpus": "0-15,128-143", "mems": "0"}`, and `reserved` and `quota` where there are."""

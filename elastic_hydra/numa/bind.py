@@ -1,7 +1,6 @@
 """Bind the calling process to CPUs and memory nodes, and read back what the kernel made of it.
 
-This file stands alone: it imports neither the package nor a slow part of the standard library, so that the exec shim
-can load it by its path in an interpreter started with `-I -S`, a few milliseconds before the user's command.
+No library or program is needed: affinity is Python's own, and the memory policy is set by system call.
 """
 
 from __future__ import annotations
@@ -11,26 +10,12 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-TYPE_CHECKING = False  # `typing` costs more start-up time than all of this file
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Protocol
-
-    class Wanted(Protocol):
-        """What `apply` reads: `plan.Binding` has it, and so has what `from_spec` returns."""
-
-        @property
-        def cpus(self) -> tuple[int, ...]: ...
-        @property
-        def memory(self) -> str: ...
-        @property
-        def nodes(self) -> tuple[int, ...]: ...
-        @property
-        def required(self) -> tuple[str, ...]: ...
-        @property
-        def migrate(self) -> bool: ...
-
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.lists import format_list
 
 # (set_mempolicy, get_mempolicy, migrate_pages), from the kernel's syscall tables
 _SYSCALLS = {
@@ -58,38 +43,28 @@ class BindError(RuntimeError):
     """The kernel did not give what the binding requires."""
 
 
+@dataclass(frozen=True)
 class Applied:
     """What the kernel reports after `apply`."""
 
-    __slots__ = ("cpus", "memory", "migrated", "nodes", "problems")
+    cpus: tuple[int, ...]
+    """CPUs that the process may run on now."""
+    memory: str
+    """Memory policy of the calling thread, and of all threads and processes that it will start; `unknown` where the
+    kernel does not tell."""
+    nodes: tuple[int, ...]
+    """Memory nodes of that policy; empty for `none` and `local`."""
+    migrated: bool
+    """Whether pages that the process had already touched were moved to the nodes."""
+    problems: tuple[str, ...]
+    """What differs from the binding, one sentence each; empty when all is as planned."""
 
-    def __init__(
-        self, cpus: tuple[int, ...], memory: str, nodes: tuple[int, ...], migrated: bool, problems: tuple[str, ...]
-    ) -> None:
-        self.cpus = cpus
-        """CPUs that the process may run on now."""
-        self.memory = memory
-        """Memory policy of the calling thread, and of all threads and processes that it will start; `unknown` where the
-        kernel does not tell."""
-        self.nodes = nodes
-        """Memory nodes of that policy; empty for `none` and `local`."""
-        self.migrated = migrated
-        """Whether pages that the process had already touched were moved to the nodes."""
-        self.problems = problems
-        """What differs from the binding, one sentence each; empty when all is as planned."""
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as plain lists, numbers and strings."""
-        return {
-            "cpus": list(self.cpus),
-            "memory": self.memory,
-            "nodes": list(self.nodes),
-            "migrated": self.migrated,
-            "problems": list(self.problems),
-        }
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def apply(binding: Wanted) -> Applied:
+def apply(binding: Binding) -> Applied:
     """Bind every thread of this process to CPUs, and the calling thread to a memory policy.
 
     The kernel lets a thread set the memory policy of itself only; threads and processes started later inherit both. So
@@ -127,70 +102,6 @@ def read_policy() -> tuple[str, tuple[int, ...]]:
     if number == _PREFERRED and not nodes:  # how kernels before 5.14 report "local"
         return "local", ()
     return _NAMES.get(number, "unknown"), nodes if number not in (_DEFAULT, _LOCAL) else ()
-
-
-def spec(binding: Wanted) -> str:
-    """The binding as one command-line word, for the exec shim: `cpus=0-3,8;memory=preferred;nodes=0;required=cpus`.
-
-    Nothing is left to migrate before a command starts.
-    """
-    fields = (
-        ("cpus", format_list(binding.cpus)),
-        ("memory", binding.memory),
-        ("nodes", format_list(binding.nodes)),
-        ("required", ",".join(binding.required)),
-    )
-    return ";".join(f"{key}={value}" for key, value in fields if value)
-
-
-class Spec:
-    """A binding as `from_spec` reads it."""
-
-    __slots__ = ("cpus", "memory", "nodes", "required")
-    migrate = False
-
-    def __init__(self, cpus: tuple[int, ...], memory: str, nodes: tuple[int, ...], required: tuple[str, ...]) -> None:
-        self.cpus, self.memory, self.nodes, self.required = cpus, memory, nodes, required
-
-
-def from_spec(text: str) -> Spec:
-    """Read what `spec` wrote.
-
-    Raises:
-        ValueError: The text is not a spec.
-    """
-    fields = dict(part.split("=", 1) for part in text.split(";") if part)
-    return Spec(
-        cpus=parse_list(fields.get("cpus", "")),
-        memory=fields.get("memory", "none"),
-        nodes=parse_list(fields.get("nodes", "")),
-        required=tuple(word for word in fields.get("required", "").split(",") if word),
-    )
-
-
-def parse_list(text: str) -> tuple[int, ...]:
-    """Read a list of CPUs or nodes as the kernel and people write it: `"0-2,8"` gives `(0, 1, 2, 8)`.
-
-    Raises:
-        ValueError: The text is not such a list.
-    """
-    numbers: set[int] = set()
-    for part in text.strip(" \t\r\n\0").split(","):
-        first, dash, last = part.strip().partition("-")
-        if first or dash:
-            numbers.update(range(int(first), int(last if dash else first) + 1))
-    return tuple(sorted(numbers))
-
-
-def format_list(numbers: Iterable[int]) -> str:
-    """Write CPUs or nodes as the kernel does: `{0, 1, 2, 8}` gives `"0-2,8"`."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _bind_threads(cpus: Sequence[int]) -> list[str]:
@@ -268,7 +179,7 @@ def _syscall(which: int, *args: object) -> int:
 
 
 def _machine() -> str:
-    # The numbers above are those of 64-bit processes; `platform` would import `re`.
+    # The numbers above are those of 64-bit processes.
     return os.uname().machine if sys.maxsize > 2**32 else "32-bit"
 
 

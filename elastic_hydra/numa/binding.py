@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from elastic_hydra.config.numa import Memory, NumaConfig, OnError
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.bind import format_list
+from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.topology import Device, Topology
 
 
@@ -93,15 +93,6 @@ def bindings(
             )
         )
     return tuple(found)
-
-
-def unbound(found: Sequence[Binding], problem: str) -> tuple[Binding, ...]:
-    """The same workers without CPUs and memory policy, because of a problem."""
-    return tuple(
-        replace(one, cpus=(), cores=0, memory="none", nodes=(), migrate=False, required=(), problem=problem, why=why)
-        for one in found
-        for why in ("not bound, see the problem",)
-    )
 
 
 def memory_nodes(topology: Topology, cpus: frozenset[int], mems: frozenset[int]) -> tuple[tuple[int, ...], str]:

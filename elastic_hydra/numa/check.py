@@ -7,8 +7,8 @@ from enum import Enum
 from typing import TypeVar
 
 from elastic_hydra.config.numa import Allocator, Cpus, Memory, Near, NumaConfig
-from elastic_hydra.numa.bind import parse_list
 from elastic_hydra.numa.errors import KEY, setting_error
+from elastic_hydra.numa.lists import parse_list
 
 Choice = TypeVar("Choice", bound=Enum)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastic_hydra.numa.bind import parse_list
 from elastic_hydra.numa.errors import TopologyError
+from elastic_hydra.numa.lists import parse_list
 from elastic_hydra.numa.sysfs import numbered, read_set, read_text
 
 _CPU = "sys/devices/system/cpu"

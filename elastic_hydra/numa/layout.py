@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa.anchor import Anchor
-from elastic_hydra.numa.bind import format_list, parse_list
 from elastic_hydra.numa.binding import Place
 from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, match, split, union
 

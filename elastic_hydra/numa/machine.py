@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
+from elastic_hydra.numa import nvml
 from elastic_hydra.numa.allowance import Allowance, read_allowance
-from elastic_hydra.numa.binding import Binding, unbound
+from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.cpus import Cpu
-from elastic_hydra.numa.devices import visible_accelerators
+from elastic_hydra.numa.devices import Accelerators, read_accelerators
 from elastic_hydra.numa.errors import NumaError, TopologyError, setting_error
-from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.plan import plan, unbound
 from elastic_hydra.numa.topology import Device, Topology, read_topology
 
 
@@ -25,54 +26,66 @@ class Machine:
 
     topology: Topology
     allowance: Allowance
-    devices: tuple[Device, ...] = ()
-    problem: str = ""
-    """Why nothing can be bound here; empty where it can, or where nothing is asked for."""
+    accelerators: Accelerators
+    unreadable: str = ""
+    """Why the topology is not the machine's own; empty where it is."""
+
+    def devices(self, settings: NumaConfig, environ: Mapping[str, str]) -> tuple[Device, ...]:
+        """The accelerators of local rank 0, 1, …: those that the settings name, else those that the workers see.
+
+        Raises:
+            NumaError: The settings name one that is not there.
+        """
+        if settings.devices:
+            return self.accelerators.named(settings.devices)
+        return self.accelerators.visible(environ)
 
     def plan(
-        self,
-        settings: NumaConfig,
-        workers: int,
-        slot: Allowance | None = None,
-        devices: tuple[Device, ...] | None = None,
+        self, settings: NumaConfig, workers: int, environ: Mapping[str, str], slot: Allowance | None = None
     ) -> tuple[Binding, ...]:
-        """`plan.plan` for this machine: on all of it or on a slot, with all accelerators or the slot's."""
-        own = self.devices if devices is None else devices
-        if not self.problem:
-            return plan(self.topology, slot or self.allowance, settings, workers, own)
-        free = replace(settings, cpus=Cpus.none, memory=Memory.none, cores_per_worker=None, explicit=[])
-        return unbound(plan(self.topology, slot or self.allowance, free, workers), self.problem)
+        """`plan.plan` for this machine, on all of it or on a slot.
+
+        Args:
+            settings: `hydra.launcher.numa`.
+            workers: Workers on this host.
+            environ: Their environment; CUDA_VISIBLE_DEVICES and its like are read.
+            slot: What the job holds of the machine; None: all that this process may use.
+
+        Raises:
+            NumaError: It cannot be done as asked; also where the system does not tell its topology and something is to
+                be bound. With `on_error=warn`, the workers are not bound and know why.
+        """
+        usable = self.allowance if slot is None else slot.within(self.allowance)
+        devices: Sequence[Device] = ()
+        try:
+            self._check_readable(settings)
+            devices = self.devices(settings, environ)
+        except NumaError as error:
+            if settings.on_error != OnError.warn:
+                raise
+            return unbound(self.topology, usable, settings, workers, str(error))
+        return plan(self.topology, usable, settings, workers, devices)
+
+    def _check_readable(self, settings: NumaConfig) -> None:
+        for key, value, nothing in (("cpus", settings.cpus, Cpus.none), ("memory", settings.memory, Memory.none)):
+            if self.unreadable and value != nothing:
+                raise setting_error(key, value, f"{self.unreadable}; here only cpus=none with memory=none works")
 
 
-def read_machine(settings: NumaConfig, environ: Mapping[str, str], root: str | Path = "/") -> Machine:
-    """Read this host, in the agent and without a CUDA context.
+def read_machine(root: str | Path = "/") -> Machine:
+    """Read this host, without a CUDA context.
 
-    Where the system does not tell its topology (macOS, a container without /sys), all CPUs count as one node, and
-    nothing can be bound.
+    Where the system does not tell its topology (macOS, a container without /sys), all CPUs count as one node.
 
     Args:
-        settings: `hydra.launcher.numa`.
-        environ: The workers' environment; CUDA_VISIBLE_DEVICES and its like are read.
         root: Folder with the machine's `sys` and `proc`.
-
-    Raises:
-        NumaError: Workers are to be bound, the system does not tell its topology, and `on_error` is not `warn`.
     """
     try:
         topology, allowance = read_topology(root), read_allowance(root)
-        return Machine(topology, allowance, visible_accelerators(topology, environ, root, addresses=settings.devices))
     except TopologyError as error:
-        if settings.cpus == Cpus.none and settings.memory == Memory.none:
-            return _flat("")
-        key, value = ("cpus", settings.cpus) if settings.cpus != Cpus.none else ("memory", settings.memory)
-        refusal = setting_error(key, value, f"{error}; here only cpus=none with memory=none works")
-        if settings.on_error == OnError.error:
-            raise refusal from error
-        return _flat(str(refusal))
-    except NumaError as error:
-        if settings.on_error == OnError.error:
-            raise
-        return Machine(topology, allowance, (), str(error))
+        return _flat(str(error))
+    library = nvml.load() if Path(root) == Path("/") else None
+    return Machine(topology, allowance, read_accelerators(topology, root, library))
 
 
 def _flat(problem: str) -> Machine:
@@ -81,4 +94,4 @@ def _flat(problem: str) -> Machine:
     per_core = max(1, len(cpus) // (psutil.cpu_count(logical=False) or len(cpus)))
     cores = {cpu: cpus[index - index % per_core] for index, cpu in enumerate(cpus)}
     known = {cpu: Cpu(cpu, cores[cpu], package=None, node=None) for cpu in cpus}
-    return Machine(Topology(known, {}, ()), Allowance(frozenset(cpus), frozenset()), (), problem)
+    return Machine(Topology(known, {}, ()), Allowance(frozenset(cpus), frozenset()), Accelerators(), problem)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from elastic_hydra.numa.bind import parse_list
+from elastic_hydra.numa.lists import parse_list
 from elastic_hydra.numa.sysfs import folders, numbered, read_set, read_text
 
 _NODE = "sys/devices/system/node"

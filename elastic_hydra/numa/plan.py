@@ -9,7 +9,7 @@ from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
 from elastic_hydra.numa import layout
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.anchor import anchors
-from elastic_hydra.numa.binding import Binding, Place, bindings, unbound
+from elastic_hydra.numa.binding import Binding, Place, bindings
 from elastic_hydra.numa.check import check
 from elastic_hydra.numa.errors import NumaError, setting_error
 from elastic_hydra.numa.slots import reserve
@@ -46,8 +46,16 @@ def plan(
     except NumaError as error:
         if settings.on_error != OnError.warn:
             raise
-        free = NumaConfig(threads="auto" if settings.threads == "auto" else None)
-        return unbound(bindings(topology, allowance, free, [Place(frozenset(), "")] * max(1, workers)), str(error))
+        return unbound(topology, allowance, settings, workers, str(error))
+
+
+def unbound(
+    topology: Topology, allowance: Allowance, settings: NumaConfig, workers: int, problem: str
+) -> tuple[Binding, ...]:
+    """Workers without CPUs and memory policy, because of a problem; with `threads=auto` they share the job's cores."""
+    free = NumaConfig(threads="auto" if settings.threads == "auto" else None)
+    places = [Place(frozenset(), "not bound, see the problem")] * max(1, workers)
+    return tuple(replace(one, problem=problem) for one in bindings(topology, allowance, free, places))
 
 
 def _usable(topology: Topology, allowance: Allowance, settings: NumaConfig) -> Allowance:

@@ -58,7 +58,7 @@ def cut(
     for index in sorted(range(len(parts)), key=lambda index: -parts[index]):
         slots[index] = take(topology, free, parts[index], near[index] if near else ())
         free = free.without(slots[index])
-    return tuple(_with_quota(slots[index], allowance) for index in range(len(parts)))
+    return tuple(slots[index] for index in range(len(parts)))
 
 
 def take(topology: Topology, free: Allowance, cpus: int, near: Near = ()) -> Allowance:
@@ -105,13 +105,36 @@ def instances(topology: Topology, allowance: Allowance, cores: int | None = None
     """
     nodes = topology.groups("node", allowance.cpus)
     if cores is None:
-        return tuple(_with_quota(_slot(topology, allowance, node), allowance) for node in nodes)
+        return tuple(_slot(topology, allowance, node) for node in nodes)
     runs = [split(own, len(own) // cores) for own in (leaves(topology, node) for node in nodes) if len(own) >= cores]
     found = [union(run[:cores]) for own in runs for run in own]
     if not found:
         most = max((topology.cores(node) for node in nodes), default=0)
         raise setting_error("cores_per_worker", cores, f"the largest NUMA node has {most} cores for this host's jobs")
-    return tuple(_with_quota(_slot(topology, allowance, own), allowance) for own in found)
+    return tuple(_slot(topology, allowance, own) for own in found)
+
+
+def take_instances(topology: Topology, free: Allowance, there: Sequence[Allowance], count: int) -> Allowance | None:
+    """A slot of several instances: of one node where one has enough free, and of the idlest.
+
+    Args:
+        topology: The machine.
+        free: What no other job holds.
+        there: All instances of the host, see `instances`.
+        count: How many, 1 or more.
+
+    Returns:
+        The slot; None while fewer are free.
+    """
+    homes: dict[tuple[int, ...], list[Allowance]] = {}
+    for one in there:
+        if one.cpus <= free.cpus:
+            homes.setdefault(topology.nodes_of(one.cpus), []).append(one)
+    idlest = sorted(homes.values(), key=len, reverse=True)
+    chosen = [one for home in idlest for one in home][:count]
+    if len(chosen) < count:
+        return None
+    return _slot(topology, free, union(one.cpus for one in chosen))
 
 
 def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequence[Near]) -> tuple[Allowance, ...]:
@@ -124,7 +147,7 @@ def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequ
         return _remoteness(topology, found[part], node)
 
     order = match(parts, [_homes(topology, wish) for wish in near] or [()] * parts, cost)
-    return tuple(_with_quota(_slot(topology, allowance, found[part]), allowance) for part in order)
+    return tuple(_slot(topology, allowance, found[part]) for part in order)
 
 
 def _carve(topology: Topology, free: CpuSet, cpus: int, node: int | None) -> CpuSet:
@@ -155,12 +178,9 @@ def _homes(topology: Topology, near: Near) -> list[int]:
 
 
 def _slot(topology: Topology, source: Allowance, cpus: Iterable[int]) -> Allowance:
+    """Some CPUs of an allowance, with their memory nodes and their share of the container's CPU time."""
     own = frozenset(cpus)
     # Where the kernel has no memory nodes to choose from, the slot keeps what the host has.
     mems = memory_nodes(topology, own, source.mems)[0] or source.mems
-    return replace(source, cpus=own, mems=frozenset(mems))
-
-
-def _with_quota(slot: Allowance, whole: Allowance) -> Allowance:
-    """The slot's share of the container's CPU time."""
-    return replace(slot, quota=whole.quota and whole.quota * len(slot.cpus) / len(whole.cpus))
+    quota = None if source.quota is None else source.quota * len(own) / len(source.cpus)
+    return replace(source, cpus=own, mems=frozenset(mems), quota=quota)

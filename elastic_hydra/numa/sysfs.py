@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elastic_hydra.numa.bind import parse_list
+from elastic_hydra.numa.lists import parse_list
 
 
 def read_text(path: Path) -> str | None:

@@ -18,9 +18,7 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch, Machine, resolve
-from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.store import host_store, wait_for_store
-from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.task import set_hydra_config
 
@@ -97,12 +95,9 @@ def _resolve(num: int, config: DictConfig, machine: Machine) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
-        launch = resolve(settings, machine, environ)
-        # For its errors only: each agent plans anew, on the slot that its job holds.
-        place(launch.numa, launch.nproc_per_node, environ, program=False)
-    except (OmegaConfBaseException, NumaError) as error:
+        return resolve(settings, machine, environ)
+    except OmegaConfBaseException as error:
         raise ConfigError(f"job #{num}: {error}") from error
-    return launch
 
 
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from elastic_hydra.launcher import server, wire
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
-from elastic_hydra.launcher.placement import place
 from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.binding import Binding
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.task import TaskResult, adopt_hydra, run_task, set_hydra_config
 
@@ -59,6 +60,8 @@ class Job:
     launch: Launch
     output_dir: Path
     run_id: str
+    slot: Allowance | None = None
+    """What it holds of this host; None: all that the launcher may use."""
     attempt: int = 0
     not_before: float = 0.0
     """When it may start, on the monotonic clock, in seconds."""
@@ -151,7 +154,6 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
 
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
     log_dir = job.log_dir
-    _save_bindings(job)
     results: dict[int, TaskResult] = {}
     failure: BaseException | None = None
     try:
@@ -206,6 +208,8 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         shutdown_timeout=launch.shutdown_timeout,
         worker_env=dict(threads),
         numa=launch.numa,
+        slot=job.slot,
+        on_bindings=functools.partial(_save_bindings, job),
         **launch.torch_options,
     )
 
@@ -221,15 +225,12 @@ def _take_down(job: Job, verdict: Verdict) -> None:
         journal.append(job.journal, "failure", num=job.num, attempt=job.attempt, **line)
 
 
-def _save_bindings(job: Job) -> None:
-    """Leave the plan of where the workers run beside their logs, for a job that has one."""
-    placement = place(job.launch.numa, job.launch.nproc_per_node, os.environ, program=False)
-    if placement.bindings:
-        job.log_dir.mkdir(parents=True, exist_ok=True)
-        bindings = [binding.to_dict() for binding in placement.bindings]
-        (job.log_dir / "bindings.json").write_text(json.dumps(bindings, indent=1) + "\n")
-        if job.journal is not None:
-            journal.append(job.journal, "bindings", num=job.num, workers=bindings)
+def _save_bindings(job: Job, bindings: Sequence[Binding]) -> None:
+    """Leave the plan of where the workers run beside their logs, and in the journal."""
+    plain = [binding.to_dict() for binding in bindings]
+    (job.log_dir / "bindings.json").write_text(json.dumps(plain, indent=1) + "\n")
+    if job.journal is not None:
+        journal.append(job.journal, "bindings", num=job.num, attempt=job.attempt, workers=plain)
 
 
 def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.slots import cut, take
+from elastic_hydra.numa.slots import cut, instances, take, take_instances
 from elastic_hydra.numa.topology import Device, Topology
 
 __all__ = ["Slot", "Slots", "next_to_start"]
@@ -49,6 +49,7 @@ class Slots:
         parallel: int | None,
     ) -> None:
         self._topology = topology
+        self._allowance = allowance
         self._free = allowance
         self._devices = devices
         self._shares = [jobs_per_gpu] * gpus
@@ -57,7 +58,9 @@ class Slots:
         self._held = 0
         # More jobs than cores share the CPUs as the kernel sees fit: they are there to wait, not to compute.
         even = parallel is not None and 1 < parallel <= topology.cores(allowance.cpus)
-        self._equal_shares = list(cut(topology, allowance, parallel)) if parallel is not None and even else []
+        shares = cut(topology, allowance, parallel) if parallel is not None and even else ()
+        # The smallest first: a job that this one has room for, all have.
+        self._equal_shares = sorted(shares, key=lambda share: len(share.cpus))
 
     def take(self, demand: Demand) -> Slot | None:
         """Hold a part of the host.
@@ -67,6 +70,9 @@ class Slots:
 
         Returns:
             the slot, or None while there is not enough.
+
+        Raises:
+            NumaError: no node of this host has as many cores as one of the job's instances takes.
         """
         if self._parallel is not None and self._held >= self._parallel:
             return None
@@ -75,8 +81,8 @@ class Slots:
         gpus = self._choose_gpus(demand.gpus)
         if gpus is None:
             return None
-        allowance = self._choose_cpus(demand.cpus, gpus)
-        if allowance is None and (self._equal_shares or demand.cpus is not None):
+        allowance = self._choose_cpus(demand, gpus)
+        if allowance is None and (self._equal_shares or demand.cpus is not None or demand.instances):
             return None
         if allowance is not None:
             self._free = self._free.without(allowance)
@@ -95,10 +101,13 @@ class Slots:
         self._memory += slot.memory
         self._held -= 1
 
-    def _choose_cpus(self, count: int | None, gpus: Sequence[int]) -> Allowance | None:
+    def _choose_cpus(self, demand: Demand, gpus: Sequence[int]) -> Allowance | None:
+        if demand.instances:
+            there = instances(self._topology, self._allowance, demand.instance_cores)
+            return take_instances(self._topology, self._free, there, demand.instances)
         near = [self._devices[gpu] for gpu in gpus if gpu < len(self._devices)]
-        if count is not None:
-            return take(self._topology, self._free, count, near)
+        if demand.cpus is not None:
+            return take(self._topology, self._free, demand.cpus, near)
         shares = [share for share in self._equal_shares if share.cpus <= self._free.cpus]
         nodes = {device.node for device in near}
         closest = [share for share in shares if nodes.intersection(self._topology.nodes_of(share.cpus))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastic_hydra.launcher.placement import place
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.slots import Slot
 
 __all__ = ["Ended", "describe", "render", "rerun_command"]
 
@@ -73,9 +74,15 @@ def _short(value: Any, as_is: bool = False) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
-def describe(job: Job) -> str:
-    """Say how a job would be launched, and where its workers would run on a host of which it has all."""
-    launch, demand = job.launch, job.launch.demand
+def describe(job: Job, slot: Slot, bindings: Sequence[Binding]) -> str:
+    """Say how a job would be launched.
+
+    Args:
+        job: not started.
+        slot: what it would hold of this host.
+        bindings: what its workers would be bound to.
+    """
+    launch = job.launch
     low, high = launch.min_nodes, launch.max_nodes
     facts = {
         "nodes": str(low) if low == high else f"{low} to {high}",
@@ -83,15 +90,14 @@ def describe(job: Job) -> str:
         "rendezvous": f"{launch.backend} {launch.endpoint}".strip(),
         "threads per worker": launch.omp_num_threads or "as the binding or the environment says",
         "restarts": f"at most {launch.retry.max_restarts}",
-        "GPUs": demand.gpus or "",
-        "CPUs": demand.cpus or "",
-        "memory": f"{demand.memory / 1e9:.1f} GB" if demand.memory else "",
+        "GPUs": format_list(slot.gpus),
+        "CPUs": format_list(slot.allowance.cpus) if slot.allowance is not None else "",
+        "memory": f"{slot.memory / 1e9:.1f} GB" if slot.memory else "",
         "directory": job.output_dir,
     }
     lines = [f"    {name}: {value}" for name, value in facts.items() if value != ""]
-    placement = place(launch.numa, launch.nproc_per_node, os.environ, program=False)
-    if placement.bindings:
-        lines += ["    " + line for line in render_bindings(placement.bindings).splitlines()]
+    if bindings:
+        lines += ["    " + line for line in render_bindings(bindings).splitlines()]
     return "\n".join(lines)
 
 

@@ -21,23 +21,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
-from elastic_hydra.numa.machine import read_machine
-from elastic_hydra.numa.slots import reserve
 from elastic_hydra.retry.failure import Failure
 from elastic_hydra.retry.policy import decide_attempt
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep import journal, returns
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.history import History
+from elastic_hydra.sweep.host import Host
 from elastic_hydra.sweep.interrupt import multirun_end_on_interrupt, stopped_by_signals
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
-from elastic_hydra.sweep.slots import Slot, Slots, cuda_visible_devices, next_to_start
+from elastic_hydra.sweep.slots import Slot, Slots, next_to_start
 from elastic_hydra.sweep.summary import Ended, describe, render, rerun_command
 from elastic_hydra.sweep.task import configure_hydra_log
 
@@ -119,6 +117,7 @@ class Sweep:
         self._settings = config.hydra.launcher
         self._dir = Path(str(config.hydra.sweep.dir)).absolute()
         self._machine = this_machine()
+        self._host = Host(self._settings, self._machine)
         self._shared = {"task": task_function, "context": context, "state": Singleton.get_state()}
         self._failures = 0
         self._journal: Journal | None = None
@@ -142,7 +141,8 @@ class Sweep:
         self._configure_log()
         if not job_overrides:
             return []
-        batch = _Batch(deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides)), self._slots())
+        planned = deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides))
+        batch = _Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
         if self._settings.dry_run:
@@ -168,8 +168,9 @@ class Sweep:
         """Compose and check all jobs, and show what would be launched."""
         while batch.planned:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
-        for job in batch.jobs:
-            log.info("\t#%s : %s\n%s", job.num, " ".join(filter_overrides(job.overrides)), describe(job))
+        for job, slot, bindings in self._host.rehearse(batch.jobs, batch.slots):
+            overrides = " ".join(filter_overrides(job.overrides))
+            log.info("\t#%s : %s\n%s", job.num, overrides, describe(job, slot, bindings))
         return [returns.nothing(job) for job in batch.jobs]
 
     # --- before --------------------------------------------------------------------------------------------------
@@ -182,6 +183,7 @@ class Sweep:
             self._history = History(journal.read(self._dir / journal.FILE_NAME), str(self._settings.resume).lower())
         num = self._history.number(overrides, planned)
         job = compose(self._context, self._config, self._machine, num, overrides)
+        self._host.check(job)
         if self._history.mode != "false":
             self._history.check(num, _yaml(job))
         return job
@@ -217,19 +219,6 @@ class Sweep:
             batch.refused = error
             batch.planned.clear()
             batch.waiting.clear()
-
-    def _slots(self) -> Slots:
-        settings = self._settings
-        host = read_machine(NumaConfig(), os.environ)
-        return Slots(
-            host.topology,
-            reserve(host.topology, host.allowance, int(settings.numa.reserve_cores)),
-            host.devices,
-            self._machine.gpus,
-            self._machine.memory,
-            int(settings.resources.jobs_per_gpu),
-            None if settings.parallel == "auto" else int(settings.parallel),
-        )
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -280,15 +269,10 @@ class Sweep:
     def _start(self, batch: _Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
         """Start a job's agent in its slot; a server that is lost meanwhile leaves the job where it was."""
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
-        environment = dict(os.environ)
-        if slot.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices(slot, os.environ)
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
-        spec = ProcessSpec(None, environment, os.getcwd(), current_umask(), cpus=cpus, agent=True)
-        job.journal = record.path
-        if slot.allowance is not None:  # the host's reserved cores are in no slot: its agent is not to reserve again
-            job.launch = replace(job.launch, numa=replace(job.launch.numa, reserve_cores=0))
+        spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
+        job.journal, job.slot = record.path, slot.allowance
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         try:

@@ -9,7 +9,6 @@ import dataclasses
 import glob
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -45,7 +44,7 @@ def host(**keys):
     from elastic_hydra.numa import read_machine
 
     settings = NumaConfig(**keys)
-    return read_machine(settings, {}), settings
+    return read_machine(), settings
 
 
 def machine():
@@ -56,7 +55,7 @@ def machine():
         "packages": len(topology.groups("package")),
         "nodes": {node.id: [sorted(node.cpus), node.memory] for node in topology.nodes.values()},
         "distance": [[topology.distance(a, b) for b in topology.nodes] for a in topology.nodes],
-        "devices": [[device.address, device.node] for device in found.devices],
+        "devices": [[device.address, device.node] for device in found.topology.devices],
         "allowance": found.allowance.to_dict(),
     }
 
@@ -64,7 +63,7 @@ def machine():
 def workers():
     """Two workers whose devices are on nodes 1 and 3, each with threads and a child of its own."""
     found, settings = host(cpus="node", memory="preferred")
-    return [watch(binding, threads=3, child=True) for binding in found.plan(settings, 2)]
+    return [watch(binding, threads=3, child=True) for binding in found.plan(settings, 2, {})]
 
 
 def memory():
@@ -76,65 +75,98 @@ def memory():
         settings = NumaConfig(
             cpus="package" if policy == "interleave" else "node", memory=policy, on_memory_error="error"
         )
-        reports[policy] = watch(found.plan(settings, 1)[0])
+        reports[policy] = watch(found.plan(settings, 1, {})[0])
     return reports
 
 
 def late_migration():
     """Pages touched on node 0 before the worker is bound to node 1."""
     found, settings = host(cpus="node", memory="bind")
-    binding = found.plan(settings, 1)[0]
+    binding = found.plan(settings, 1, {})[0]
     still = dataclasses.replace(binding, migrate=False)
     return {str(one.migrate): watch(one, touch_first=True) for one in (still, binding)}
 
 
 def script():
-    """A script entry point: bound before its interpreter starts, by bind.py alone."""
-    from elastic_hydra.numa import bind
+    """A script entry point: bound before its interpreter starts, as the launcher's server does it."""
+    from elastic_hydra.launcher.child import ProcessSpec, become
 
     found, settings = host(cpus="node", memory="bind")
-    word = bind.spec(found.plan(settings, 2)[1])
-    shim = (
-        "import importlib.util, os, sys\n"
-        f"spec = importlib.util.spec_from_file_location('bind', {bind.__file__!r})\n"
-        "bind = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(bind)\n"
-        "bind.apply(bind.from_spec(sys.argv[1]))\n"
-        "os.execv('/python', ['/python', '-I', '-c', sys.argv[2]])\n"
-    )
     program = "a = bytearray(64 << 20); a[::4096] = b'x' * len(a[::4096]); print('ready', flush=True); input()"
-    process = subprocess.Popen(
-        ["/python", "-I", "-S", "-c", shim, word, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process.stdout.readline()
-    seen = kernel_says(process.pid)
-    process.communicate(b"\n")
+    argv, binding = ["/python", "-I", "-c", program], found.plan(settings, 2, {})[1]
+    said, say = os.pipe()
+    wait, end = os.pipe()
+    server, pid = os.getpid(), os.fork()
+    if not pid:
+        os.dup2(wait, 0)
+        os.dup2(say, 1)
+        os.close(end)
+        become(ProcessSpec(argv, dict(os.environ), "/", binding=binding), server, ())
+    os.close(say)
+    with os.fdopen(said) as answers:
+        answers.readline()
+    seen = kernel_says(pid)
+    os.write(end, b"\n")
+    os.waitpid(pid, 0)
     return seen
 
 
 def sweep():
-    """Two jobs side by side, one per package, each with four exclusive workers."""
-    from elastic_hydra.numa import cut, plan
+    """Jobs side by side, each by an agent that is confined to its slot and plans what it sees there."""
+    from elastic_hydra.numa import cut, instances
 
-    found, settings = host(cpus="node", exclusive=True, memory="preferred", near="none")
-    slots = cut(found.topology, found.allowance, 2)
-    jobs = [plan(found.topology, slot, settings, 4) for slot in slots]
-    started = [[start(binding) for binding in job] for job in jobs]
-    seen = [[kernel_says(worker[0]) for worker in job] for job in started]
-    for job in started:
-        for worker in job:
-            finish(worker)
+    found, exclusive = host(cpus="node", exclusive=True, memory="preferred", near="none")
+    _, latency = host(cpus="spread", exclusive=True, memory="local", near="none", smt=False, cores_per_worker=1)
+    halves = cut(found.topology, found.allowance, 2)
+    cores = instances(found.topology, found.allowance, 1)
+    return {
+        "halves": side_by_side(halves, exclusive, workers=4),
+        "instances": side_by_side(cores, latency, workers=1),
+    }
+
+
+def side_by_side(slots, settings, workers):
+    """What the kernel says of the workers of one job per slot, all of them alive at once."""
+    from elastic_hydra.launcher.child import ProcessSpec, become
+    from elastic_hydra.numa import read_machine
+
+    agents = []
+    for slot in slots:
+        said, say = os.pipe()
+        wait, end = os.pipe()
+        server, pid = os.getpid(), os.fork()
+        if not pid:
+            os.close(end)
+            become(ProcessSpec(None, dict(os.environ), "/", cpus=slot.cpus), server, ())
+            started = [start(one) for one in read_machine().plan(settings, workers, {}, slot)]
+            os.write(say, b"started\n")
+            os.read(wait, 1)
+            seen = [kernel_says(worker[0]) for worker in started]
+            os.write(say, json.dumps(seen).encode() + b"\n")
+            for worker in started:
+                finish(worker)
+            os._exit(0)
+        os.close(say)
+        os.close(wait)
+        agents.append((pid, os.fdopen(said), end))
+    for _, answers, _ in agents:
+        answers.readline()
+    seen = []
+    for pid, answers, end in agents:  # each looks while the others still run
+        os.write(end, b"x")
+        seen.append(json.loads(answers.readline()))
+        os.waitpid(pid, 0)
     return seen
 
 
 def hot_unplug():
     """A CPU goes away between plan and binding."""
     found, settings = host(cpus="node", near="none", on_error="warn")
-    binding = found.plan(settings, 1)[0]
+    binding = found.plan(settings, 1, {})[0]
     online = f"/sys/devices/system/cpu/cpu{binding.cpus[-1]}/online"
     write(online, "0")
     try:
-        return watch(binding) | {"again": host()[0].plan(settings, 1)[0].to_dict()["cpus"]}
+        return watch(binding) | {"again": host()[0].plan(settings, 1, {})[0].to_dict()["cpus"]}
     finally:
         write(online, "1")
 
@@ -150,7 +182,7 @@ def cpuset():
     if not child:
         write("/sys/fs/cgroup/job/cgroup.procs", "0")
         found, settings = host(cpus="node", memory="preferred")
-        binding = found.plan(settings, 1)[0]
+        binding = found.plan(settings, 1, {})[0]
         seen = watch(binding) | {"why": binding.why, "allowance": found.allowance.to_dict()}
         os.write(writer, json.dumps(seen).encode())
         os._exit(0)

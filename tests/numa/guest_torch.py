@@ -15,7 +15,7 @@ def workers():
 
     found, settings = guest.host(cpus="node", memory="bind")
     answers = []
-    for method, binding in zip(("spawn", "fork"), found.plan(settings, 2), strict=True):
+    for method, binding in zip(("spawn", "fork"), found.plan(settings, 2, {}), strict=True):
         context = torch.multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(binding, theirs))

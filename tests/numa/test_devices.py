@@ -5,24 +5,56 @@ from __future__ import annotations
 import pytest
 
 from elastic_hydra.numa import NumaError, read_topology, visible_accelerators
+from elastic_hydra.numa.devices import read_accelerators
 from tests.numa.machines import AMD, machine, write
 
 UUIDS = ["GPU-aa11", "GPU-ab22", "GPU-cc33"]
 ADDRESSES = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
-MIG = (
-    "GPU 0: NVIDIA A100 (UUID: GPU-aa11)\n"
-    "  MIG 1g.5gb Device 0: (UUID: MIG-1234)\n"
-    "GPU 1: NVIDIA A100 (UUID: GPU-ab22)\n"
-    "  MIG 1g.5gb Device 0: (UUID: MIG-5678)\n"
-)
+MIG = {1: ["MIG-5678", "MIG-9999"], 0: ["MIG-1234"]}
 
 
-def smi(command, addresses=ADDRESSES):
-    """What nvidia-smi prints."""
-    if "-L" in command:
-        return MIG
-    known = dict(zip(ADDRESSES, UUIDS, strict=True))
-    return "".join(f"{index}, {known[address]}, 0000{address}\n" for index, address in enumerate(addresses))
+class Nvml:
+    """NVIDIA's library with some of three GPUs, by the rules of nvml.h: 0 is success, answers go to where a pointer
+    points."""
+
+    def __init__(self, gpus=(0, 1, 2), refuses=""):
+        self.gpus, self.refuses, self.open = gpus, refuses, 0
+
+    def __getattr__(self, name):
+        assert name.startswith("nvml")
+        if name == self.refuses:
+            return lambda *_: 999
+        return {
+            "nvmlInit_v2": lambda: self.count(1),
+            "nvmlShutdown": lambda: self.count(-1),
+            "nvmlDeviceGetCount_v2": lambda out: self.put(out, len(self.gpus)),
+            "nvmlDeviceGetHandleByIndex_v2": lambda index, out: self.put(out, 100 + self.gpus[index.value]),
+            "nvmlDeviceGetPciInfo_v3": self.place,
+            "nvmlDeviceGetUUID": self.uuid,
+            "nvmlDeviceGetMaxMigDeviceCount": lambda _, out: self.put(out, 7),
+            "nvmlDeviceGetMigDeviceHandleByIndex": self.instance,
+        }[name]
+
+    def count(self, change):
+        self.open += change
+        return 0
+
+    def put(self, out, value):
+        out._obj.value = value
+        return 0
+
+    def place(self, handle, out):
+        out._obj.bus_id = f"0000{ADDRESSES[handle.value - 100]}".upper().encode()
+        return 0
+
+    def uuid(self, handle, out, _):
+        gpu, instance = handle.value % 100, handle.value // 100
+        out.value = (UUIDS[gpu] if instance == 1 else MIG[gpu][instance - 2]).encode()
+        return 0
+
+    def instance(self, handle, index, out):
+        gpu = handle.value - 100
+        return self.put(out, (index.value + 2) * 100 + gpu) if index.value < len(MIG.get(gpu, [])) else 6
 
 
 @pytest.fixture
@@ -43,28 +75,41 @@ def host(tmp_path):
         ("GPU-cc33,GPU-aa", [2, 0]),
         ("GPU-a", []),
         ("MIG-5678", [1]),
+        ("MIG-5678,MIG-9999,MIG-1", [1, 1, 0]),
+        ("MIG-5678,MIG-5678", []),
+        ("MIG-0000", []),
         ("MIG-GPU-cc33/1/0", [2]),
         ("NoDevFiles", []),
     ],
 )
 def test_cuda_visible_devices(host, value, expected):
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
-    found = visible_accelerators(host, environ, run=smi)
+    nvml = Nvml()
+    found = read_accelerators(host, "/nowhere", nvml).visible(environ)
+    assert nvml.open == 0
     assert [device.address for device in found] == [ADDRESSES[index] for index in expected]
 
 
-def test_where_nvidia_smi_is_missing_the_drivers_files_tell(tmp_path):
+@pytest.mark.parametrize("refuses", ["", "nvmlInit_v2", "nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2"])
+def test_where_nvml_does_not_answer_the_drivers_files_tell(tmp_path, refuses):
     files = machine([[0, 1]], gpus=[0, 0])
     for address, uuid in zip(ADDRESSES, UUIDS, strict=False):
         files[f"proc/driver/nvidia/gpus/{address}/information"] = f"Model: \t\t H100\nGPU UUID: \t {uuid}\n"
     topology = read_topology(write(tmp_path, files))
-    found = visible_accelerators(topology, {"CUDA_VISIBLE_DEVICES": "GPU-ab"}, tmp_path)
+    library = Nvml(refuses=refuses) if refuses else None
+    found = read_accelerators(topology, tmp_path, library).visible({"CUDA_VISIBLE_DEVICES": "GPU-ab"})
     assert [device.address for device in found] == [ADDRESSES[1]]
 
 
 def test_a_container_that_may_open_two_of_three_gpus_has_two(host):
-    found = visible_accelerators(host, {"CUDA_VISIBLE_DEVICES": "1"}, run=lambda command: smi(command, ADDRESSES[1:]))
+    found = read_accelerators(host, "/nowhere", Nvml(gpus=(1, 2))).visible({"CUDA_VISIBLE_DEVICES": "1"})
     assert [device.address for device in found] == [ADDRESSES[2]]
+
+
+def test_a_gpu_that_sysfs_does_not_show_has_an_unknown_place(tmp_path):
+    topology = read_topology(write(tmp_path, machine([[0, 1], [2, 3]], gpus=[0])))
+    found = read_accelerators(topology, tmp_path, Nvml()).visible({})
+    assert [device.node for device in found] == [0, None, None]
 
 
 def test_different_gpus_in_cudas_own_order_are_noted(tmp_path):
@@ -80,12 +125,16 @@ def test_amds_gpus_follow_the_kernels_compute_driver_and_its_variables(tmp_path)
     files |= {
         f"{nodes}/0/properties": "simd_count 0\nlocation_id 0\ndomain 0",
         f"{nodes}/1/properties": "simd_count 304\nlocation_id 512\ndomain 0",
-        f"{nodes}/2/properties": "simd_count 304\nlocation_id 256\ndomain 0",
+        f"{nodes}/2/properties": "simd_count 304\nlocation_id 256\ndomain 0\nunique_id 10995116277760",
     }
     topology = read_topology(write(tmp_path, files))
     assert [one.address for one in visible_accelerators(topology, {}, tmp_path)] == [ADDRESSES[1], ADDRESSES[0]]
     one = visible_accelerators(topology, {"HIP_VISIBLE_DEVICES": "1"}, tmp_path)
     assert [device.address for device in one] == [ADDRESSES[0]]
+    both = {"ROCR_VISIBLE_DEVICES": "GPU-00000A0000000000,0", "CUDA_VISIBLE_DEVICES": "1,0"}
+    assert [device.address for device in visible_accelerators(topology, both, tmp_path)] == [ADDRESSES[1], ADDRESSES[0]]
+    for nothing in ("", "-1", "GPU-0", "7"):
+        assert visible_accelerators(topology, {"ROCR_VISIBLE_DEVICES": nothing}, tmp_path) == ()
 
 
 def test_a_servers_display_adapter_is_no_accelerator_and_a_coprocessor_is(tmp_path):
@@ -97,7 +146,7 @@ def test_a_servers_display_adapter_is_no_accelerator_and_a_coprocessor_is(tmp_pa
 
 
 def test_addresses_given_by_the_user_are_taken(host):
-    found = visible_accelerators(host, {}, addresses=[ADDRESSES[2], ADDRESSES[0]])
+    found = visible_accelerators(host, {}, addresses=["0:03:00.0", ADDRESSES[0]])
     assert [device.address for device in found] == [ADDRESSES[2], ADDRESSES[0]]
     with pytest.raises(
         NumaError, match=r"devices=\[0000:99:00.0\]: no such accelerator; this machine has 0000:01:00.0"

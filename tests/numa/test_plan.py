@@ -9,7 +9,7 @@ import pytest
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.numa import Binding, NumaError, plan, render
-from elastic_hydra.numa.bind import format_list
+from elastic_hydra.numa.lists import format_list
 from tests.numa.machines import real_machines
 
 TWO_NODES = [[0, 1, 2, 3], [4, 5, 6, 7]]

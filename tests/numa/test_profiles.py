@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.numa import cut, instances, plan, visible_accelerators
-from elastic_hydra.numa.bind import format_list
+from elastic_hydra.numa.lists import format_list
 from tests.numa.machines import DATA
 
 CONF = Path(__file__).resolve().parents[2] / "conf/hydra/launcher/numa"

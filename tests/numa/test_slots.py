@@ -9,7 +9,7 @@ import pytest
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa import NumaError, cut, instances, plan, reserve, take
-from elastic_hydra.numa.bind import format_list
+from elastic_hydra.numa.lists import format_list
 from tests.numa.machines import real_machines
 
 FOUR_NODES = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]

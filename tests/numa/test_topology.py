@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elastic_hydra.numa import TopologyError, read_allowance, read_topology
-from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.sysfs import parse_mask, read_set
 from tests.numa.machines import machine, real_machines, truth, write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_hydra.numa.bind import format_list, parse_list
+from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, match, split
 from tests.numa.machines import real_machines, truth
 

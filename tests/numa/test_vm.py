@@ -74,9 +74,15 @@ def test_a_script_is_bound_before_its_interpreter_starts(report):
 
 
 def test_jobs_side_by_side_have_no_cpu_in_common(report):
-    masks = [worker["masks"] for job in report["sweep"] for worker in job]
-    assert masks == [[f"{first}-{first + 1}"] for first in range(0, 16, 2)]
-    assert [worker["policy"] for job in report["sweep"] for worker in job] == [f"prefer:{n // 2}" for n in range(8)]
+    workers = [worker for job in report["sweep"]["halves"] for worker in job]
+    assert [worker["masks"] for worker in workers] == [[f"{first}-{first + 1}"] for first in range(0, 16, 2)]
+    assert [worker["policy"] for worker in workers] == [f"prefer:{n // 2}" for n in range(8)]
+
+
+def test_instances_have_a_core_each_and_one_hardware_thread_of_it(report):
+    workers = [worker for job in report["sweep"]["instances"] for worker in job]
+    assert [worker["masks"] for worker in workers] == [[str(cpu)] for cpu in range(0, 16, 2)]
+    assert [list(worker["pages"]) for worker in workers] == [[str(n // 2)] for n in range(8)]
 
 
 def test_a_cpu_that_went_away_is_noticed_and_the_next_plan_does_without(report):

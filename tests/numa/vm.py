@@ -145,7 +145,8 @@ def files(guest: Path, torch: bool = False) -> Iterator[tuple[str, Path]]:
                 yield f"{place}/{inner}", path
                 found += [path] * binary
     yield "/site/guest.py", Path(__file__).parent / "guest.py"
-    yield "/site/elastic_hydra/__init__.py", REPOSITORY / "elastic_hydra" / "__init__.py"
+    for module in ("__init__", "launcher/__init__", "launcher/child"):
+        yield f"/site/elastic_hydra/{module}.py", REPOSITORY / f"elastic_hydra/{module}.py"
     linked = subprocess.run(["ldd", *map(str, found)], capture_output=True, text=True).stdout
     for name in sorted(set(re.findall(r"(/\S+\.so\S*) \(0x", linked)) - set(map(str, found))):
         yield name, Path(name)

@@ -1,0 +1,121 @@
+"""This host as a sweep shares it out: what jobs may hold of it, and where their workers would run."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.numa import NumaConfig, OnError
+from elastic_hydra.config.resolve import Demand, Machine
+from elastic_hydra.launcher.placement import binds
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.check import check
+from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.slots import reserve
+from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.slots import Slot, Slots, cuda_visible_devices
+
+__all__ = ["Host"]
+
+
+class Host:
+    """The host, read once.
+
+    Args:
+        settings: the sweep's `hydra.launcher`.
+        machine: what the launcher has found here.
+
+    Raises:
+        ConfigError: the sweep cannot be run here as configured.
+    """
+
+    def __init__(self, settings: DictConfig, machine: Machine) -> None:
+        self._host = read_machine()
+        self._machine = machine
+        self._settings = settings
+        try:
+            self._allowance = reserve(self._host.topology, self._host.allowance, int(settings.numa.reserve_cores))
+        except NumaError as error:
+            if settings.numa.on_error != OnError.warn:
+                raise ConfigError(str(error)) from error
+            self._allowance = self._host.allowance  # the workers are not bound, and say why
+        self._idle = self.slots()
+
+    def slots(self) -> Slots:
+        """Return all of the host, nothing of it held."""
+        settings = self._settings
+        return Slots(
+            self._host.topology,
+            self._allowance,
+            self._host.devices(NumaConfig(), os.environ),
+            self._machine.gpus,
+            self._machine.memory,
+            int(settings.resources.jobs_per_gpu),
+            None if settings.parallel == "auto" else int(settings.parallel),
+        )
+
+    def check(self, job: Job) -> None:
+        """Refuse a job that could not be run even if it were alone here.
+
+        Raises:
+            ConfigError: it never fits, or its workers cannot be bound as asked.
+        """
+        try:
+            check(job.launch.numa, job.launch.nproc_per_node)
+            slot = self._idle.take(job.launch.demand)
+            if slot is None:
+                raise NumaError(_never_fits(job.launch.demand))
+            self._idle.give_back(slot)
+            self.bindings(job, slot)
+        except NumaError as error:
+            raise ConfigError(f"job #{job.num}: {error}") from error
+
+    def rehearse(self, jobs: Sequence[Job], slots: Slots) -> Iterator[tuple[Job, Slot, tuple[Binding, ...]]]:
+        """Say what each job would hold, and where its workers would run, if jobs ended in the order of their starts.
+
+        Args:
+            jobs: all of them checked.
+            slots: of the host, free.
+        """
+        held: deque[Slot] = deque()
+        for job in jobs:
+            while (slot := slots.take(job.launch.demand)) is None:
+                slots.give_back(held.popleft())
+            held.append(slot)
+            yield job, slot, self.bindings(job, slot)
+
+    def bindings(self, job: Job, slot: Slot) -> tuple[Binding, ...]:
+        """Return what a job's workers would be bound to; nothing where they are not to be bound.
+
+        Raises:
+            NumaError: it cannot be done as asked.
+        """
+        launch = job.launch
+        if not binds(launch.numa):
+            return ()
+        environ = self.environment(slot) | {str(k): str(v) for k, v in job.config.hydra.job.env_set.items()}
+        return self._host.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance)
+
+    def environment(self, slot: Slot) -> dict[str, str]:
+        """Return the environment of an agent whose job holds a slot."""
+        chosen: Mapping[str, str] = {}
+        if slot.gpus:
+            chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, os.environ)}
+        return {**os.environ, **chosen}
+
+
+def _never_fits(demand: Demand) -> str:
+    if demand.instances:
+        what = "a whole NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores of one node"
+        return (
+            f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {what} (hydra.launcher.numa), and "
+            "this host does not have that many; take fewer, or set hydra.launcher.resources.cpus_per_worker"
+        )
+    parts = [f"{demand.gpus} GPUs" * bool(demand.gpus), f"{demand.cpus} CPUs" * bool(demand.cpus)]
+    wanted = " and ".join(part for part in parts if part) or "what it asks for"
+    return f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
