@@ -76,6 +76,8 @@ def units(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequen
         order = [turn % len(pool) for turn in range(len(ranks))] if in_turns else _evenly(topology, pool, len(ranks))
         for rank, index in zip(ranks, order, strict=True):
             seats.setdefault(pool[index], []).append(rank)
+    if settings.exclusive:
+        seats = _disjoint(seats)
     found: dict[int, CpuSet] = {}
     for unit, ranks in seats.items():
         found.update(zip(ranks, _share_out(topology, unit, settings, len(ranks)), strict=True))
@@ -83,6 +85,16 @@ def units(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequen
         _place(_unit_name(topology, settings, found[rank], seats), found[rank], anchor)
         for rank, anchor in enumerate(wished)
     ]
+
+
+def _disjoint(seats: dict[CpuSet, list[int]]) -> dict[CpuSet, list[int]]:
+    """Units that overlap become one: virtual machines have packages that lie across the borders of nodes."""
+    apart: dict[CpuSet, list[int]] = {}
+    for unit, ranks in seats.items():
+        touching = [other for other in apart if other & unit]
+        members = sorted([*ranks, *(rank for other in touching for rank in apart.pop(other))])
+        apart[union([unit, *touching])] = members
+    return apart
 
 
 def _evenly(topology: Topology, pool: Sequence[CpuSet], workers: int) -> list[int]:

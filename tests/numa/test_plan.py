@@ -143,6 +143,11 @@ class TestAwkwardMachines:
         found = plan(topology, allowance, settings(cpus=Cpus.node, exclusive=True), 4, topology.devices)
         assert cpus(found) == ["0-1", "4-5", "2-3", "6-7"]
 
+    def test_packages_that_lie_across_nodes_are_shared_out_without_overlap(self, small):
+        topology, allowance = small([[0, 1], [2, 3, 4, 5], [6, 7]], packages=[[0, 1, 2, 3], [4, 5, 6, 7]], gpus=[0, 1])
+        found = plan(topology, allowance, settings(cpus=Cpus.package, exclusive=True), 2, topology.devices)
+        assert cpus(found) == ["0-3", "4-7"]
+
     def test_fewer_workers_than_gpus_get_the_whole_node(self, small):
         topology, allowance = small(TWO_NODES, gpus=[0, 0, 1, 1])
         found = plan(topology, allowance, settings(cpus=Cpus.node, exclusive=True), 1, topology.devices)
