@@ -23,6 +23,7 @@ import psutil
 
 from elastic_hydra.launcher import child, hazard, outcome, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.numa.bind import BindError
 
 __all__ = ["TOKEN", "become_server", "connection", "shared"]
 
@@ -276,7 +277,7 @@ class _Server:
 def _become(spec: ProcessSpec, fds: list[int], sock: socket.socket | None = None) -> NoReturn:
     """Be, in a detached process, what `spec` describes, to the end."""
     global connection
-    with _exit_if_it_fails():
+    with _exit_if_it_fails(fds):
         child.become(spec, tuple(fds))
         payload_fd, result_fd = fds
         payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
@@ -286,12 +287,14 @@ def _become(spec: ProcessSpec, fds: list[int], sock: socket.socket | None = None
 
 
 @contextlib.contextmanager
-def _exit_if_it_fails() -> Iterator[None]:
+def _exit_if_it_fails(fds: list[int] | None = None) -> Iterator[None]:
     """End a forked process that cannot be set up: nothing may unwind into the server's own code."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         sys.excepthook(*sys.exc_info())
+        if isinstance(error, BindError) and fds:
+            outcome.write(fds[1], outcome.Outcome(error=outcome.pack(error)))
         os._exit(child.EXIT_CANNOT_START)
 
 

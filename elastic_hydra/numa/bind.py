@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.errors import KEY
 from elastic_hydra.numa.lists import format_list
 
 # (set_mempolicy, get_mempolicy, migrate_pages), from the kernel's syscall tables
@@ -85,9 +86,9 @@ def apply(binding: Binding) -> Applied:
     migrated = False
     if binding.migrate and binding.memory != "none" and binding.nodes and not memory_problems:
         migrated = _move_pages(binding.nodes)
-    for kind, problems in (("cpus", cpu_problems), ("memory", memory_problems)):
+    for kind, key, problems in (("cpus", "on_error", cpu_problems), ("memory", "on_memory_error", memory_problems)):
         if problems and kind in binding.required:
-            raise BindError("; ".join(problems))
+            raise BindError(f"{KEY}.{key}=error: {'; '.join(problems)}; with {key}=warn the worker starts all the same")
     policy, nodes = read_policy()
     return Applied(_affinity(), policy, nodes, migrated, tuple(cpu_problems + memory_problems))
 

@@ -83,7 +83,7 @@ def test_a_refused_memory_policy_is_a_problem_unless_it_is_required():
             print("failed:", error)
     """)
     assert "docker: --cap-add SYS_NICE" in out
-    assert "failed: memory policy bind on nodes 0 was refused" in out
+    assert "failed: hydra.launcher.numa.on_memory_error=error: memory policy bind on nodes 0 was refused" in out
 
 
 def test_a_kernel_without_preferred_many_prefers_the_first_node():

@@ -1,0 +1,81 @@
+"""Real workers on this machine, however they are started: what its kernel says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.config.numa import Cpus, Memory, NumaConfig
+from elastic_hydra.launcher import workers
+from elastic_hydra.launcher.placement import Placement
+from elastic_hydra.numa import Binding, bind, read_machine
+from tests.numa import witness
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/numa_maps").exists(), reason="this kernel has no NUMA memory policy"
+)
+
+CPUS = sorted(os.sched_getaffinity(0))
+ONE_EACH = NumaConfig(cpus=Cpus.explicit, explicit=[str(CPUS[0]), str(CPUS[-1])], memory=Memory.bind)
+
+
+def config(start_method: str = "warm", numa: NumaConfig = ONE_EACH, **more: object) -> LaunchConfig:
+    return LaunchConfig(1, 1, 2, start_method=start_method, max_restarts=0, numa=numa, **more)  # type: ignore[arg-type]
+
+
+def policy() -> str:
+    """What numa_maps shows of this machine's plan; `default` where a container forbids memory policies."""
+    (binding,) = read_machine().plan(NumaConfig(cpus=Cpus.spread, memory=Memory.bind), 1, {})
+    pid = os.fork()
+    if not pid:
+        os._exit(len(bind.apply(Binding(memory="bind", nodes=binding.nodes)).problems))
+    refused = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return "default" if refused else f"bind:{','.join(map(str, binding.nodes))}"
+
+
+def assert_bound(seen: dict[str, object], cpu: int) -> None:
+    assert (seen["masks"], seen["child"]) == ([str(cpu)], str(cpu))
+    assert seen["policy"] == policy()
+    assert seen["environ"] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize("start_method", ["warm", "fork", "forkserver", "spawn"])
+def test_functions_are_bound_with_all_threads_and_children(start_method):
+    told: list[tuple[Binding, ...]] = []
+    found = elastic_launch(config(start_method, on_bindings=told.append), witness.testify)()
+    for rank, cpu in ((0, CPUS[0]), (1, CPUS[-1])):
+        assert_bound(found[rank], cpu)
+        assert found[rank]["threads"] == 1
+    (bindings,) = told
+    assert [one.cpus for one in bindings] == [(CPUS[0],), (CPUS[-1],)]
+
+
+@pytest.mark.parametrize("start_method", ["warm", "spawn"])
+def test_scripts_are_bound(tmp_path, monkeypatch, start_method):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    command = ["-u", witness.__file__, str(tmp_path)]
+    elastic_launch(config(start_method), sys.executable)(*command)
+    for rank, cpu in ((0, CPUS[0]), (1, CPUS[-1])):
+        assert_bound(json.loads((tmp_path / f"{rank}.json").read_text()), cpu)
+
+
+def test_what_the_user_set_for_openmp_stays(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    found = elastic_launch(config(), witness.testify)()
+    assert [found[0]["environ"], found[0]["threads"]] == [["2", None, None], 2]
+
+
+@pytest.mark.parametrize("start_method", ["warm", "spawn"])
+def test_a_binding_that_must_be_had_and_is_refused_ends_the_job_with_the_reason(monkeypatch, start_method):
+    nowhere = Placement((Binding(cpus=(1000,), required=("cpus",)),) * 2, ({}, {}))
+    monkeypatch.setattr(workers, "place", lambda *_, **__: nowhere)  # as if the CPU had gone since the plan was made
+    with pytest.raises(ChildFailedError) as failed:
+        elastic_launch(config(start_method), witness.testify)()
+    assert isinstance(failed.value.__cause__, bind.BindError)
+    assert "hydra.launcher.numa.on_error=error: the kernel refused CPUs 1000" in str(failed.value.__cause__)
