@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from typing_extensions import Self
 
 from elastic_hydra.launcher import child, outcome, server, wire, worker
@@ -22,7 +23,7 @@ from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import shared_change
 from elastic_hydra.launcher.hazard import fork_hazard
 
-__all__ = ["Process", "Server", "ServerLost"]
+__all__ = ["ENDS", "Process", "Server", "ServerLost"]
 
 _FRESH_ENVIRONMENT = {
     # A server with thread pools could not be forked; its processes set their own thread counts.
@@ -32,6 +33,12 @@ _FRESH_ENVIRONMENT = {
     # Counting GPUs must not create a CUDA context.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
+
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
+"""Signals that say that the end has come; any other asks for a checkpoint first."""
+
+_MARGIN = 10.0
+"""Seconds that a server gets on top of its clients' grace to end."""
 
 
 class ServerLost(RuntimeError):
@@ -52,6 +59,8 @@ class Process:
     """When the server saw it end, in seconds since the epoch."""
     refused: str = ""
     """Why it could not be started."""
+    fate: str = ""
+    """Why it ended, where its exit code does not say it."""
 
     def outcome(self, *, errors_only: bool = False) -> outcome.Outcome | None:
         """Read what its function has handed over so far; see `outcome.read`."""
@@ -77,6 +86,8 @@ class Server:
     """Whether it has the same `__main__` as this process."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     """The environment in which it has started."""
+    grace: float = 30.0
+    """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
     _popen: subprocess.Popen[bytes] | None = None
     _pid: int | None = None
     _processes: dict[int, Process] = field(default_factory=dict)
@@ -90,7 +101,7 @@ class Server:
     # --- making one ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, start_method: str, shared: Mapping[str, object], grace: float) -> Server:
+    def open(cls, start_method: str, shared: Mapping[str, object], grace: float, keep: Sequence[int] = ()) -> Server:
         """Get the server that suits a start method: this agent's, or a new one.
 
         Args:
@@ -98,6 +109,7 @@ class Server:
                 and `forkserver` insist on one of the two; `spawn` needs the server as a supervisor only.
             shared: objects that payloads will refer to; they travel once or, with a fork, not at all.
             grace: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
+            keep: file descriptors that a new server holds until it and all that it has started are gone: locks.
         """
         if server.connection is not None:
             made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
@@ -106,15 +118,16 @@ class Server:
             with contextlib.ExitStack() as stack:
                 # Should the server die, its grandchildren are found here.
                 stack.enter_context(shared_change("orphans", child.adopt_orphans, child.adopt_orphans))
-                made = cls._new(start_method, shared)
+                made = cls._new(start_method, shared, keep)
                 made._adoption = stack.pop_all()
+        made.grace = grace
         wire.send(made.sock, ("grace", grace))
         return made
 
     @classmethod
-    def _new(cls, start_method: str, shared: Mapping[str, object]) -> Server:
+    def _new(cls, start_method: str, shared: Mapping[str, object], keep: Sequence[int]) -> Server:
         if start_method == "forkserver":
-            return cls._fresh(shared, "as start_method=forkserver asks")
+            return cls._fresh(shared, "as start_method=forkserver asks", keep)
         hazard = None if start_method == "fork" else fork_hazard()
         if hazard is None:
             forked = cls._fork(shared)
@@ -123,7 +136,7 @@ class Server:
             hazard = forked
         if start_method == "fork":
             raise ServerLost(f"start_method=fork cannot be used here: {hazard}; use warm or spawn")
-        return cls._fresh(shared, f"this process cannot be forked: {hazard}")
+        return cls._fresh(shared, f"this process cannot be forked: {hazard}", keep)
 
     @classmethod
     def _fork(cls, shared: Mapping[str, object]) -> Server | str:
@@ -157,25 +170,25 @@ class Server:
         return str(refused)
 
     @classmethod
-    def _fresh(cls, shared: Mapping[str, object], hazard: str) -> Server:
+    def _fresh(cls, shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Server:
         data = outcome.dumps(dict(shared))
-        made = cls._fresh_with(shared, data, True)
+        made = cls._fresh_with(shared, data, True, keep)
         if isinstance(made, Server):
             made.reason = f"from a fresh interpreter ({hazard})"
             return made
-        refusal, made = made, cls._fresh_with(shared, data, False)
+        refusal, made = made, cls._fresh_with(shared, data, False, keep)
         if not isinstance(made, Server):
             raise ServerLost(f"no warm server could be started: {made}")
         made.reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
         return made
 
     @classmethod
-    def _fresh_with(cls, shared: Mapping[str, object], data: bytes, early: bool) -> Server | str:
+    def _fresh_with(cls, shared: Mapping[str, object], data: bytes, early: bool, keep: Sequence[int]) -> Server | str:
         ours, theirs = socket.socketpair()
         with theirs:
             popen = subprocess.Popen(
-                [*worker.interpreter("server"), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*worker.interpreter("server"), *map(str, (theirs.fileno(), *keep))],
+                pass_fds=[theirs.fileno(), *keep],
                 env={**os.environ, **_FRESH_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -282,14 +295,23 @@ class Server:
         elif verb == "exited":
             process.exitcode, process.exit_time = arguments[1:]
 
+    @property
+    def _server_pid(self) -> int | None:
+        return self._popen.pid if self._popen is not None else self._pid
+
     def _mark_lost(self) -> None:
         self.lost = True
-        pid = self._popen.pid if self._popen is not None else self._pid
-        sessions = {process.pid for process in self._processes.values() if process.pid is not None}
-        child.kill_orphans(sessions, server.TOKEN, f"{pid}.")
+        pid = self._server_pid
+        self._kill_orphans()
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
+                process.fate = f"the warm server (pid {pid}), which supervises all agents and workers, was killed"
+
+    def _kill_orphans(self) -> None:
+        """Kill what a server that has died leaves behind; what it had started itself the kernel has killed with it."""
+        sessions = {process.pid for process in self._processes.values() if process.pid is not None}
+        child.kill_orphans(sessions, server.TOKEN, f"{self._server_pid}.")
 
     def _send(self, message: Any, fds: tuple[int, ...] | list[int] = ()) -> None:
         try:
@@ -298,6 +320,20 @@ class Server:
             self._mark_lost()
             raise ServerLost("the warm server has died") from error
 
+    def ask(self, processes: Iterable[Process], number: int, timeout: float) -> bool:
+        """Send a signal, and wait for the ends of those that got it.
+
+        Returns:
+            whether all have ended within `timeout` seconds.
+        """
+        mine = list(processes)
+        try:
+            self.signal(mine, number)
+            self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
+            return self.wait(lambda: all(process.exitcode is not None for process in mine), timeout)
+        except ServerLost:
+            return True
+
     def stop(self, processes: Iterable[Process], number: int, grace: float) -> list[Process]:
         """End processes: `number` first, SIGKILL for those that are still there after `grace` seconds.
 
@@ -305,15 +341,8 @@ class Server:
             those that did not die within five more seconds: stuck in the kernel.
         """
         mine = list(processes)
-
-        def ended() -> bool:
-            return all(process.exitcode is not None for process in mine)
-
-        with contextlib.suppress(ServerLost):
-            self.signal(mine, number)
-            if not self.wait(ended, grace):
-                self.signal(mine, signal.SIGKILL)
-                self.wait(ended, 5.0)
+        if not self.ask(mine, number, grace):
+            self.ask(mine, signal.SIGKILL, 5.0)
         return [process for process in mine if process.exitcode is None]
 
     def clean(self) -> None:
@@ -332,14 +361,28 @@ class Server:
     def close(self) -> None:
         """End the connection, and with it all that was started through it."""
         self.sock.close()
-        self.forget(list(self._processes.values()))
-        if self._popen is not None:
-            self._popen.wait()
-        if self._pid is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+        if (pid := self._server_pid) is not None:
+            # It ends when all is gone that it has started. If it does not, somebody has stopped it.
+            if not self._has_ended(self.grace + _MARGIN):
+                os.kill(pid, signal.SIGKILL)
+                self._has_ended(None)
+                self._kill_orphans()
             self._pid = None
+        self.forget(list(self._processes.values()))
         self._adoption.close()
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        """Wait for the server's end, and take its remains away."""
+        try:
+            if self._popen is not None:
+                self._popen.wait(timeout)
+            elif self._pid is not None:
+                psutil.Process(self._pid).wait(timeout)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return False
+        except psutil.NoSuchProcess:
+            pass  # somebody else has taken them away
+        return True
 
     def __enter__(self) -> Self:
         return self

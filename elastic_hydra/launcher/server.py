@@ -43,6 +43,10 @@ connection: socket.socket | None = None
 """An agent's own connection to the server; None in every other process."""
 
 
+_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that tell a job to stop; a batch system may send them to every process."""
+
+
 @dataclass(eq=False)
 class _Client:
     """One connection: a launcher or an agent, and what it has started."""
@@ -65,6 +69,7 @@ class _Child:
     """An agent's connection, by which it starts processes itself."""
     spare: socket.socket | None = None
     """Where a process that was forked ahead waits to hear what it shall be; None once it has heard."""
+    is_program: bool = False
     kill_at: float | None = None
 
 
@@ -79,7 +84,7 @@ class _Server:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        for number in _TO_STOP:
             signal.signal(number, signal.SIG_IGN)  # only the end of its clients ends the server
         child.adopt_orphans()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
@@ -139,7 +144,7 @@ class _Server:
             ours, theirs = socket.socketpair()
             with theirs:
                 try:
-                    pid = child.fork()
+                    pid = _fork()
                 except OSError:  # the start itself says so, should it fail as well
                     ours.close()
                     return
@@ -165,7 +170,7 @@ class _Server:
         if started is None:
             ours, theirs = socket.socketpair() if spec.agent else (None, None)
             try:
-                pid = child.fork()
+                pid = _fork()
             except OSError as error:
                 self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
                 return
@@ -179,7 +184,7 @@ class _Server:
             if ours is not None and theirs is not None:
                 theirs.close()
                 started.own = self._add_client(ours)
-        started.id = id_
+        started.id, started.is_program = id_, not fds
         self._tell(client, ("started", id_, started.pid))
 
     def _put_to_work(self, client: _Client, spec: ProcessSpec, fds: list[int]) -> _Child | None:
@@ -206,7 +211,7 @@ class _Server:
             if process.client is client and process.id in ids:
                 if number == signal.SIGKILL and process.own is not None:
                     process.own.grace = 0.0  # killed at once, and so is what it has started
-                _signal_group(process.pid, number)
+                _signal(process, number)
 
     def _do_clean(self, client: _Client, _: list[int]) -> None:
         self._kill_descendants(client)
@@ -249,7 +254,8 @@ class _Server:
         del self._clients[client.sock]
         mine = [process for process in self._children.values() if process.client is client]
         for process in mine:
-            _signal_group(process.pid, signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
+            _signal(process, signal.SIGCONT)  # one that is stopped would not hear of it
             process.kill_at = time.monotonic() + client.grace
         if not mine:
             self._kill_descendants(client)
@@ -272,6 +278,18 @@ class _Server:
                     continue
                 if os.getsid(process.pid) in client.sessions or process.environ().get(TOKEN) == client.token:
                     process.kill()
+
+
+def _fork() -> int:
+    """Fork. What is sent to the new process before it has handlers of its own waits until it has: it unblocks all."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
+    pid = -1
+    try:
+        pid = child.fork()
+    finally:
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_STOP)
+    return pid
 
 
 def _become(spec: ProcessSpec, fds: list[int], sock: socket.socket | None = None) -> NoReturn:
@@ -298,9 +316,24 @@ def _exit_if_it_fails(fds: list[int] | None = None) -> Iterator[None]:
         os._exit(child.EXIT_CANNOT_START)
 
 
+def _signal(process: _Child, number: int) -> None:
+    """Send a signal to a process; a program may be a shell around the real one, so its group gets it as well.
+
+    Helpers of a function, such as those that load its data, are its own to end: it may need them for a last checkpoint.
+    """
+    if process.is_program or number in (signal.SIGKILL, signal.SIGCONT):
+        _signal_group(process.pid, number)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, number)
+
+
 def _signal_group(leader: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
+        try:
+            os.killpg(leader, number)
+        except ProcessLookupError:
+            os.kill(leader, number)  # just forked: it has no group of its own yet
 
 
 def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
@@ -358,7 +391,12 @@ def _preload(data: bytes, early: bool) -> str | None:
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Serve the client whose socket is file descriptor `argv[0]`, which first sends what to load."""
+    """Serve the client whose socket is file descriptor `argv[0]`, which first sends what to load.
+
+    The other file descriptors are only kept until this process ends.
+    """
+    for fd in map(int, argv):
+        os.set_inheritable(fd, False)
     sock = socket.socket(fileno=int(argv[0]))
     received = wire.receive(sock)
     if received is None:
