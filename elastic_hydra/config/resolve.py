@@ -26,7 +26,6 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF")
 _SINCE = {
     # Options that the oldest supported torch does not know, and the version that brought them.
     "virtual_local_rank": (2, 10),
-    "signals_to_handle": (2, 10),
     "logs.duplicate_stdout_filters": (2, 10),
     "logs.duplicate_stderr_filters": (2, 10),
 }
@@ -49,6 +48,8 @@ class Launch:
     retry: RetryConfig
     watch: WatchConfig
     monitor_interval: float
+    signals_to_handle: tuple[str, ...]
+    checkpoint_timeout: int
     shutdown_timeout: int
     exit_barrier_timeout: float
     event_log_handler: str
@@ -122,6 +123,8 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         retry=retry,
         watch=watch,
         monitor_interval=settings["monitor_interval"],
+        signals_to_handle=tuple(settings["signals_to_handle"]),
+        checkpoint_timeout=settings["checkpoint_timeout"],
         shutdown_timeout=settings["shutdown_timeout"],
         exit_barrier_timeout=settings["exit_barrier_timeout"],
         event_log_handler=settings["event_log_handler"],
@@ -172,7 +175,7 @@ def _check_values(settings: Mapping[str, Any], machine: Machine, problems: Probl
     problems.require(bool(settings["role"]), "role", settings["role"], "must not be empty")
     interval = settings["monitor_interval"]
     problems.require(interval > 0, "monitor_interval", interval, "must be more than 0 (seconds)")
-    for key in ("shutdown_timeout", "exit_barrier_timeout", "stagger"):
+    for key in ("checkpoint_timeout", "shutdown_timeout", "exit_barrier_timeout", "stagger"):
         problems.require(settings[key] >= 0, key, settings[key], "must be 0 or more (seconds)")
     names = [s.name for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
     for name in settings["signals_to_handle"]:
@@ -226,7 +229,7 @@ def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: Prob
         value = settings[group][name] if group else settings[name]
         default = getattr(ElasticConfig(), name) if not group else []
         if machine.torch >= since:
-            options[name] = ",".join(value) if name == "signals_to_handle" else value
+            options[name] = value
         elif value != default:
             problems.add(
                 key,

@@ -136,10 +136,16 @@ class ElasticConfig:
     """Name of the workers in logs, metrics and `ROLE_NAME`."""
     return_values: str = "rank0"
     """The job's return value: `rank0` (what rank 0 returned) or `all` (`{rank: value}` of this node)."""
-    signals_to_handle: List[str] = field(default_factory=lambda: ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
-    """Signals to an agent that it passes on to its workers, to stop them."""
+    signals_to_handle: List[str] = field(
+        default_factory=lambda: ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"]
+    )
+    """Signals to the launcher, or to the agent of one job, that stop the sweep or that job: its workers get the same
+    one."""
+    checkpoint_timeout: int = 30
+    """Seconds that workers have after SIGUSR1, SIGUSR2 or another signal that only announces the end, to write a
+    checkpoint and end by themselves; then they get SIGTERM."""
     shutdown_timeout: int = 30
-    """Seconds between SIGTERM and SIGKILL, wherever workers are stopped."""
+    """Seconds between SIGTERM (SIGINT, SIGHUP, SIGQUIT) and SIGKILL, wherever workers are stopped."""
     exit_barrier_timeout: float = 300.0
     """Seconds that a node whose workers have finished waits for the other nodes."""
     virtual_local_rank: bool = False

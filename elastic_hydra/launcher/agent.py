@@ -33,7 +33,7 @@ from elastic_hydra.launcher.verdict import Agreement, Verdict
 from elastic_hydra.launcher.watch import Watch
 from elastic_hydra.launcher.workers import Starter, Workers
 from elastic_hydra.retry.failure import Evidence, Failure, MemoryFacts, Overrun, classify
-from elastic_hydra.retry.policy import Decision, decide
+from elastic_hydra.retry.policy import Decision, decide, in_time
 
 __all__ = ["ElasticAgent"]
 
@@ -66,6 +66,7 @@ class ElasticAgent(LocalElasticAgent):
         retry: when a failed group is started again; None: as torch does, `max_restarts` times, at once, whatever the
             cause.
         history: when the job was restarted before, by earlier agents, in seconds since the epoch.
+        elapsed: seconds that they have used of the job's time.
         on_verdict: is told every decision about a failure.
         Everything else as in `LocalElasticAgent` of the installed torch.
     """
@@ -76,6 +77,7 @@ class ElasticAgent(LocalElasticAgent):
         starter: Starter,
         retry: RetryConfig | None = None,
         history: Sequence[float] = (),
+        elapsed: float = 0.0,
         on_verdict: Callable[[Verdict], None] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -89,7 +91,7 @@ class ElasticAgent(LocalElasticAgent):
         self._history = list(history)
         self._remaining_restarts -= len(self._history)
         self._on_verdict = on_verdict
-        self._watch = Watch(starter.watch)
+        self._watch = Watch(starter.watch, elapsed)
         self._kills = count_kills()
         self._overrun: Overrun | None = None
         self.verdict: Verdict | None = None
@@ -341,11 +343,7 @@ class ElasticAgent(LocalElasticAgent):
         if decision is None:
             draw = random.SystemRandom().random()  # not the seeded one: jobs that died together shall not draw the same
             decision = decide(self._policy, self._history, failure, now, draw)
-        left = self._watch.time_left()
-        if decision.again and left is not None and left <= decision.after:
-            what = f"{max(0.0, left):.1f} s are left of watch.time_limit, and the wait would be {decision.after:.1f} s"
-            decision = Decision(False, what)
-        proposed = Verdict(failure, decision, now)
+        proposed = Verdict(failure, in_time(decision, self._watch.time_left()), now)
         if self._agreement is None:
             return proposed
         if failure.kind is Kind.peer:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from types import FrameType
 from typing import Any
 
 from torch.distributed.elastic import events, metrics
@@ -24,7 +27,7 @@ from elastic_hydra.config.retry import RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
-from elastic_hydra.launcher.environment import environment, restored_handlers
+from elastic_hydra.launcher.environment import environment, handlers
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.placement import from_torch
@@ -68,6 +71,12 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Limits for time, progress and memory; sizes in bytes."""
     history: tuple[float, ...] = ()
     """When earlier agents of this job have restarted it, in seconds since the epoch: these restarts count too."""
+    elapsed: float = 0.0
+    """Seconds that earlier agents of this job have used of `watch.time_limit`."""
+    signals_to_handle: str = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+    """Signals to this process that end the job; the workers get the same one."""
+    checkpoint_timeout: float = 30.0
+    """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
     """Is told every decision about a failure, in this process."""
 
@@ -148,8 +157,8 @@ def launch_agent(
     timeout = float(getattr(config, "shutdown_timeout", 30.0))  # torch 2.12 and newer have the field
     keep_logs = False
     with (
-        environment(_SIGNALS, _signals(config)),
-        restored_handlers(_signals(config)),
+        environment(_SIGNALS, config.signals_to_handle),
+        handlers(config.signals_to_handle, _stop),
         Server.open(config.start_method, shared, timeout) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
@@ -165,6 +174,7 @@ def launch_agent(
             numa=numa,
             slot=config.slot,
             on_bindings=config.on_bindings,
+            checkpoint_timeout=config.checkpoint_timeout,
         )
         try:
             return _run(config, entrypoint, args, logs_specs, starter, health_check_server)
@@ -235,8 +245,8 @@ def _ours(config: torch_api.LaunchConfig) -> LaunchConfig:
     return LaunchConfig(**{f.name: getattr(config, f.name) for f in fields(config) if f.init})
 
 
-def _signals(config: LaunchConfig) -> str:
-    return str(getattr(config, "signals_to_handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT"))
+def _stop(number: int, _: FrameType | None) -> None:
+    raise SignalException(f"process {os.getpid()} got {signal.Signals(number).name}", signal.Signals(number))
 
 
 class _Spec(WorkerSpec):
@@ -275,6 +285,7 @@ def _agent(
         starter=starter,
         retry=config.retry,
         history=config.history,
+        elapsed=config.elapsed,
         on_verdict=config.on_verdict,
         exit_barrier_timeout=config.exit_barrier_timeout,
         log_line_prefix_template=config.log_line_prefix_template,

@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
-__all__ = ["environment", "restored_handlers", "shared_change"]
+__all__ = ["environment", "handlers", "shared_change"]
 
 
 _lock = threading.Lock()
@@ -60,16 +61,24 @@ def environment(name: str, value: str) -> contextlib.AbstractContextManager[None
 
 
 @contextlib.contextmanager
-def restored_handlers(names: str) -> Iterator[None]:
-    """Put signal handlers back afterwards: torch leaves its own, and Ctrl-C would no longer be KeyboardInterrupt."""
+def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle signals from now on, and put their handlers back afterwards.
+
+    torch sets its own only when the first worker starts, some versions for some signals only, and leaves them: then
+    Ctrl-C would no longer be KeyboardInterrupt.
+
+    Args:
+        names: of the signals, separated by commas.
+        handler: what is called.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = [getattr(signal, name.strip()) for name in names.split(",") if hasattr(signal, name.strip())]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
+        for number, earlier in before.items():
+            if earlier is not None:
+                signal.signal(number, earlier)

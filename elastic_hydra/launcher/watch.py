@@ -36,13 +36,14 @@ class Watch:
 
     Args:
         config: the limits.
+        elapsed: seconds of the job's time that earlier agents have used.
     """
 
-    def __init__(self, config: WatchConfig) -> None:
+    def __init__(self, config: WatchConfig, elapsed: float = 0.0) -> None:
         self._config = config
         self._on = config.is_on()
-        self._job_started = time.monotonic()
-        self._group_started = self._job_started
+        self._group_started = time.monotonic()
+        self._job_started = self._group_started - elapsed
         self._next = 0.0
         self._workers: Workers | None = None
         self._ranks: Mapping[int, int] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
+from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get_error_handler, record
 from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
@@ -24,7 +24,7 @@ from elastic_hydra.launcher.failure import WorkerFailure
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, has_value
 from elastic_hydra.launcher.placement import place
-from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
 from elastic_hydra.launcher.tail import Tail
 from elastic_hydra.launcher.worker import Payload
@@ -75,6 +75,8 @@ class Starter:
     """What the job holds of this host; None: all that this process may use."""
     on_bindings: Callable[[Sequence[Binding]], None] | None = None
     """Called with the plan of each start, where there is one."""
+    checkpoint_timeout: float = 30.0
+    """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
 
     def start(self, **arguments: Any) -> Workers:
         """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
@@ -247,6 +249,8 @@ class Workers(PContext):
         for local_rank, process in self._processes.items():
             try:
                 outcome = process.outcome()
+            except SignalException:
+                raise
             except Exception as error:
                 what = f"its result cannot be read: {type(error).__name__}: {error}"
                 failures[local_rank] = self._failure(local_rank, process, what=what)
@@ -296,6 +300,9 @@ class Workers(PContext):
         if self._closed:
             return
         server, processes = self._starter.server, list(self._processes.values())
+        if death_sig not in ENDS:
+            server.ask(processes, death_sig, self._starter.checkpoint_timeout)
+            death_sig = signal.SIGTERM
         # Not `timeout`: torch passes 30 seconds on most ways to here, whatever the configuration says.
         for process in server.stop(processes, death_sig, self._starter.shutdown_timeout):
             logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)

@@ -9,7 +9,7 @@ from typing import Any
 from elastic_hydra.config.retry import GROUPS, BackoffConfig, Kind, RetryConfig
 from elastic_hydra.retry.failure import Failure
 
-__all__ = ["Decision", "backoff", "decide", "decide_attempt", "matches"]
+__all__ = ["Decision", "backoff", "decide", "decide_attempt", "in_time", "matches"]
 
 _MISTAKES = (
     "ImportError",
@@ -91,6 +91,19 @@ def decide_attempt(policy: RetryConfig, attempts: int, failure: Failure, draw: f
     return Decision(
         True, f"attempt {attempts + 1} of {policy.max_attempts}", backoff(policy.backoff, attempts - 1, draw)
     )
+
+
+def in_time(decision: Decision, left: float | None) -> Decision:
+    """Take a further try back that would begin when the job's time is over.
+
+    Args:
+        decision: what was decided otherwise.
+        left: seconds that are left of `watch.time_limit`; None: there is no limit.
+    """
+    if not decision.again or left is None or left > decision.after:
+        return decision
+    what = f"{max(0.0, left):.1f} s are left of watch.time_limit"
+    return Decision(False, what + (f", and the wait would be {decision.after:.1f} s" if decision.after else ""))
 
 
 def backoff(settings: BackoffConfig, earlier: int, draw: float) -> float:

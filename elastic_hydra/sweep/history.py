@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep.journal import Recorded
+from elastic_hydra.sweep.recorded import Recorded
 
 __all__ = ["History"]
 
+_UNFINISHED = ("waiting", "started", "interrupted", "preempted")
 _RUN_AGAIN = {
-    "true": ("waiting", "started", "interrupted", "failed"),
+    "true": (*_UNFINISHED, "failed"),
     "failed": ("failed",),
-    "interrupted": ("waiting", "started", "interrupted"),
-    "all": ("waiting", "started", "interrupted", "failed", "finished"),
+    "interrupted": _UNFINISHED,
+    "all": (*_UNFINISHED, "failed", "finished"),
 }
 
 
@@ -74,6 +75,6 @@ class History:
     def settled(self, num: int) -> Recorded | None:
         """Return what is recorded of a job that is not to be run again; None when it is to be run."""
         job = self.recorded.get(num)
-        if self.mode == "false" or job is None or job.state in _RUN_AGAIN[self.mode]:
+        if self.mode == "false" or job is None or job.unreadable or job.state in _RUN_AGAIN[self.mode]:
             return None
         return job

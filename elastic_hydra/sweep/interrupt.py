@@ -3,37 +3,88 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
 
 import hydra
 from hydra.types import HydraContext
 from omegaconf import DictConfig
+from typing_extensions import Self
 
-__all__ = ["multirun_end_on_interrupt", "stopped_by_signals"]
+__all__ = ["StopSignals", "Stopped", "keep_last_screen", "multirun_end_on_interrupt", "signal_of"]
 
 
-@contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the sweep in order, with the exit code that a shell gives such an end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+class Stopped(SystemExit):
+    """A signal has told the launcher to stop: it ends with the exit code that a shell gives such an end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = signal.Signals(number)
+
+
+def signal_of(error: BaseException) -> signal.Signals:
+    """Return the signal because of which a sweep ends; SIGTERM if it is none."""
+    if isinstance(error, Stopped):
+        return error.number
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+
+
+class StopSignals:
+    """While entered, signals end the sweep in order: SIGINT by `KeyboardInterrupt`, others by `Stopped`.
+
+    A handler that is the user's stays in place, and what is ignored stays ignored.
+
+    Args:
+        names: of the signals, as in `hydra.launcher.signals_to_handle`.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._numbers = [signal.Signals[name] for name in names]
+        self._before: dict[signal.Signals, object] = {}
+        self._had: set[int] = set()
+        self.deaf = False
+        """Whether further signals are ignored, because all has ended and is only being taken down."""
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in self._numbers:
+                if (before := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = before
+                    signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.deaf:
+            return
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number in self._had:
+            return  # said once more, as batch systems do: it changes nothing
+        self._had.add(number)
+        raise Stopped(number)
+
+
+def keep_last_screen() -> None:
+    """Have Python not print a stack trace of the launcher's own code below the summary, if Ctrl-C has ended it.
+
+    The process still ends as one that SIGINT has killed, which is how a shell knows to stop its loop.
+    """
+    if sys.excepthook is not sys.__excepthook__ or os.environ.get("HYDRA_FULL_ERROR", "") == "1":
         return
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler == signal.SIG_DFL:
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    sys.excepthook = hook
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +26,20 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.launcher import server, wire
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
+from elastic_hydra.launcher.failure import facts_of
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
 from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.retry.failure import Evidence, Failure, classify
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.task import TaskResult, adopt_hydra, run_task, set_hydra_config
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
+
+log = logging.getLogger("elastic_hydra")
 
 _ABOVE_THE_USERS = ("hydra.core.utils", __name__)
 """Modules whose frames, in the agent, say nothing about where a worker failed."""
@@ -46,8 +52,8 @@ class JobError(CompactHydraException, RuntimeError):
     """
 
 
-class JobInterruptedError(Exception):
-    """A job was stopped by a signal to its agent."""
+class JobInterruptedError(JobError):
+    """A job was stopped by a signal, to the launcher or to its agent."""
 
 
 @dataclass
@@ -63,12 +69,21 @@ class Job:
     slot: Allowance | None = None
     """What it holds of this host; None: all that the launcher may use."""
     attempt: int = 0
+    began: float | None = None
+    """When its first attempt was started, on the monotonic clock, in seconds."""
     not_before: float = 0.0
     """When it may start, on the monotonic clock, in seconds."""
     journal: Path | None = None
     """Where its agent takes down its restarts."""
+    journal_start: int = 0
+    """Where in the journal that begins, in bytes."""
     restarts: tuple[float, ...] = ()
     """When earlier attempts were restarted, in seconds since the epoch."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its first attempt was started: all processes of a host share the monotonic clock."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
     @property
     def log_dir(self) -> Path:
@@ -82,17 +97,19 @@ class FinishedJob:
 
     job_return: JobReturn
     error: PackedError | None
+    failure: Failure | None
+    """Why it failed, if its agent had a verdict on that."""
 
     @classmethod
-    def of(cls, job_return: JobReturn) -> FinishedJob:
+    def of(cls, job_return: JobReturn, failure: Failure | None) -> FinishedJob:
         """Prepare a job's return for the journey."""
         if job_return.status is not JobStatus.FAILED:
-            return cls(job_return, None)
-        failure = job_return._return_value
-        failure.__traceback__ = users_part(failure.__traceback__, _ABOVE_THE_USERS)
-        error = pack(failure)
+            return cls(job_return, None, None)
+        raised = job_return._return_value
+        raised.__traceback__ = users_part(raised.__traceback__, _ABOVE_THE_USERS)
+        error = pack(raised)
         job_return._return_value = None
-        return cls(job_return, error)
+        return cls(job_return, error, failure)
 
     def restored(self) -> JobReturn:
         """Return what the job returned, its exception with the worker's frames in it."""
@@ -135,12 +152,13 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
         argv: the launcher's `sys.argv`.
     """
     adopt_hydra(hydra_state)
+    failures: list[Failure] = []
 
     @functools.wraps(task_function)
     def task(task_config: DictConfig) -> Any:
         _fill_resolver_cache(task_config)
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
-        return _launch(job, task_function, arguments)
+        return _launch(job, task_function, arguments, failures)
 
     job_return = _run_job(
         task_function=task,
@@ -149,23 +167,28 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,
     )
-    return FinishedJob.of(job_return)
+    return FinishedJob.of(job_return, failures[-1] if failures else None)
 
 
-def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...]) -> Any:
+def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], failures: list[Failure]) -> Any:
     log_dir = job.log_dir
     results: dict[int, TaskResult] = {}
-    failure: BaseException | None = None
+    raised: BaseException | None = None
+    host, now = socket.gethostname(), time.time
     try:
         results = launch_agent(launch_config(job, log_dir), run_task, [task_function, *arguments])
     except ChildFailedError as error:
-        failure = _explained(error, log_dir)
+        if (verdict := getattr(error, "verdict", None)) is not None:
+            failures.append(verdict.failure)
+        raised = _explained(error, log_dir)
     except SignalException as error:
-        failure = JobInterruptedError(f"stopped by {error.sigval.name}")
+        failures.append(classify(Evidence(host, now(), signal_to_agent=error.sigval.name)))
+        raised = JobInterruptedError(failures[-1].reason)
     except RendezvousError as error:
-        failure = JobError(str(error))
-    if failure is not None:
-        raise failure  # out here, because raising it above would replace the chain that it brought from the worker
+        failures.append(classify(Evidence(host, now(), rendezvous=facts_of(error))))
+        raised = JobError(str(error))
+    if raised is not None:
+        raise raised  # out here, because raising it above would replace the chain that it brought from the worker
     _preload({name for result in results.values() for name in result.imported})
     values = {rank: result.value for rank, result in results.items()}
     return values.get(0) if job.launch.return_values == "rank0" else values
@@ -198,13 +221,16 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         retry=launch.retry,
         watch=launch.watch,
         history=job.restarts,
-        on_verdict=functools.partial(_take_down, job),
+        elapsed=job.elapsed,
+        on_verdict=functools.partial(_take_down_verdict, job),
         monitor_interval=launch.monitor_interval,
         start_method=launch.start_method,
         log_line_prefix_template=launch.line_prefix,
         local_addr=launch.local_addr,
         event_log_handler=launch.event_log_handler,
         exit_barrier_timeout=launch.exit_barrier_timeout,
+        signals_to_handle=",".join(launch.signals_to_handle),
+        checkpoint_timeout=launch.checkpoint_timeout,
         shutdown_timeout=launch.shutdown_timeout,
         worker_env=dict(threads),
         numa=launch.numa,
@@ -214,23 +240,29 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
     )
 
 
-def _take_down(job: Job, verdict: Verdict) -> None:
+def _take_down_verdict(job: Job, verdict: Verdict) -> None:
     """Write a decision about a failure into the journal."""
-    if job.journal is not None:
-        decision, failure = verdict.decision, verdict.failure.as_dict()
-        kept = {
-            key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")
-        }
-        line = {"again": decision.again, "reason": decision.reason, "after": decision.after, "failure": kept}
-        journal.append(job.journal, "failure", num=job.num, attempt=job.attempt, **line)
+    decision, failure = verdict.decision, verdict.failure.as_dict()
+    kept = {key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")}
+    line = {"again": decision.again, "reason": decision.reason, "after": decision.after, "failure": kept}
+    _take_down(job, "failure", attempt=job.attempt, **line)
+
+
+def _take_down(job: Job, event: str, **fields: Any) -> None:
+    """Write a line into the journal; that it cannot be written is no reason for a job to end."""
+    if job.journal is None:
+        return
+    try:
+        journal.append(job.journal, event, num=job.num, **fields)
+    except OSError as error:
+        log.warning("#%s: %s cannot be written (%s): this %s is not in it", job.num, job.journal, error, event)
 
 
 def _save_bindings(job: Job, bindings: Sequence[Binding]) -> None:
     """Leave the plan of where the workers run beside their logs, and in the journal."""
     plain = [binding.to_dict() for binding in bindings]
     (job.log_dir / "bindings.json").write_text(json.dumps(plain, indent=1) + "\n")
-    if job.journal is not None:
-        journal.append(job.journal, "bindings", num=job.num, attempt=job.attempt, workers=plain)
+    _take_down(job, "bindings", attempt=job.attempt, workers=plain)
 
 
 def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:

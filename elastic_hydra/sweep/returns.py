@@ -1,49 +1,123 @@
-"""What Hydra's sweeper gets for a job: always a `JobReturn`, whatever became of the job or its agent."""
+"""How a job ended, and what Hydra's sweeper gets for it: always a `JobReturn`, whatever became of the job's agent."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from dataclasses import dataclass
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import OmegaConf
 
+from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.outcome import unpack
 from elastic_hydra.launcher.processes import Process
+from elastic_hydra.retry.failure import Failure
 from elastic_hydra.sweep.compose import task_config
-from elastic_hydra.sweep.job import Job, JobError, JobInterruptedError
-from elastic_hydra.sweep.journal import Recorded
+from elastic_hydra.sweep.job import FinishedJob, Job, JobError, JobInterruptedError
+from elastic_hydra.sweep.recorded import Recorded
 
-__all__ = ["agent_lost", "failed", "nothing", "of", "reason", "recorded", "state"]
+__all__ = ["End", "failed", "nothing", "of", "recorded"]
 
-
-def agent_lost(process: Process) -> str:
-    """Say how an agent was lost; nothing when it has handed over what its job returned, or why it could not run it."""
-    if process.exitcode == 0 or process.outcome(errors_only=True) is not None:
-        return ""
-    code = process.exitcode or 0
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"{process.refused or how} (pid {process.pid})"
+_BY_HAND = ("SIGINT", "SIGQUIT", "SIGHUP")
+"""Signals that a person sends, or that a terminal sends when it is closed; others come from who runs the machine."""
+_STOPPED = (Kind.preempted, Kind.agent, Kind.peer)
+"""Kinds of failures that stopping a job brings about."""
 
 
-def of(job: Job, process: Process) -> JobReturn:
+@dataclass
+class End:
+    """How an attempt at a job ended."""
+
+    job_return: JobReturn
+    state: str = "finished"
+    """As in the journal: `finished`, `failed`, `interrupted` or `preempted`."""
+    failure: Failure | None = None
+    """Why, if it did not finish."""
+    agent_lost: bool = False
+    """Whether its agent was lost or told to stop, so that another attempt may help."""
+
+
+def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> End:
     """Take what a job's agent has handed over, or say what became of the agent.
 
     Args:
         job: the job.
         process: its agent, which has ended.
+        stopped_by: the signal with which all jobs were stopped, if they were.
+        overdue: whether the agent was killed because it did not see to the job's time limit.
     """
+    end = _of(job, process, overdue)
+    if end.failure is None or stopped_by is None:
+        return end
+    if end.failure.kind in _STOPPED or end.failure.signal == stopped_by.name:
+        return _stopped(job, stopped_by.name)
+    return end  # it had failed before
+
+
+def _of(job: Job, process: Process, overdue: bool) -> End:
     try:
-        result = process.outcome()
-    except Exception as error:
-        return failed(job, JobError(f"the result of job #{job.num} cannot be read: {type(error).__name__}: {error}"))
-    if result is not None and result.error is not None:
-        return failed(job, unpack(result.error))
-    if process.exitcode == 0 and result is not None:
-        restored: JobReturn = result.value.restored()
-        return restored
-    how = agent_lost(process) or "it ended without a result"
-    return failed(job, JobError(f"the agent of job #{job.num} was lost: {how}; the workers' logs: {job.log_dir}"))
+        outcome = process.outcome()
+    except Exception as error:  # unpickling the user's objects may raise anything
+        reason = f"its result cannot be read: {type(error).__name__}: {error}"
+        return _failed(job, JobError(reason), _failure(Kind.agent, reason))
+    if overdue:
+        limit = job.launch.watch.time_limit
+        reason = f"its agent hung, and did not end the job after watch.time_limit={limit:g} s"
+        return _failed(job, JobError(_with_logs(reason, job)), _failure(Kind.timeout, reason))
+    if outcome is not None and outcome.error is not None:
+        raised = unpack(outcome.error)
+        if not isinstance(raised, Exception):  # a signal has met the agent outside of the job itself
+            return _stopped(job, "SIGINT", lost=True)
+        return _failed(job, raised, None)
+    if process.exitcode == 0 and outcome is not None:
+        finished: FinishedJob = outcome.value
+        job_return = finished.restored()
+        if job_return.status is JobStatus.COMPLETED:
+            return End(job_return)
+        return _failed(job, job_return._return_value, finished.failure, job_return)
+    return _lost(job, process)
+
+
+def _failed(job: Job, error: BaseException, failure: Failure | None, job_return: JobReturn | None = None) -> End:
+    if failure is None:
+        first = next(iter(str(error).strip().splitlines()), "")
+        failure = _failure(Kind.exception, f"its agent raised {type(error).__name__}: {first}".rstrip(": "))
+    state = state_of(failure)
+    return End(job_return or failed(job, error), state, failure, agent_lost=failure.kind is Kind.preempted)
+
+
+def _lost(job: Job, process: Process) -> End:
+    code = process.exitcode or 0
+    name = signal.Signals(-code).name if code < 0 else ""
+    how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
+    if name and not process.fate and name in job.launch.signals_to_handle:
+        return _stopped(job, name, lost=True)  # before it could stop its workers itself
+    what = process.refused or process.fate or how + (" without a result" if not code else "")
+    reason = f"its agent (pid {process.pid}) was lost: {what}"
+    failure = _failure(Kind.agent, reason)
+    return End(failed(job, JobError(_with_logs(reason, job))), "failed", failure, agent_lost=True)
+
+
+def _stopped(job: Job, name: str, lost: bool = False) -> End:
+    failure = _failure(Kind.preempted, f"host {os.uname().nodename} was told to stop by {name}", name)
+    return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, lost)
+
+
+def state_of(failure: Failure) -> str:
+    """Name how a job that did not finish has ended, as the journal does."""
+    if failure.kind is not Kind.preempted:
+        return "failed"
+    return "interrupted" if failure.signal in _BY_HAND else "preempted"
+
+
+def _failure(kind: Kind, reason: str, name: str = "") -> Failure:
+    return Failure(kind, reason, os.uname().nodename, time.time(), signal=name)
+
+
+def _with_logs(reason: str, job: Job) -> str:
+    return f"job #{job.num}: {reason}; the workers' logs: {job.log_dir}"
 
 
 def recorded(job: Job, record: Recorded, mode: str) -> JobReturn:
@@ -60,7 +134,7 @@ def recorded(job: Job, record: Recorded, mode: str) -> JobReturn:
         return job_return
     if record.state == "failed":
         return failed(job, JobError(f"failed before: {record.reason}"))
-    return failed(job, JobError(f"not run: it was interrupted, and hydra.launcher.resume={mode} runs others only"))
+    return failed(job, JobError(f"not run: it was {record.state}, and hydra.launcher.resume={mode} runs others only"))
 
 
 def nothing(job: Job) -> JobReturn:
@@ -73,21 +147,6 @@ def failed(job: Job, error: BaseException) -> JobReturn:
     job_return = _new(job, JobStatus.FAILED)
     job_return.return_value = error
     return job_return
-
-
-def state(job_return: JobReturn) -> str:
-    """Name how a job ended, as the journal does."""
-    if job_return.status is JobStatus.COMPLETED:
-        return "finished"
-    return "interrupted" if isinstance(job_return._return_value, JobInterruptedError) else "failed"
-
-
-def reason(error: BaseException) -> str:
-    """Say in one line why a job failed, where, and where to read on."""
-    lines = str(error).strip().splitlines()
-    name = "" if isinstance(error, JobError) else type(error).__name__
-    text = ": ".join(part for part in (name, lines[0] if lines else "") if part)
-    return text + "".join(f" [{note}]" for note in getattr(error, "__notes__", ()))
 
 
 def _new(job: Job, status: JobStatus) -> JobReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot
 
-__all__ = ["Ended", "describe", "render", "rerun_command"]
+__all__ = ["NOT_STARTED", "Ended", "describe", "log_of", "render", "rerun_command", "shown_path"]
+
+NOT_STARTED = "not started"
 
 _MANY = 40
 """Jobs above which those that finished are only counted."""
@@ -29,11 +32,17 @@ class Ended:
     num: int
     overrides: Sequence[str]
     state: str
-    seconds: float
-    restarts: int
-    value: Any
-    reason: str
-    logs: Path
+    """As in the journal, or `not started`."""
+    reason: str = ""
+    """In one line; empty when it finished."""
+    log: Path | None = None
+    """Where to read on."""
+    value: Any = None
+    seconds: float = 0.0
+    """Since its first attempt began."""
+    attempts: int = 0
+    restarts: int = 0
+    """Of its workers, in all attempts."""
     recorded: bool = False
     """Whether an earlier launcher ran it."""
 
@@ -47,25 +56,44 @@ def render(jobs: Sequence[Ended]) -> str:
     counts = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
     lines = [", ".join(f"{count} {state}" for state, count in counts.items())]
     shown = [job for job in jobs if len(jobs) <= _MANY or job.state != "finished"]
-    rows = [("job", "state", "time", "restarts", "value", "overrides")]
-    rows += [
-        (
-            f"#{job.num}",
-            job.state,
-            "recorded" if job.recorded else f"{job.seconds:.1f} s",
-            str(job.restarts),
-            _short(job.value) if job.state == "finished" else "",
-            _short(" ".join(job.overrides), as_is=True),
-        )
-        for job in shown
-    ]
+    rows = [("job", "state", "time", "attempts", "restarts", "value", "overrides"), *map(_row, shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for index, row in enumerate(rows):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        if index and shown[index - 1].state != "finished":
-            job = shown[index - 1]
+    for row, job in zip(rows, (None, *shown), strict=True):
+        lines.append("  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip())
+        if job is not None and job.reason:
             lines.append(f"    {job.reason}")
+        if job is not None and job.reason and job.log is not None:
+            lines.append(f"    see {shown_path(job.log)}")
+    if len(shown) < len(jobs):
+        lines.append(f"and {len(jobs) - len(shown)} that finished")
     return "\n".join(lines)
+
+
+def _row(job: Ended) -> tuple[str, ...]:
+    ran = job.state != NOT_STARTED and not job.recorded
+    return (
+        f"#{job.num}",
+        job.state,
+        f"{job.seconds:.1f} s" if ran else "recorded" if job.recorded else "",
+        str(job.attempts) if ran else "",
+        str(job.restarts) if ran else "",
+        _short(job.value) if job.state == "finished" else "",
+        _short(" ".join(job.overrides), as_is=True),
+    )
+
+
+def log_of(log_dir: str | Path) -> Path:
+    """Return where to read on about a worker: what it said last, if it said something, else its directory."""
+    stderr = Path(log_dir) / "stderr.log"
+    with contextlib.suppress(OSError):
+        if stderr.stat().st_size:
+            return stderr
+    return Path(log_dir)
+
+
+def shown_path(path: Path) -> str:
+    """Shorten a path to what is needed from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _short(value: Any, as_is: bool = False) -> str:

@@ -11,32 +11,38 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
-from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.launcher.processes import ENDS, Server, ServerLost
 from elastic_hydra.retry.failure import Failure
-from elastic_hydra.retry.policy import decide_attempt
+from elastic_hydra.retry.policy import Decision, decide_attempt, in_time
 from elastic_hydra.sweep import job as agent
-from elastic_hydra.sweep import journal, returns
+from elastic_hydra.sweep import journal, recorded, returns
+from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.host import Host
-from elastic_hydra.sweep.interrupt import multirun_end_on_interrupt, stopped_by_signals
+from elastic_hydra.sweep.interrupt import (
+    Stopped,
+    StopSignals,
+    keep_last_screen,
+    multirun_end_on_interrupt,
+    signal_of,
+)
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
-from elastic_hydra.sweep.slots import Slot, Slots, next_to_start
-from elastic_hydra.sweep.summary import Ended, describe, render, rerun_command
+from elastic_hydra.sweep.slots import Slot
+from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, rerun_command, shown_path
 from elastic_hydra.sweep.task import configure_hydra_log
 
 __all__ = ["Sweep"]
@@ -46,57 +52,7 @@ log = logging.getLogger("elastic_hydra")
 _COMPOSED_AHEAD = 32
 """Jobs of a batch that are composed, and refused if need be, before the first one starts; the others while it runs."""
 _GRACE_MARGIN = 5.0
-"""Seconds that an agent gets on top of its own shutdown timeout to end its workers and itself."""
-
-
-@dataclass(eq=False)
-class _Running:
-    """A job that has been started."""
-
-    job: Job
-    process: Process
-    slot: Slot
-    started: float
-    """On the monotonic clock, in seconds."""
-    earlier_starts: int
-    """How often its workers had been started before, by an earlier launcher."""
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Jobs on their way from their overrides over waiting and running to what they returned."""
-
-    planned: deque[tuple[int, list[str]]]
-    """Numbers and overrides of those that are not composed yet."""
-    slots: Slots
-    jobs: list[Job] = field(default_factory=list)
-    """Those that are composed, in Hydra's order."""
-    waiting: list[Job] = field(default_factory=list)
-    running: list[_Running] = field(default_factory=list)
-    returns: dict[int, JobReturn] = field(default_factory=dict)
-    ended: dict[int, Ended] = field(default_factory=dict)
-    next_start: float = 0.0
-    """Not before, on the monotonic clock."""
-    overtaken: int = 0
-    """How many jobs have overtaken the first that waits."""
-    refused: ConfigError | None = None
-    """Why a job that was composed late cannot be launched."""
-
-    def choose(self) -> tuple[Job, Slot] | None:
-        """Take the job that is to start now out of those that wait, and a slot for it."""
-        ready = [job for job in self.waiting if job.not_before <= time.monotonic()]
-        chosen = next_to_start([job.launch.demand for job in ready], self.slots, self.overtaken)
-        if chosen is None:
-            return None
-        index, slot = chosen
-        self.overtaken = self.overtaken + 1 if index else 0
-        self.waiting.remove(ready[index])
-        return ready[index], slot
-
-    def pause(self) -> float:
-        """Return how long nothing can start even if there is room, in seconds; 0 when something can."""
-        earliest = min((job.not_before for job in self.waiting), default=0.0)
-        return max(0.0, max(self.next_start, earliest) - time.monotonic())
+"""Seconds that an agent gets on top of its own timeouts to end its workers and itself."""
 
 
 class Sweep:
@@ -142,7 +98,7 @@ class Sweep:
         if not job_overrides:
             return []
         planned = deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides))
-        batch = _Batch(planned, self._host.slots())
+        batch = Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
         if self._settings.dry_run:
@@ -150,21 +106,23 @@ class Sweep:
         record = self._open_journal(batch.jobs)
         for job in batch.jobs:
             self._admit(batch, job, record)
-        with stopped_by_signals(), multirun_end_on_interrupt(self._context, self._config):
+        signals = StopSignals(self._settings.signals_to_handle)
+        with multirun_end_on_interrupt(self._context, self._config), signals:
             try:
-                self._run(batch, record)
+                self._run(batch, record, signals)
             except BaseException as interrupt:
-                for one in batch.running:
-                    self._end(batch, one, returns.failed(one.job, agent.JobInterruptedError("stopped")), record)
-                record.write("stop", reason=type(interrupt).__name__)
-                self._show(batch)
+                by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
+                record.write("stop", reason=signal_of(interrupt).name if by_signal else repr(interrupt))
+                self._show(batch, record)
+                if isinstance(interrupt, KeyboardInterrupt):
+                    keep_last_screen()
                 raise
-        self._show(batch)
+        self._show(batch, record)
         if batch.refused is not None:
             raise batch.refused
         return [batch.returns[job.num] for job in batch.jobs]
 
-    def _plan(self, batch: _Batch) -> list[JobReturn]:
+    def _plan(self, batch: Batch) -> list[JobReturn]:
         """Compose and check all jobs, and show what would be launched."""
         while batch.planned:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
@@ -180,7 +138,7 @@ class Sweep:
 
     def _compose(self, planned: int, overrides: list[str]) -> Job:
         if self._journal is None and str(self._settings.resume).lower() != "false":
-            self._history = History(journal.read(self._dir / journal.FILE_NAME), str(self._settings.resume).lower())
+            self._history = self._read_history()
         num = self._history.number(overrides, planned)
         job = compose(self._context, self._config, self._machine, num, overrides)
         self._host.check(job)
@@ -188,28 +146,44 @@ class Sweep:
             self._history.check(num, _yaml(job))
         return job
 
+    def _read_history(self) -> History:
+        path, mode = self._dir / journal.FILE_NAME, str(self._settings.resume).lower()
+        task, mine = recorded.task(path), str(self._config.hydra.job.name)
+        if task not in (None, mine):
+            raise ConfigError(
+                f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {task}, and this is {mine}. "
+                "Choose that sweep's own directory, or a new one"
+            )
+        history = History(recorded.read(path), mode)
+        for job in history.recorded.values():
+            if job.unreadable:
+                log.warning("#%s runs again: its recorded value cannot be read (%s)", job.num, job.unreadable)
+        return history
+
     def _open_journal(self, jobs: list[Job]) -> Journal:
         if self._journal is None:
-            self._dir.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(self._dir, shared=any(job.launch.several_nodes for job in jobs))
             command = [sys.executable, *sys.argv]
             host, resume = os.uname().nodename, self._history.mode != "false"
-            self._journal.write("sweep", pid=os.getpid(), host=host, command=command, resume=resume)
+            task = str(self._config.hydra.job.name)
+            self._journal.write("sweep", pid=os.getpid(), host=host, task=task, command=command, resume=resume)
         return self._journal
 
-    def _admit(self, batch: _Batch, job: Job, record: Journal) -> None:
+    def _admit(self, batch: Batch, job: Job, record: Journal) -> None:
         """Put a job among those that wait to run, unless its recorded end counts."""
         meet(job)
         settled = self._history.settled(job.num)
         if settled is None:
             batch.waiting.append(job)
-            record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
+            if job.num not in self._history.recorded:  # else it stays what it was until it is started again
+                record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
             return
         batch.returns[job.num] = returns.recorded(job, settled, self._history.mode)
-        state, value, reason = settled.state, settled.value, settled.reason
-        batch.ended[job.num] = Ended(job.num, job.overrides, state, 0.0, 0, value, reason, job.log_dir, True)
+        batch.ended[job.num] = Ended(
+            job.num, job.overrides, settled.state, settled.reason, job.log_dir, settled.value, recorded=True
+        )
 
-    def _compose_next(self, batch: _Batch, record: Journal) -> None:
+    def _compose_next(self, batch: Batch, record: Journal) -> None:
         """Compose one more job while others run; one that is refused lets those end, and no other start."""
         try:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
@@ -222,12 +196,12 @@ class Sweep:
 
     # --- running -------------------------------------------------------------------------------------------------
 
-    def _run(self, batch: _Batch, record: Journal) -> None:
+    def _run(self, batch: Batch, record: Journal, signals: StopSignals) -> None:
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
         teach_parser(batch.jobs[0])
         while batch.waiting or batch.planned:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
-            with Server.open(batch.jobs[0].launch.start_method, self._shared, grace) as server:
+            with Server.open(batch.jobs[0].launch.start_method, self._shared, grace, [record.lock]) as server:
                 count = len(batch.waiting) + len(batch.planned)
                 how = server.reason
                 if batch.jobs[0].launch.start_method == "spawn":
@@ -236,18 +210,23 @@ class Sweep:
                 try:
                     self._work_off(batch, server, record)
                 except BaseException as interrupt:
-                    number = signal.SIGINT if isinstance(interrupt, KeyboardInterrupt) else signal.SIGTERM
-                    _stop(server, batch.running, number, grace)
+                    try:
+                        _stop(server, batch.running, signal_of(interrupt), grace)
+                    finally:
+                        signals.deaf = True
+                        while batch.running:
+                            one = batch.running.pop(0)
+                            self._end(batch, one, returns.of(one.job, one.process, signal_of(interrupt)), record)
                     raise
 
-    def _work_off(self, batch: _Batch, server: Server, record: Journal) -> None:
+    def _work_off(self, batch: Batch, server: Server, record: Journal) -> None:
         """Start each job as soon as there is room for it, until all have ended or the server is lost."""
         while batch.waiting or batch.running or batch.planned:
-            if (batch.waiting or batch.planned) and (reason := self._enough_failures(batch)):
-                self._leave_out(batch, reason)
+            if (batch.waiting or batch.planned) and (reason := self._enough(batch, record)):
+                self._leave_out(batch, reason, record)
                 continue
             pause = batch.pause()
-            chosen = batch.choose() if pause == 0.0 and not server.lost else None
+            chosen = batch.choose() if pause == 0.0 and not server.lost and not record.problem else None
             if chosen is not None:
                 self._start(batch, server, *chosen, record)
                 batch.next_start = time.monotonic() + float(self._settings.stagger)
@@ -257,22 +236,39 @@ class Sweep:
             if batch.planned:
                 self._compose_next(batch, record)  # meanwhile: what runs needs nothing of us
             with contextlib.suppress(ServerLost):
-                timeout = 0.0 if batch.planned else pause or None
-                server.wait(lambda: any(one.process.exitcode is not None for one in batch.running), timeout)
+                pauses = [0.0] if batch.planned else [pause] if pause else []
+                pauses += [max(0.0, left) for one in batch.running if (left := one.time_left()) is not None]
+                server.wait(
+                    lambda: any(one.process.exitcode is not None for one in batch.running), min(pauses, default=None)
+                )
+                self._kill_overdue(batch, server)
             for one in [one for one in batch.running if one.process.exitcode is not None]:
+                end = returns.of(one.job, one.process, overdue=one.overdue)
                 batch.running.remove(one)
                 batch.slots.give_back(one.slot)
-                if not self._try_again(batch, one, record):
-                    self._end(batch, one, returns.of(one.job, one.process), record)
+                decision = self._decide(one.job, end)
+                if end.failure is not None and decision is not None and decision.again:
+                    self._try_again(batch, one.job, end.failure, decision, record)
+                else:
+                    self._end(batch, one, end, record, decision.reason if decision is not None else "")
                 server.forget([one.process])
 
-    def _start(self, batch: _Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
+    def _kill_overdue(self, batch: Batch, server: Server) -> None:
+        """Kill agents that do not see to their job's time limit: they hang, or somebody has stopped them."""
+        for one in batch.running:
+            if not one.overdue and (left := one.time_left()) is not None and left <= 0.0:
+                one.overdue = True
+                server.signal([one.process], signal.SIGKILL)
+
+    def _start(self, batch: Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
         """Start a job's agent in its slot; a server that is lost meanwhile leaves the job where it was."""
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
+        if job.began is None:
+            job.began, job.journal, job.journal_start = time.monotonic(), record.path, record.position()
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
         spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
-        job.journal, job.slot = record.path, slot.allowance
+        job.slot = slot.allowance
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         try:
@@ -281,98 +277,105 @@ class Sweep:
             batch.slots.give_back(slot)
             batch.waiting.insert(0, job)
         else:
-            batch.running.append(_Running(job, process, slot, time.monotonic(), _group_starts(job)))
+            batch.running.append(Running(job, process, slot))
 
-    def _try_again(self, batch: _Batch, one: _Running, record: Journal) -> bool:
-        """Put a job whose agent was lost back to the front of the queue, if it may be tried again."""
-        job, lost = one.job, returns.agent_lost(one.process)
-        if not lost:
-            return False
-        failure = Failure(Kind.agent, f"its agent was lost: {lost}", os.uname().nodename, time.time())
-        decision = decide_attempt(job.launch.retry, job.attempt + 1, failure, random.SystemRandom().random())
-        if not decision.again:
-            return False
-        log.warning("#%s: %s; %s", job.num, failure.reason, decision.reason)
-        record.write("lost", durable=True, num=job.num, attempt=job.attempt, reason=lost)
+    def _decide(self, job: Job, end: returns.End) -> Decision | None:
+        """Decide about a job whose agent was lost; None: it was not, and what failed is beyond another attempt."""
+        if end.failure is None or not end.agent_lost:
+            return None
+        limit, draw = job.launch.watch.time_limit, random.SystemRandom().random()
+        decision = decide_attempt(job.launch.retry, job.attempt + 1, end.failure, draw)
+        return in_time(decision, None if limit is None else limit - job.elapsed)
+
+    def _try_again(self, batch: Batch, job: Job, failure: Failure, decision: Decision, record: Journal) -> None:
+        """Put a job whose agent was lost back to the front of the queue."""
+        when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
+        log.warning("#%s: %s; tried again %s: %s", job.num, failure.reason, when, decision.reason)
+        kind, reason = failure.kind.value, failure.reason
+        record.write("lost", durable=True, num=job.num, attempt=job.attempt, kind=kind, reason=reason)
         not_before = time.monotonic() + decision.after
-        restarts = journal.restarts(record.path, job.num)
+        restarts = recorded.restarts(record.path, job.num, job.journal_start)
         batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=restarts, not_before=not_before))
-        return True
 
     # --- after ---------------------------------------------------------------------------------------------------
 
-    def _end(self, batch: _Batch, one: _Running, job_return: JobReturn, record: Journal) -> None:
-        """Take down how a job ended, and say it when it did not end well."""
-        job, seconds = one.job, time.monotonic() - one.started
-        error = job_return._return_value if job_return.status is JobStatus.FAILED else None
-        state = returns.state(job_return)
-        reason = "" if error is None else returns.reason(error)
-        logs = job.log_dir
-        restarts = max(0, _group_starts(job) - one.earlier_starts - 1)
-        value = None if error is not None else job_return._return_value
-        batch.returns[job.num] = job_return
-        batch.ended[job.num] = Ended(job.num, job.overrides, state, seconds, restarts, value, reason, logs)
-        extra: dict[str, Any] = {} if error is not None else journal.recordable(value)
-        entry = {"num": job.num, "state": state, "seconds": round(seconds, 3), "restarts": restarts, "reason": reason}
-        record.write("end", durable=True, **entry, **extra)
-        if error is None:
+    def _end(self, batch: Batch, one: Running, end: returns.End, record: Journal, no_further: str = "") -> None:
+        """Take down how a job ended, and say it when it did not end well, and why it is not tried again."""
+        job, failure, seconds = one.job, end.failure, one.job.elapsed
+        attempts, restarts = job.attempt + 1, len(recorded.restarts(record.path, job.num, job.journal_start))
+        reason = failure.reason if failure is not None else ""
+        kind = failure.kind.value if failure is not None else ""
+        see = log_of(failure.log_dir or job.log_dir) if failure is not None else None
+        value = end.job_return._return_value if failure is None else None
+        batch.returns[job.num] = end.job_return
+        batch.ended[job.num] = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
+        entry = {"num": job.num, "state": end.state, "kind": kind, "reason": reason, "seconds": round(seconds, 3)}
+        result = journal.recordable(value) if failure is None else {}
+        record.write("end", durable=True, **entry, attempts=attempts, restarts=restarts, **result)
+        if see is None:
             log.debug("#%s finished after %.1f s", job.num, seconds)
         else:
-            self._failures += state == "failed"
-            log.error("#%s %s after %.1f s: %s", job.num, state.upper(), seconds, reason)
+            self._failures += end.state == "failed"
+            why = reason + (f"; not tried again: {no_further}" if no_further else "")
+            log.error("#%s %s after %.1f s: %s; see %s", job.num, end.state, seconds, why, shown_path(see))
 
-    def _enough_failures(self, batch: _Batch) -> str:
+    def _enough(self, batch: Batch, record: Journal) -> str:
         """Say why no more jobs are to start; nothing when they are."""
+        if record.problem and not record.flush() and not batch.running:
+            return record.problem
         if self._settings.on_failure == "stop" and self._failures:
             return "a job has failed, and hydra.launcher.on_failure=stop"
         limit = self._settings.max_failures
         if limit is None:
             return ""
-        most = float(limit) * len(batch.jobs) if "." in str(limit) else int(limit)
+        most = float(limit) * batch.size() if "." in str(limit) else int(limit)
         if self._failures <= most:
             return ""
         return f"{self._failures} jobs have failed, and hydra.launcher.max_failures={limit}"
 
-    def _leave_out(self, batch: _Batch, reason: str) -> None:
-        while batch.planned:
-            job = self._compose(*batch.planned.popleft())
-            batch.jobs.append(job)
-            batch.waiting.append(job)
+    def _leave_out(self, batch: Batch, reason: str, record: Journal) -> None:
+        while batch.planned and batch.refused is None:
+            self._compose_next(batch, record)
         log.error("%s jobs are not started: %s", len(batch.waiting), reason)
         for job in batch.waiting:
             error = agent.JobError(f"not started: {reason}")
             batch.returns[job.num] = returns.failed(job, error)
-            batch.ended[job.num] = Ended(job.num, job.overrides, "waiting", 0.0, 0, None, str(error), job.log_dir)
+            batch.ended[job.num] = Ended(job.num, job.overrides, NOT_STARTED, reason)
         batch.waiting.clear()
 
-    def _show(self, batch: _Batch) -> None:
+    def _show(self, batch: Batch, record: Journal) -> None:
         self._configure_log()
         for job in batch.waiting:
-            batch.ended[job.num] = Ended(job.num, job.overrides, "waiting", 0.0, 0, None, "not started", job.log_dir)
+            batch.ended[job.num] = Ended(job.num, job.overrides, NOT_STARTED)
         ended = [batch.ended[job.num] for job in batch.jobs]
         well = all(one.state == "finished" for one in ended)
-        if well and len(ended) == 1:
+        if record.problem and not record.flush(durable=True):
+            log.error("%s: what is missing there will run again when the sweep is resumed", record.problem)
+        elif well and len(ended) == 1:
             return
         log.info("%s", render(ended))
         if not well:
             log.info("To run what has not finished:\n%s", rerun_command(self._dir))
 
 
-def _stop(server: Server, running: list[_Running], number: int, grace: float) -> None:
+def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:
     """End all that runs: in order, or at once if interrupted again."""
-    if not running:
-        return
     processes = [one.process for one in running]
-    try:
-        log.warning("stopping %s; a second Ctrl-C kills at once", ", ".join(f"#{one.job.num}" for one in running))
-        server.stop(processes, number, grace)
-    except BaseException:
-        server.stop(processes, signal.SIGKILL, 0.0)
-        raise
-
-
-def _group_starts(job: Job) -> int:
-    return len(list(job.log_dir.glob("restart_*")))
+    jobs = ", ".join(f"#{one.job.num}" for one in running)
+    while processes:
+        try:
+            again = "a second Ctrl-C" if number == signal.SIGINT else "Ctrl-C"
+            log.warning("%s: stopping %s; %s kills at once", number.name, jobs, again)
+            wait = grace
+            if number not in ENDS:
+                wait += max(one.job.launch.checkpoint_timeout for one in running)
+            server.stop(processes, number, wait)
+            return
+        except Stopped as another:  # noqa: PERF203
+            number = another.number
+        except BaseException:
+            server.stop(processes, signal.SIGKILL, 0.0)
+            raise
 
 
 def _yaml(job: Job) -> str:

@@ -126,7 +126,6 @@ def test_etcd_without_its_client_is_refused_with_the_package_to_install() -> Non
     ("changed", "named"),
     [
         ({"virtual_local_rank": True}, "virtual_local_rank=True"),
-        ({"signals_to_handle": ["SIGTERM"]}, "signals_to_handle="),
         ({"logs__duplicate_stdout_filters": ["loss"]}, "logs.duplicate_stdout_filters="),
         ({"logs__duplicate_stderr_filters": ["loss"]}, "logs.duplicate_stderr_filters="),
     ],
@@ -146,9 +145,8 @@ def test_defaults_work_on_the_oldest_torch_which_gets_no_option_it_does_not_know
 
 
 def test_newer_torch_gets_its_options() -> None:
-    options = launch(virtual_local_rank=True, signals_to_handle=["SIGTERM", "SIGUSR1"]).torch_options
+    options = launch(virtual_local_rank=True).torch_options
     assert options["virtual_local_rank"] is True
-    assert options["signals_to_handle"] == "SIGTERM,SIGUSR1"
 
 
 def test_the_settings_are_not_written_to() -> None:

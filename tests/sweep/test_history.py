@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep import journal
+from elastic_hydra.sweep import journal, recorded
 from elastic_hydra.sweep.history import History
-from elastic_hydra.sweep.journal import Journal, Recorded
+from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.summary import Ended, render, rerun_command
 
 
@@ -33,7 +34,7 @@ def test_a_journal_says_what_happened_to_each_job(record: Journal) -> None:
     ran(record, 1, "failed")
     ran(record, 2, "started")
     record.write("job", num=3, overrides=[], config="", dir="3")
-    jobs = journal.read(record.path)
+    jobs = recorded.read(record.path)
     assert [job.state for job in jobs.values()] == ["finished", "failed", "started", "waiting"]
     assert (jobs[0].value, jobs[1].reason, jobs[2].attempts) == (0.5, "why", 1)
 
@@ -46,7 +47,7 @@ def test_a_crash_at_any_byte_loses_at_most_the_last_line(record: Journal, tmp_pa
         cut = tmp_path / "cut.jsonl"
         cut.write_bytes(whole[:length])
         complete = whole[:length].count(b"\n") + (whole[length : length + 1] == b"\n")
-        read = journal.read(cut)
+        read = recorded.read(cut)
         states.add(read[0].state if 0 in read else "")
         assert (0 in read) == (complete >= 1)
     assert states == {"", "waiting", "started", "finished"}  # the last line may lack its end only
@@ -57,40 +58,40 @@ def test_writing_goes_on_behind_half_a_line(record: Journal) -> None:
     with open(record.path, "ab") as file:
         file.write(b'{"v": 1, "event": "jo')
     ran(record, 0, "finished", value=1)
-    assert journal.read(record.path)[0].state == "finished"
+    assert recorded.read(record.path)[0].state == "finished"
 
 
 def test_a_new_sweep_in_the_same_directory_forgets_the_old_one(record: Journal) -> None:
     ran(record, 0, "finished", value=1)
     record.write("sweep", resume=True)
-    assert list(journal.read(record.path)) == [0]
+    assert list(recorded.read(record.path)) == [0]
     record.write("sweep", resume=False)
-    assert journal.read(record.path) == {}
+    assert recorded.read(record.path) == {}
 
 
 def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text(json.dumps({"v": journal.VERSION + 1, "event": "sweep"}) + "\n")
     with pytest.raises(ConfigError, match="newer"):
-        journal.read(path)
+        recorded.read(path)
 
 
 @pytest.mark.parametrize("value", [0.25, None, "text", [1, {"a": 2}], (1, 2), {1: 2}, complex(1, 2), float("inf")])
 def test_any_return_value_comes_back_as_it_was(record: Journal, value: Any) -> None:
     ran(record, 0, "finished", **journal.recordable(value))
-    assert journal.read(record.path)[0].value == value
+    assert recorded.read(record.path)[0].value == value
 
 
 def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> None:
     for again in (True, False, True):
         journal.append(record.path, "failure", num=0, again=again)
     journal.append(record.path, "failure", num=1, again=True)
-    assert len(journal.restarts(record.path, 0)) == 2
+    assert len(recorded.restarts(record.path, 0)) == 2
 
 
 # --- resuming ----------------------------------------------------------------------------------------------------
 
-STATES = ["finished", "failed", "interrupted", "started", "waiting"]
+STATES = ["finished", "failed", "interrupted", "started", "waiting", "preempted"]
 
 
 def history(mode: str) -> History:
@@ -120,7 +121,7 @@ def test_a_job_that_is_not_recorded_runs() -> None:
 def test_jobs_are_known_again_by_their_overrides_and_new_ones_get_new_numbers() -> None:
     past = history("true")
     planned = [["x=3"], ["x=0"], ["x=7"], ["x=8"], ["x=0"]]
-    assert [past.number(overrides, index) for index, overrides in enumerate(planned)] == [3, 0, 5, 6, 7]
+    assert [past.number(overrides, index) for index, overrides in enumerate(planned)] == [3, 0, 6, 7, 8]
 
 
 def test_numbers_are_hydras_when_nothing_is_resumed() -> None:
@@ -138,7 +139,8 @@ def test_a_changed_configuration_is_refused_with_the_difference() -> None:
 
 
 def ended(num: int, state: str) -> Ended:
-    return Ended(num, [f"x={num}"], state, 1.5, 2, 0.5, "because", Path("logs"))
+    why = "" if state == "finished" else "because"
+    return Ended(num, [f"x={num}"], state, why, Path("logs"), 0.5, 1.5, 1, 2)
 
 
 def test_the_table_shows_each_job_and_why_one_failed() -> None:

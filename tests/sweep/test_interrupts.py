@@ -24,8 +24,8 @@ BODY = """
         def leave(number, frame):
             (Path(HydraConfig.get().runtime.output_dir) / f"left.{os.environ['RANK']}").touch()
             sys.exit(0)
-        signal.signal(signal.SIGTERM, leave)
-        signal.signal(signal.SIGINT, leave)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, leave)
     print("ready:", os.environ["RANK"])
     while True:
         time.sleep(600)
@@ -51,7 +51,13 @@ def assert_stopped_in_order(finished: Finished) -> None:
 
 @pytest.mark.parametrize(
     ("number", "start_method"),
-    [(signal.SIGINT, "warm"), (signal.SIGTERM, "warm"), (signal.SIGHUP, "warm"), (signal.SIGINT, "spawn")],
+    [
+        (signal.SIGINT, "warm"),
+        (signal.SIGTERM, "warm"),
+        (signal.SIGHUP, "warm"),
+        (signal.SIGUSR1, "warm"),
+        (signal.SIGINT, "spawn"),
+    ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value,
 )
 def test_a_signal_to_the_launcher_stops_the_sweep(tmp_path: Path, number: signal.Signals, start_method: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apps import App
 
-from elastic_hydra.sweep import journal
+from elastic_hydra.sweep import journal, recorded
 
 BODY = """
 folder = Path.cwd()
@@ -36,7 +36,7 @@ def ran(tmp_path: Path) -> list[str]:
 
 
 def states(folder: Path) -> list[str]:
-    return [job.state for job in journal.read(folder / journal.FILE_NAME).values()]
+    return [job.state for job in recorded.read(folder / journal.FILE_NAME).values()]
 
 
 def test_what_failed_runs_again_and_what_finished_does_not(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
         stopped = running.finish()
         assert running.survivors() == []
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert states(stopped.folder) == ["finished", "interrupted", "waiting"]
+    assert states(stopped.folder) == ["finished", "preempted", "waiting"]
     assert "hydra.launcher.resume=true" in stopped.output
 
 
