@@ -102,6 +102,8 @@ def demand_of(
     memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
     share = settings["jobs_per_gpu"]
     problems.require(share >= 1, "resources.jobs_per_gpu", share, "must be 1 or more")
+    wait = settings["gpu_memory_wait"]
+    problems.require(wait >= 0, "resources.gpu_memory_wait", wait, "must be 0 or more (seconds)")
     if parallel == 1 or share < 1:
         return Demand()
     gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)

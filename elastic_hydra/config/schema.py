@@ -99,6 +99,9 @@ class ResourcesConfig:
     """Memory that a job needs, as `16GB`; null: it is not counted."""
     jobs_per_gpu: int = 1
     """How many jobs may share a GPU."""
+    gpu_memory_wait: float = 10.0
+    """Seconds that a GPU stays empty at most until the memory of the job that has ended there is free again; 0: the
+    next job starts at once. A GPU that several jobs share is not waited for."""
 
 
 @names_its_keys

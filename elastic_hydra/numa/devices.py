@@ -101,6 +101,23 @@ def visible_accelerators(
     return there.named(addresses) if addresses else there.visible(environ)
 
 
+def used_memory(devices: Iterable[Device], root: str | Path = "/", library: Any = None) -> dict[str, int]:
+    """Bytes of accelerators' memory that are in use, by PCI address; those whose driver does not say it are left out.
+
+    Args:
+        devices: The accelerators.
+        root: Folder with the machine's `sys`.
+        library: NVML, as `nvml.load` returns it.
+    """
+    there = list(devices)
+    found = nvml.used_memory(library, [device.address for device in there if device.vendor == NVIDIA])
+    for device in there:
+        text = read_text(Path(root) / "sys/bus/pci/devices" / device.address / "mem_info_vram_used")  # of amdgpu
+        if text is not None and text.isdigit():
+            found[device.address] = int(text)
+    return found
+
+
 def _matched(devices: Sequence[Device], gpus: Sequence[Gpu]) -> list[tuple[Device, Gpu]]:
     by_address = {_plain(device.address): device for device in devices}
     # Some sandboxes show a GPU to the driver but not in sysfs: then only its place is unknown.

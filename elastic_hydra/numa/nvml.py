@@ -6,11 +6,11 @@ The functions are those of NVML's API reference (nvml.h); `nvidia-smi` asks the 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gpu", "load", "read_gpus"]
+__all__ = ["Gpu", "load", "read_gpus", "used_memory"]
 
 _UUID_BYTES = 96
 
@@ -33,6 +33,10 @@ class _PciInfo(ctypes.Structure):
         *((name, ctypes.c_uint) for name in ("domain", "bus", "device", "device_id", "subsystem_id")),
         ("bus_id", ctypes.c_char * 32),
     )
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_ulonglong) for name in ("total", "free", "used"))
 
 
 def load() -> Any:
@@ -60,6 +64,27 @@ def read_gpus(library: Any) -> list[Gpu]:
         return [gpu for index in range(count.value) for gpu in _gpu(library, index)]
     finally:
         library.nvmlShutdown()
+
+
+def used_memory(library: Any, addresses: Iterable[str]) -> dict[str, int]:
+    """Bytes in use on some GPUs, by whomever; those of which the driver does not say it are left out.
+
+    Args:
+        library: NVML, as `load` returns it.
+        addresses: PCI addresses.
+    """
+    if library is None or library.nvmlInit_v2():
+        return {}
+    found, handle, memory = {}, ctypes.c_void_p(), _Memory()
+    try:
+        for address in addresses:
+            if library.nvmlDeviceGetHandleByPciBusId_v2(address.encode(), ctypes.byref(handle)):
+                continue
+            if not library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
+                found[address] = int(memory.used)
+    finally:
+        library.nvmlShutdown()
+    return found
 
 
 def _gpu(library: Any, index: int) -> Iterator[Gpu]:

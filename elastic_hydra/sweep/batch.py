@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hydra.core.utils import JobReturn
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.launcher.processes import Process
+from elastic_hydra.sweep.gpu_memory import Leaving
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot, Slots, next_to_start
 from elastic_hydra.sweep.summary import Ended
@@ -28,6 +30,8 @@ class Running:
     process: Process
     """Its agent."""
     slot: Slot
+    gpu_memory: Mapping[int, int] = field(default_factory=dict)
+    """Bytes that were in use on its GPUs, by index, before it started."""
     overdue: bool = False
     """Whether its agent was killed because it did not see to the time limit."""
 
@@ -48,6 +52,8 @@ class Batch:
     """Those that are composed, in Hydra's order."""
     waiting: list[Job] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
+    leaving: list[Leaving] = field(default_factory=list)
+    """Slots of jobs that have ended, where a GPU is not empty yet."""
     returns: dict[int, JobReturn] = field(default_factory=dict)
     ended: dict[int, Ended] = field(default_factory=dict)
     next_start: float = 0.0

@@ -12,11 +12,15 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import NumaConfig, OnError
 from elastic_hydra.config.resolve import Demand, Machine
 from elastic_hydra.launcher.placement import binds
+from elastic_hydra.numa import nvml
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.check import check
+from elastic_hydra.numa.devices import used_memory
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.pci import NVIDIA
 from elastic_hydra.numa.slots import reserve
+from elastic_hydra.sweep.gpu_memory import GpuMemory
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot, Slots, cuda_visible_devices
 
@@ -58,6 +62,20 @@ class Host:
             int(settings.resources.jobs_per_gpu),
             None if settings.parallel == "auto" else int(settings.parallel),
         )
+
+    def gpu_memory(self) -> GpuMemory:
+        """Return what tells whether a job's GPUs are empty again."""
+        devices = self._host.devices(NumaConfig(), os.environ)
+        addresses = [device.address for device in devices]
+        library = nvml.load() if any(device.vendor == NVIDIA for device in devices) else None
+
+        def used(gpus: Sequence[int]) -> dict[int, int]:
+            # A part of a GPU (MIG) says nothing by itself: other jobs may have the other parts.
+            alone = [devices[gpu] for gpu in gpus if gpu < len(devices) and addresses.count(addresses[gpu]) == 1]
+            return {addresses.index(address): used for address, used in used_memory(alone, library=library).items()}
+
+        shared = int(self._settings.resources.jobs_per_gpu) > 1
+        return GpuMemory(self._machine.gpus, used, 0.0 if shared else float(self._settings.resources.gpu_memory_wait))
 
     def check(self, job: Job) -> None:
         """Refuse a job that could not be run even if it were alone here.

@@ -25,8 +25,8 @@ from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.processes import ENDS, Server, ServerLost
 from elastic_hydra.retry.failure import Failure
 from elastic_hydra.retry.policy import Decision, decide_attempt, in_time
+from elastic_hydra.sweep import gpu_memory, journal, recorded, returns
 from elastic_hydra.sweep import job as agent
-from elastic_hydra.sweep import journal, recorded, returns
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.history import History
@@ -74,6 +74,7 @@ class Sweep:
         self._dir = Path(str(config.hydra.sweep.dir)).absolute()
         self._machine = this_machine()
         self._host = Host(self._settings, self._machine)
+        self._gpu_memory = self._host.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": Singleton.get_state()}
         self._failures = 0
         self._journal: Journal | None = None
@@ -225,6 +226,7 @@ class Sweep:
             if (batch.waiting or batch.planned) and (reason := self._enough(batch, record)):
                 self._leave_out(batch, reason, record)
                 continue
+            self._give_back_emptied(batch)
             pause = batch.pause()
             chosen = batch.choose() if pause == 0.0 and not server.lost and not record.problem else None
             if chosen is not None:
@@ -238,6 +240,7 @@ class Sweep:
             with contextlib.suppress(ServerLost):
                 pauses = [0.0] if batch.planned else [pause] if pause else []
                 pauses += [max(0.0, left) for one in batch.running if (left := one.time_left()) is not None]
+                pauses += [gpu_memory.INTERVAL] * bool(batch.leaving)
                 server.wait(
                     lambda: any(one.process.exitcode is not None for one in batch.running), min(pauses, default=None)
                 )
@@ -245,13 +248,33 @@ class Sweep:
             for one in [one for one in batch.running if one.process.exitcode is not None]:
                 end = returns.of(one.job, one.process, overdue=one.overdue)
                 batch.running.remove(one)
-                batch.slots.give_back(one.slot)
+                if (leaving := self._gpu_memory.left(one.slot, one.gpu_memory)) is not None:
+                    batch.leaving.append(leaving)
+                else:
+                    batch.slots.give_back(one.slot)
                 decision = self._decide(one.job, end)
                 if end.failure is not None and decision is not None and decision.again:
                     self._try_again(batch, one.job, end.failure, decision, record)
                 else:
                     self._end(batch, one, end, record, decision.reason if decision is not None else "")
                 server.forget([one.process])
+
+    def _give_back_emptied(self, batch: Batch) -> None:
+        """Give back the slots whose GPUs are empty again, or should have been long ago."""
+        for leaving in list(batch.leaving):
+            occupied = self._gpu_memory.occupied(leaving)
+            if occupied and time.monotonic() < leaving.deadline:
+                continue
+            batch.leaving.remove(leaving)
+            batch.slots.give_back(leaving.slot)
+            for gpu, used in occupied.items():
+                log.warning(
+                    "GPU %s: %.1f GB of a job that has ended are still in use; the next one starts all the same "
+                    "(hydra.launcher.resources.gpu_memory_wait=%g)",
+                    gpu,
+                    used / 1e9,
+                    self._gpu_memory.wait,
+                )
 
     def _kill_overdue(self, batch: Batch, server: Server) -> None:
         """Kill agents that do not see to their job's time limit: they hang, or somebody has stopped them."""
@@ -268,7 +291,7 @@ class Sweep:
             job.began, job.journal, job.journal_start = time.monotonic(), record.path, record.position()
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
         spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
-        job.slot = slot.allowance
+        job.slot, in_use = slot.allowance, self._gpu_memory.look(slot)
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         try:
@@ -277,7 +300,7 @@ class Sweep:
             batch.slots.give_back(slot)
             batch.waiting.insert(0, job)
         else:
-            batch.running.append(Running(job, process, slot))
+            batch.running.append(Running(job, process, slot, in_use))
 
     def _decide(self, job: Job, end: returns.End) -> Decision | None:
         """Decide about a job whose agent was lost; None: it was not, and what failed is beyond another attempt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elastic_hydra.numa import NumaError, read_topology, visible_accelerators
-from elastic_hydra.numa.devices import read_accelerators
+from elastic_hydra.numa.devices import read_accelerators, used_memory
 from tests.numa.machines import AMD, machine, write
 
 UUIDS = ["GPU-aa11", "GPU-ab22", "GPU-cc33"]
@@ -31,6 +31,8 @@ class Nvml:
             "nvmlDeviceGetHandleByIndex_v2": lambda index, out: self.put(out, 100 + self.gpus[index.value]),
             "nvmlDeviceGetPciInfo_v3": self.place,
             "nvmlDeviceGetUUID": self.uuid,
+            "nvmlDeviceGetHandleByPciBusId_v2": self.at,
+            "nvmlDeviceGetMemoryInfo": self.memory,
             "nvmlDeviceGetMaxMigDeviceCount": lambda _, out: self.put(out, 7),
             "nvmlDeviceGetMigDeviceHandleByIndex": self.instance,
         }[name]
@@ -45,6 +47,14 @@ class Nvml:
 
     def place(self, handle, out):
         out._obj.bus_id = f"0000{ADDRESSES[handle.value - 100]}".upper().encode()
+        return 0
+
+    def at(self, address, out):
+        gpu = ADDRESSES.index(address.decode())
+        return self.put(out, 100 + gpu) if gpu in self.gpus else 6
+
+    def memory(self, handle, out):
+        out._obj.used = (handle.value - 95) << 30
         return 0
 
     def uuid(self, handle, out, _):
@@ -152,3 +162,23 @@ def test_addresses_given_by_the_user_are_taken(host):
         NumaError, match=r"devices=\[0000:99:00.0\]: no such accelerator; this machine has 0000:01:00.0"
     ):
         visible_accelerators(host, {}, addresses=["0000:99:00.0"])
+
+
+class TestUsedMemory:
+    """Bytes in use on a GPU, from NVIDIA's library and from amdgpu's file."""
+
+    def test_of_nvidia(self, host):
+        library = Nvml(gpus=(0, 2))
+        assert used_memory(host.devices, library=library) == {ADDRESSES[0]: 5 << 30, ADDRESSES[2]: 7 << 30}
+        assert library.open == 0
+
+    def test_of_amd(self, tmp_path):
+        topology = read_topology(write(tmp_path, machine([[0, 1], [2, 3]], gpus=[0, 1], vendor=AMD)))
+        _, second = topology.devices
+        file = tmp_path / "sys/bus/pci/devices" / second.address / "mem_info_vram_used"
+        file.write_text("12345678\n")
+        assert used_memory(topology.devices, tmp_path) == {second.address: 12345678}
+
+    def test_without_a_driver_nothing_is_known(self, host):
+        assert used_memory(host.devices) == {}
+        assert used_memory(host.devices, library=Nvml(refuses="nvmlInit_v2")) == {}
