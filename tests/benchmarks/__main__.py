@@ -19,6 +19,7 @@ BENCHMARKS = {
     "slots": "jobs side by side: how much faster a sweep gets",
     "bound": "thread counts and bindings: a training step",
     "workers": "groups of 1 to 64 workers",
+    "memory": "what a worker takes, forked and spawned",
     "length": "a sweep of hundreds of jobs: what grows",
     "unused": "what the plugin adds to a Hydra app that does not use it",
     "idle": "CPU of an agent whose workers run",

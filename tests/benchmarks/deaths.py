@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import tempfile
 import time
@@ -27,8 +28,10 @@ HOW = (
     "SIGKILL, while rank 0 sleeps; one restart is allowed. `first start`: from the call to the first line of the last "
     "worker; `detected`: from the death until the agent knows and begins to stop the group (torch: has just begun); "
     "`stopped`: until all of the group is stopped, waited for and reported; `restarted`: from the death to the first "
-    "line of the last new worker. Each measurement in a fork of a warm process. torch's agent looks every 0.1 s, its "
-    "default, and meets by c10d at localhost:0; `stopped` has the import of torch._dynamo in it, which its log needs."
+    "line of the last new worker. The floor forks two such workers and waits for the end of one (pidfd): before that "
+    "the kernel takes the dead process's memory down. Each measurement in a fork of a warm process. torch's agent "
+    "looks every 0.1 s, its default, and meets by c10d at localhost:0; `stopped` has the import of torch._dynamo in "
+    "it, which its log needs."
 )
 
 
@@ -85,6 +88,24 @@ def _watched(folder: str) -> None:
     LocalElasticAgent._monitor_workers = noted_monitor  # type: ignore[method-assign]
 
 
+def _floor() -> dict[str, float]:
+    folder, pids = tempfile.mkdtemp(), []
+    for rank in range(WORKERS):
+        pid = os.fork()
+        if pid == 0:
+            os.environ.update(TORCHELASTIC_RESTART_COUNT="0", RANK=str(rank))
+            worker(folder)
+        pids.append(pid)
+    ends = [os.pidfd_open(pid) for pid in pids]
+    select.select(ends, [], [])
+    detected = time.monotonic()
+    os.kill(pids[0], signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    (death,) = _noted(folder, "death")
+    return {"detected": detected - death}
+
+
 def _measured(launch: Callable[[str], Any]) -> dict[str, float]:
     folder = tempfile.mkdtemp()
     _watched(folder)
@@ -121,7 +142,8 @@ def run(rounds: int | None) -> list[Table]:
         "torch, fork": partial(_torchs, "fork"),
         "torch, spawn": partial(_torchs, "spawn"),
     }
-    ways = {name: lambda launch=launch: in_child(_measured, launch).value for name, launch in launches.items()}
+    ways: dict[str, Callable[[], dict[str, float]]] = {"floor: a forked process": lambda: in_child(_floor).value}
+    ways |= {name: lambda launch=launch: in_child(_measured, launch).value for name, launch in launches.items()}
     samples = interleave(ways, rounds, {"torch, spawn": min(3, rounds)})
     columns = [
         *(Column(name, "ms", 1e-3, digits=1) for name in ("first start", "detected", "stopped", "restarted")),

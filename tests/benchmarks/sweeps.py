@@ -21,7 +21,9 @@ HOW = (
     "The job: init_process_group('gloo'), one all_reduce and destroy_process_group where there are several workers, "
     "else next to nothing. `1 job` is the same command with one job, in the same round; `each further job` is the "
     "difference divided by the further jobs. Memory: the highest sum of the proportional set sizes of all processes, "
-    "looked at every 50 ms in a run of its own. torchrun: `for n in …; do torchrun --standalone app.py n=$n; done`."
+    "looked at every 50 ms in a run of its own. hydra-torchrun-launcher is measured where it is installed; to start on "
+    "torch 2.13 it has to be given the settings that torch has added. torchrun: `for n in …; do torchrun --standalone "
+    "app.py n=$n; done`."
 )
 SHAPES = ((8, 2), (8, 1), (32, 1))
 
@@ -57,6 +59,8 @@ def _ways(jobs: int, workers: int) -> dict[str, Callable[[Path], list[str]]]:
         ways["Hydra's basic launcher"] = _hydra("", jobs)
     if workers == 1 and _installed("hydra_joblib_launcher"):
         ways["Hydra's joblib launcher, n_jobs=2"] = _hydra("joblib", jobs, "hydra.launcher.n_jobs=2")
+    if _installed("hydra_torchrun_launcher"):
+        ways["hydra-torchrun-launcher"] = _hydra("torchrun", jobs, f"hydra.launcher.nproc_per_node={workers}")
     if _installed("hydra_submitit_launcher"):
         ways["submitit's local launcher"] = _hydra("submitit_local", jobs, f"hydra.launcher.tasks_per_node={workers}")
     return ways
@@ -67,7 +71,7 @@ def _installed(name: str) -> bool:
 
 
 def _missing() -> list[str]:
-    names = ("joblib", "submitit")
+    names = ("joblib", "submitit", "torchrun")
     return [f"Not installed: hydra-{name}-launcher." for name in names if not _installed(f"hydra_{name}_launcher")]
 
 
