@@ -20,6 +20,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch, Machine, resolve
 from elastic_hydra.launcher.store import host_store, wait_for_store
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.loader import compose_to_launch
 from elastic_hydra.sweep.task import set_hydra_config
 
 __all__ = ["compose", "meet", "task_config", "teach_parser"]
@@ -38,7 +39,7 @@ def compose(context: HydraContext, sweep_config: DictConfig, machine: Machine, n
     Raises:
         ConfigError: it cannot be launched as configured.
     """
-    config = context.config_loader.load_sweep_config(sweep_config, overrides)
+    config = compose_to_launch(context.config_loader, sweep_config, overrides)
     with open_dict(config):
         config.hydra.job.id = str(num)
         config.hydra.job.num = num

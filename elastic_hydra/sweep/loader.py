@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher.seam import with_globals
 
-__all__ = ["remember_composition"]
+__all__ = ["compose_to_launch", "remember_composition"]
 
 _REMEMBERED = 64
 """Jobs whose configuration is kept between the sweeper's check and the launch."""
@@ -44,6 +44,21 @@ class _Copies:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._repository, name)
+
+
+def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Compose a job, or take what was composed when the sweeper checked it.
+
+    Args:
+        loader: Hydra's.
+        sweep_config: of the sweep.
+        overrides: the job's.
+    """
+    remembering: Any = vars(loader).get("load_sweep_config")
+    if remembering is None:
+        return loader.load_sweep_config(sweep_config, list(overrides))
+    config: DictConfig = remembering(sweep_config, overrides, to_launch=True)
+    return config
 
 
 def remember_composition(loader: ConfigLoader) -> None:
@@ -73,14 +88,14 @@ def remember_composition(loader: ConfigLoader) -> None:
         del merged[:-8]
         return config
 
-    def compose_once(master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+    def compose_once(master_config: DictConfig, sweep_overrides: Sequence[str], to_launch: bool = False) -> DictConfig:
         """Compose a job when the sweeper checks it, and hand out the same when it is launched."""
         key = tuple(sweep_overrides)
-        if (config := checked.pop(key, None)) is not None:
+        if to_launch and (config := checked.pop(key, None)) is not None:
             OmegaConf.copy_cache(from_config=master_config, to_config=config)  # it may have grown, e.g. by the time
             return config
         config = compose(master_config, list(sweep_overrides))
-        if len(checked) < _REMEMBERED:
+        if not to_launch and len(checked) < _REMEMBERED:
             checked[key] = copy.deepcopy(config)
         return config
 

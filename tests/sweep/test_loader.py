@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from elastic_hydra.sweep.loader import remember_composition
+from elastic_hydra.sweep.loader import compose_to_launch, remember_composition
 
 FILES = {
     "config.yaml": "defaults:\n  - model: small\n  - _self_\nlr: 0.1\nname: ${model.kind}-${now:%f}\n",
@@ -55,8 +56,10 @@ def test_the_same_comes_out(folder: Path) -> None:
     assert config.name  # its time is from now on that of all jobs
     for overrides in SWEEP:
         expected = usual.load_sweep_config(config, list(overrides))
-        for _ in ("for the sweeper's check", "for the launch", "for another job that looks the same"):
-            found = remembering.load_sweep_config(config, list(overrides))
+        to_launch = partial(compose_to_launch, remembering)
+        # For the sweeper's check, for the launch, and for another job that looks the same.
+        for load in (remembering.load_sweep_config, to_launch, to_launch):
+            found = load(config, list(overrides))
             assert plain(found) == plain(expected)
             assert found.name == expected.name, "resolvers that remember their value have the sweep's"
             assert OmegaConf.get_type(found, "hydra") is OmegaConf.get_type(expected, "hydra")
