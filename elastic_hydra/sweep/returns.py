@@ -14,6 +14,7 @@ from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.outcome import unpack
 from elastic_hydra.launcher.processes import Process
 from elastic_hydra.retry.failure import Failure
+from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import FinishedJob, Job, JobError, JobInterruptedError
 from elastic_hydra.sweep.recorded import Recorded
@@ -151,7 +152,7 @@ def failed(job: Job, error: BaseException) -> JobReturn:
 
 def _new(job: Job, status: JobStatus) -> JobReturn:
     overrides = OmegaConf.to_container(job.config.hydra.overrides.task)
-    return JobReturn(
+    made = JobReturn(
         overrides=[str(override) for override in overrides] if isinstance(overrides, list) else [],
         cfg=task_config(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
@@ -159,3 +160,4 @@ def _new(job: Job, status: JobStatus) -> JobReturn:
         task_name=JobRuntime.instance().get("name"),
         status=status,
     )
+    return CompactReturn.of(made, same_main=True)

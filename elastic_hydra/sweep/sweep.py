@@ -331,6 +331,7 @@ class Sweep:
         see = log_of(failure.log_dir or job.log_dir) if failure is not None else None
         value = end.job_return._return_value if failure is None else None
         batch.returns[job.num] = end.job_return
+        job.config = OmegaConf.create()  # nobody needs it any more, and there may be thousands
         batch.ended[job.num] = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
         entry = {"num": job.num, "state": end.state, "kind": kind, "reason": reason, "seconds": round(seconds, 3)}
         result = journal.recordable(value) if failure is None else {}
