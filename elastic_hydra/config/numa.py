@@ -97,8 +97,8 @@ class NumaConfig:
     """PCI addresses of the accelerators of local rank 0, 1, …; empty: those the process sees, by index."""
 
     allocator: Allocator = Allocator.none
-    """Memory allocator preloaded into script entry points: `tcmalloc`, `jemalloc`, or `auto` (the first of the two that
-    is installed, if any)."""
+    """Memory allocator preloaded into workers that start as programs (script entry points, `start_method=spawn`):
+    `tcmalloc`, `jemalloc`, or `auto` (the first of the two that is installed, if any)."""
 
     environ: Dict[str, str] = field(default_factory=dict)  # noqa: UP006
     """Environment variables for the workers, unless they are set already."""

@@ -57,7 +57,7 @@ def place(
         settings: `hydra.launcher.numa`; None or without CPUs and memory leaves the workers to the kernel.
         workers: how many.
         environ: what they inherit.
-        program: whether they execute a program, whose memory allocator can still be chosen.
+        program: whether they execute a program or a new interpreter, whose memory allocator can still be chosen.
         slot: what their job holds of the host; None: all that this process may use.
 
     Raises:

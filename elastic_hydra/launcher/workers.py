@@ -123,8 +123,8 @@ class Workers(PContext):
         if self._starter.watch.is_on():
             self.pulses = Pulses(self.nprocs)
         inherited = {**os.environ, **self._starter.worker_env}
-        program, slot = isinstance(self.entrypoint, str), self._starter.slot
-        placement = place(self._starter.numa, self.nprocs, inherited, program=program, slot=slot)
+        program = isinstance(self.entrypoint, str) or self._starter.start_method == "spawn"
+        placement = place(self._starter.numa, self.nprocs, inherited, program=program, slot=self._starter.slot)
         if placement.bindings and self._starter.on_bindings is not None:
             self._starter.on_bindings(placement.bindings)
         pickled: tuple[tuple[Any, ...], bytes] | None = None

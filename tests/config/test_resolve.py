@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError, nearest
-from elastic_hydra.config.resolve import resolve
+from elastic_hydra.config.numa import Cpus, Near
+from elastic_hydra.config.resolve import Demand, resolve
 from tests.config.settings import CPU_HOST, GPU_HOST, launch, settings
 
 TWO_NODES = {"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "head:29400"}
@@ -212,6 +213,29 @@ def test_omp_threads_are_the_jobs_cpus_divided_by_its_workers(
     workers: int, value: Any, environ: dict[str, str], threads: int | None
 ) -> None:
     assert launch(environ=environ, nproc_per_node=workers, omp_num_threads=value).omp_num_threads == threads
+
+
+LATENCY = {"numa__cpus": Cpus.spread, "numa__cores_per_worker": 4}
+THROUGHPUT = {"numa__cpus": Cpus.node, "numa__near": Near.none, "numa__exclusive": True}
+
+
+@pytest.mark.parametrize(
+    ("machine", "changed", "demand"),
+    [
+        (CPU_HOST, {**LATENCY, "parallel": "auto"}, Demand(instances=2, instance_cores=4)),
+        (CPU_HOST, {**LATENCY, "parallel": 2}, Demand(instances=2, instance_cores=4)),
+        (CPU_HOST, {**LATENCY, "parallel": 1}, Demand()),
+        (CPU_HOST, {**LATENCY, "parallel": "auto", "resources__cpus_per_worker": 3}, Demand(cpus=6)),
+        (CPU_HOST, {**THROUGHPUT, "parallel": "auto"}, Demand(instances=2)),
+        (CPU_HOST, {**THROUGHPUT, "parallel": 2}, Demand()),  # an equal share each
+        (GPU_HOST, {**LATENCY, "parallel": "auto"}, Demand(gpus=2, cpus=16)),
+        (CPU_HOST, {"parallel": "auto"}, Demand(cpus=2)),
+    ],
+)
+def test_cpu_only_workers_with_cores_of_their_own_take_these(
+    machine: Any, changed: dict[str, Any], demand: Demand
+) -> None:
+    assert launch(machine, nproc_per_node=2, **changed).demand == demand
 
 
 @pytest.mark.parametrize(

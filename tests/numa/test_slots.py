@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
-from elastic_hydra.numa import NumaError, cut, instances, plan, reserve, take
+from elastic_hydra.numa import NumaError, cut, instances, plan, reserve, take, take_instances
 from elastic_hydra.numa.lists import format_list
 from tests.numa.machines import real_machines
 
@@ -86,6 +86,19 @@ def test_cpu_instances_do_not_cross_nodes(small):
     assert shown(instances(topology, allowance, cores=4)) == ["0-3", "6-9"]
     with pytest.raises(NumaError, match="cores_per_worker=7: the largest NUMA node has 6 cores"):
         instances(topology, allowance, cores=7)
+
+
+def test_instances_are_taken_from_the_idlest_node_and_those_of_one_job_from_one_node(small):
+    topology, allowance = small([list(range(7)), list(range(7, 14))])
+    there, free = instances(topology, allowance, cores=2), allowance
+    taken = []
+    for count in (1, 1, 2, 1, 1):
+        slot = take_instances(topology, free, there, count)
+        assert slot is not None
+        taken.append(slot)
+        free = free.without(slot)
+    assert shown(taken) == ["0-1", "7-8", "3-6", "10-11", "12-13"]
+    assert take_instances(topology, free, there, 1) is None  # a core is free on node 0, but no two
 
 
 @pytest.mark.parametrize("name", real_machines())

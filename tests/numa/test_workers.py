@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from elastic_hydra import LaunchConfig, elastic_launch
-from elastic_hydra.config.numa import Cpus, Memory, NumaConfig
+from elastic_hydra.config.numa import Allocator, Cpus, Memory, NumaConfig
 from elastic_hydra.launcher import workers
 from elastic_hydra.launcher.placement import Placement
-from elastic_hydra.numa import Binding, bind, read_machine
+from elastic_hydra.numa import Binding, Environment, bind, read_machine
 from tests.numa import witness
 
 pytestmark = pytest.mark.skipif(
@@ -79,3 +80,14 @@ def test_a_binding_that_must_be_had_and_is_refused_ends_the_job_with_the_reason(
         elastic_launch(config(start_method), witness.testify)()
     assert isinstance(failed.value.__cause__, bind.BindError)
     assert "hydra.launcher.numa.on_error=error: the kernel refused CPUs 1000" in str(failed.value.__cause__)
+
+
+def test_an_allocator_is_preloaded_into_new_interpreters(monkeypatch):
+    library = "/usr/lib/libtcmalloc_minimal.so.4"  # the loader says that it is not there, and goes on
+    monkeypatch.setattr(
+        "elastic_hydra.launcher.placement.preload", lambda *_: Environment({"LD_PRELOAD": library}, warnings=())
+    )
+    settings = replace(ONE_EACH, allocator=Allocator.tcmalloc)
+    for start_method, expected in (("warm", None), ("spawn", library)):
+        found = elastic_launch(config(start_method, settings), os.getenv)("LD_PRELOAD")
+        assert found == {0: expected, 1: expected}
