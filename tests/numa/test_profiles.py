@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.numa import NumaConfig
-from elastic_hydra.numa import cut, instances, plan, visible_accelerators
+from elastic_hydra.numa import cut, instances, plan, render, visible_accelerators
 from elastic_hydra.numa.lists import format_list
 from tests.numa.machines import DATA
 
@@ -54,6 +54,22 @@ def test_torchs_modes_give_torchs_cpus(real, mode):
     gpus = visible_accelerators(topology, {}, "/nowhere")
     found = plan(topology, allowance, profile(mode), 8, gpus)
     assert [format_list(one.cpus) for one in found][:4] == TORCH[mode]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"real machines' topologies are not at {DATA}")
+def test_the_plans_in_the_readme_are_real(real):
+    text = (CONF.parents[3] / "README.md").read_text()
+    topology, allowance = real("derived-dgx-a100-nps4")
+    gpus = visible_accelerators(topology, {}, "/nowhere")
+    assert f"\n{render(plan(topology, allowance, profile('exclusive'), 8, gpus))}\n" in text
+    topology, allowance = real("128arm-2pa2n8cluster4co")
+    for job, slot in enumerate(cut(topology, allowance, 4)):
+        table = render(plan(topology, slot, profile("spread"), 2))
+        assert f"\n#{job} CPUs: {format_list(slot.cpus)}\n{table}\n" in text
+    assert [len(instances(topology, allowance, cores)) for cores in (4, None)] == [32, 4]
+    topology, allowance = real("derived-dgx-a100-nps4")
+    spread = plan(topology, allowance, profile("spread"), 8, gpus)
+    assert (topology.nodes_of(spread[0].cpus), topology.nodes_of(spread[1].cpus)) == ((3,), (0,))
 
 
 class TestCpuInstances:
