@@ -48,6 +48,8 @@ class Demand:
     """CPU-only workers that each take `instance_cores` of one NUMA node, instead of a number of CPUs."""
     instance_cores: int | None = None
     """Physical cores; None: all of a node."""
+    listed: tuple[str, ...] = ()
+    """The CPUs themselves, in lists such as `0-3,8`, instead of a number of them."""
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:
@@ -108,10 +110,14 @@ def demand_of(
         return Demand()
     gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
-    instances = workers if not gpus and cpus_per_worker is None and _are_instances(numa, parallel) else 0
+    instances, listed = 0, tuple[str, ...]()
+    if cpus_per_worker is None and numa["cpus"] == Cpus.explicit:
+        listed = tuple(numa["explicit"])
+    elif cpus_per_worker is None and not gpus and _are_instances(numa, parallel):
+        instances = workers
     if cpus_per_worker is not None:
         cpus = workers * cpus_per_worker
-    elif parallel is None and not instances:
+    elif parallel is None and not instances and not listed:
         cpus = max(1, machine.cpus * gpus // (machine.gpus * share)) if gpus and machine.gpus else workers
     for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
         if wanted > there:
@@ -123,13 +129,13 @@ def demand_of(
     if memory > machine.memory:
         sizes = f"this host has {machine.memory / 1e9:.1f} GB"
         problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
-    return Demand(gpus, cpus, memory, instances, numa["cores_per_worker"] if instances else None)
+    return Demand(gpus, cpus, memory, instances, numa["cores_per_worker"] if instances else None, listed)
 
 
 def _are_instances(numa: Mapping[str, Any], parallel: int | None) -> bool:
     """Whether CPU-only workers each take so many cores of one NUMA node, or all of it (`numa=cpu-throughput`)."""
     if numa["cores_per_worker"] is not None:
-        return bool(numa["cpus"] != Cpus.none)
+        return bool(numa["cpus"] != Cpus.none and numa["cores_per_worker"] > 0)
     whole_node = numa["cpus"] == Cpus.node and numa["near"] == Near.none and numa["exclusive"]
     return bool(parallel is None and whole_node)
 

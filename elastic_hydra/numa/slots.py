@@ -8,6 +8,7 @@ from dataclasses import replace
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import memory_nodes
 from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.topology import Device, Topology
 from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, match, split, union
 
@@ -135,6 +136,34 @@ def take_instances(topology: Topology, free: Allowance, there: Sequence[Allowanc
     if len(chosen) < count:
         return None
     return _slot(topology, free, union(one.cpus for one in chosen))
+
+
+def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Sequence[str]) -> Allowance | None:
+    """A slot of the very CPUs that a user has listed, and the other hardware threads of their cores.
+
+    Args:
+        topology: The machine.
+        free: What no other job holds.
+        whole: What there is for jobs.
+        lists: `hydra.launcher.numa.explicit`.
+
+    Returns:
+        The slot; None while another job holds some of them.
+
+    Raises:
+        NumaError: They are not lists, or name CPUs that no job may use.
+    """
+    shown = "[" + ", ".join(map(repr, lists)) + "]"
+    try:
+        wanted = union(frozenset(parse_list(text)) for text in lists)
+    except ValueError:
+        raise setting_error("explicit", shown, "must be lists of CPUs such as '0-3,8'") from None
+    if not wanted or wanted - whole.cpus:
+        problem = f"no job may use CPU {format_list(wanted - whole.cpus)}; there are {format_list(whole.cpus)}"
+        raise setting_error("explicit", shown, problem)
+    cores = {topology.cpus[cpu].core for cpu in wanted}
+    held = frozenset(cpu for cpu in whole.cpus if topology.cpus[cpu].core in cores)
+    return _slot(topology, free, held) if held <= free.cpus else None
 
 
 def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequence[Near]) -> tuple[Allowance, ...]:

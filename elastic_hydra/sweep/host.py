@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from omegaconf import DictConfig
 
@@ -14,7 +15,6 @@ from elastic_hydra.config.resolve import Demand, Machine
 from elastic_hydra.launcher.placement import binds
 from elastic_hydra.numa import nvml
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.check import check
 from elastic_hydra.numa.devices import used_memory
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.machine import read_machine
@@ -42,6 +42,7 @@ class Host:
         self._host = read_machine()
         self._machine = machine
         self._settings = settings
+        self._parallel = None if settings.parallel == "auto" else int(settings.parallel)
         try:
             self._allowance = reserve(self._host.topology, self._host.allowance, int(settings.numa.reserve_cores))
         except NumaError as error:
@@ -60,7 +61,7 @@ class Host:
             self._machine.gpus,
             self._machine.memory,
             int(settings.resources.jobs_per_gpu),
-            None if settings.parallel == "auto" else int(settings.parallel),
+            self._parallel,
         )
 
     def gpu_memory(self) -> GpuMemory:
@@ -84,14 +85,34 @@ class Host:
             ConfigError: it never fits, or its workers cannot be bound as asked.
         """
         try:
-            check(job.launch.numa, job.launch.nproc_per_node)
-            slot = self._idle.take(job.launch.demand)
-            if slot is None:
-                raise NumaError(_never_fits(job.launch.demand))
-            self._idle.give_back(slot)
-            self.bindings(job, slot)
+            self.bindings(job, self._slot(job))
         except NumaError as error:
             raise ConfigError(f"job #{job.num}: {error}") from error
+
+    def _slot(self, job: Job) -> Slot:
+        """Return the smallest slot that the job can get on the idle host.
+
+        A job whose workers start unbound when they cannot be bound as asked then takes what an unbound job takes.
+        """
+        numa, demand = job.launch.numa, job.launch.demand
+        try:
+            slot = self._idle.take(demand)
+            if slot is None:
+                raise NumaError(_never_fits(demand))
+        except NumaError:
+            free = replace(demand, cpus=None if self._parallel else job.launch.nproc_per_node, instances=0, listed=())
+            if numa.on_error != OnError.warn or free == demand:
+                raise
+            job.launch = replace(job.launch, demand=free)
+            return self._slot(job)
+        self._idle.give_back(slot)
+        if slot.allowance is None and self._parallel != 1 and numa.exclusive and numa.on_error == OnError.error:
+            cores = self._host.topology.cores(self._allowance.cpus)
+            raise NumaError(
+                f"hydra.launcher.parallel={self._parallel}: this host has {cores} cores for that many jobs, and "
+                f"numa.exclusive=true lets none share one; at most {cores}, or numa.exclusive=false"
+            )
+        return slot
 
     def rehearse(self, jobs: Sequence[Job], slots: Slots) -> Iterator[tuple[Job, Slot, tuple[Binding, ...]]]:
         """Say what each job would hold, and where its workers would run, if jobs ended in the order of their starts.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.slots import cut, instances, take, take_instances
+from elastic_hydra.numa.slots import cut, instances, take, take_instances, take_listed
 from elastic_hydra.numa.topology import Device, Topology
 
 __all__ = ["Slot", "Slots", "next_to_start"]
@@ -72,7 +72,7 @@ class Slots:
             the slot, or None while there is not enough.
 
         Raises:
-            NumaError: no node of this host has as many cores as one of the job's instances takes.
+            NumaError: this host has no such CPUs, or no node with as many cores as one of the job's instances takes.
         """
         if self._parallel is not None and self._held >= self._parallel:
             return None
@@ -82,7 +82,7 @@ class Slots:
         if gpus is None:
             return None
         allowance = self._choose_cpus(demand, gpus)
-        if allowance is None and (self._equal_shares or demand.cpus is not None or demand.instances):
+        if allowance is None and (self._equal_shares or demand.cpus is not None or demand.instances or demand.listed):
             return None
         if allowance is not None:
             self._free = self._free.without(allowance)
@@ -102,6 +102,8 @@ class Slots:
         self._held -= 1
 
     def _choose_cpus(self, demand: Demand, gpus: Sequence[int]) -> Allowance | None:
+        if demand.listed:
+            return take_listed(self._topology, self._free, self._allowance, demand.listed)
         if demand.instances:
             there = instances(self._topology, self._allowance, demand.instance_cores)
             return take_instances(self._topology, self._free, there, demand.instances)

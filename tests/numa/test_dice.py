@@ -105,6 +105,8 @@ def _demand(dice: random.Random, topology: Topology, whole: Allowance, gpus: int
     if dice.random() < 0.5:
         largest = max(topology.cores(node) for node in topology.groups("node", whole.cpus))
         return Demand(instances=dice.randint(1, 3), instance_cores=dice.choice([None, 1, largest]))
+    if dice.random() < 0.2:
+        return Demand(listed=tuple(map(str, dice.choices(sorted(whole.cpus), k=2))))
     return Demand(dice.randint(0, gpus), dice.randint(1, len(whole.cpus)), dice.randint(0, 50))
 
 

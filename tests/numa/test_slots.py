@@ -10,6 +10,7 @@ import pytest
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa import NumaError, cut, instances, plan, reserve, take, take_instances
 from elastic_hydra.numa.lists import format_list
+from elastic_hydra.numa.slots import take_listed
 from tests.numa.machines import real_machines
 
 FOUR_NODES = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
@@ -99,6 +100,19 @@ def test_instances_are_taken_from_the_idlest_node_and_those_of_one_job_from_one_
         free = free.without(slot)
     assert shown(taken) == ["0-1", "7-8", "3-6", "10-11", "12-13"]
     assert take_instances(topology, free, there, 1) is None  # a core is free on node 0, but no two
+
+
+def test_listed_cpus_are_a_slot_when_no_other_job_holds_one_of_them(small):
+    topology, allowance = small([[0, 1, 2, 3], [4, 5, 6, 7]], cpus="0-6")
+    slot = take_listed(topology, allowance, allowance, ["0-1", "5"])
+    assert slot is not None
+    assert (shown([slot]), slot.mems) == (["0-1,5"], {0, 1})
+    free = allowance.without(slot)
+    assert take_listed(topology, free, allowance, ["1-2"]) is None
+    assert take_listed(topology, free, allowance, ["2-4"]) is not None
+    for lists, problem in ((["6-7"], "no job may use CPU 7; there are 0-6"), (["x"], "must be lists of CPUs")):
+        with pytest.raises(NumaError, match=rf"explicit=\['{lists[0]}'\]: {problem}"):
+            take_listed(topology, free, allowance, lists)
 
 
 @pytest.mark.parametrize("name", real_machines())

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs on Linux"
 )
 
+AUTO = "hydra.launcher.parallel=auto"
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 # Both are alive while each looks: a pipe opens for one when the other opens it too.
 MEET = """
 from tests.numa import witness
@@ -60,6 +62,15 @@ def test_jobs_side_by_side_have_no_cpu_in_common(tmp_path, keys):
     assert sorted(line["num"] for line in lines if line["event"] == "bindings") == [0, 1]
 
 
+def test_with_on_error_warn_a_job_that_cannot_be_bound_runs_unbound_beside_others(tmp_path):
+    keys = ("hydra/launcher/numa=cpu-latency", "hydra.launcher.numa.cores_per_worker=999", AUTO)
+    finished = app(tmp_path).run(f"+folder={tmp_path}", "+job=0,1", *keys, "hydra.launcher.numa.on_error=warn")
+    assert finished.returncode == 0, finished.output
+    first, second = (set(parse_list(finished.seen(job, 0)["masks"][0])) for job in (0, 1))
+    assert not first & second
+    assert finished.output.count("hydra.launcher.numa.cores_per_worker=999: this job has") == 2  # once for each
+
+
 def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
     keys = ("hydra/launcher/numa=spread", "hydra.launcher.parallel=2", "hydra.launcher.dry_run=true")
     planned = app(tmp_path).run(f"+folder={tmp_path}", "+job=0,1,2", *keys)
@@ -68,10 +79,6 @@ def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
     assert len(shown) == 3
     assert not set(parse_list(shown[0])) & set(parse_list(shown[1]))
     assert shown[2] == shown[0]  # when the first has ended
-
-
-AUTO = "hydra.launcher.parallel=auto"
-CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,11 @@ CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
             ["hydra.launcher.numa.reserve_cores=1", f"hydra.launcher.resources.cpus_per_worker={CPUS}", AUTO],
             "this host never has that free",
         ),
+        (
+            ["hydra/launcher/numa=exclusive", "hydra.launcher.parallel=999"],
+            f"hydra.launcher.parallel=999: this host has {CPUS}",
+        ),
+        (["hydra.launcher.numa.cpus=explicit", "hydra.launcher.numa.explicit=[9999]", AUTO], "no job may use CPU 9999"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path, keys, text):
