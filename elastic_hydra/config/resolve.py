@@ -101,7 +101,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
     redirects = _streams("logs.redirects", logs["redirects"], workers, problems)
     tee = _streams("logs.tee", logs["tee"], workers, problems)
     cpus = max(1, machine.cpus // (parallel or 1)) if demand.cpus is None else demand.cpus
-    threads = threads_of(settings["omp_num_threads"], workers, cpus, environ, problems)
+    threads = threads_of(settings["omp_num_threads"], workers, machine.within_quota(cpus), environ, problems)
     if settings["omp_num_threads"] == "auto" and settings["numa"]["cpus"] != Cpus.none:
         threads = None  # they follow from what each worker is bound to
     options = _torch_options(settings, machine, problems)

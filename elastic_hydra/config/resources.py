@@ -33,6 +33,12 @@ class Machine:
     """Event log handlers that torch knows."""
     has_etcd: bool = False
     """Whether the client package of etcd is installed."""
+    quota: float | None = None
+    """CPUs' worth of time that its container may use; None without a limit."""
+
+    def within_quota(self, cpus: int) -> int:
+        """Return how many threads some of the CPUs can keep busy: their share of the quota, 1 or more."""
+        return cpus if self.quota is None else max(1, min(cpus, int(self.quota * cpus / self.cpus)))
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ class ElasticConfig:
     event_log_handler: str = "null"
     """Where torch records events: `null`, `console`, or a handler registered with torch."""
     omp_num_threads: Any = "auto"
-    """`OMP_NUM_THREADS` of each worker: a number, `auto` (the job's CPUs divided by its workers; for bound workers what
-    `numa.threads` says), or null (leave it). What the environment already says wins over `auto`."""
+    """`OMP_NUM_THREADS` of each worker: a number, `auto` (the job's CPUs, within its container's quota, divided by its
+    workers; for bound workers what `numa.threads` says), or null (leave it). The environment's own wins over `auto`."""
     rendezvous: RendezvousConfig = field(default_factory=RendezvousConfig)
     numa: NumaConfig = field(default_factory=NumaConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)

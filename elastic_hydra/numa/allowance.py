@@ -85,7 +85,7 @@ def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance
     if not known:
         raise TopologyError(f"neither {top / 'sys'} nor this system says which CPUs there are")
     return Allowance(
-        cpus=frozenset.intersection(*known), mems=nodes if mems is None else mems & nodes, quota=_quota(top, pid)
+        cpus=frozenset.intersection(*known), mems=nodes if mems is None else mems & nodes, quota=read_quota(root, pid)
     )
 
 
@@ -148,10 +148,15 @@ def _cgroup_path(top: Path, controller: str, pid: int | str) -> str | None:
     return read_text(top / "proc" / str(pid) / "cpuset") if controller in ("cpuset", "") else None
 
 
-def _quota(top: Path, pid: int | str) -> float | None:
-    """The smallest CPU quota of the process's group and its ancestors, in CPUs."""
+def read_quota(root: str | Path = "/", pid: int | str = "self") -> float | None:
+    """Read how many CPUs' worth of time a process's control group and its ancestors allow; None without a limit.
+
+    Args:
+        root: Folder with the machine's `sys` and `proc`.
+        pid: The process; this one by default.
+    """
     limits = []
-    for folder in _cgroup_folders(top, "cpu", pid):
+    for folder in _cgroup_folders(Path(root), "cpu", pid):
         text = read_text(folder / "cpu.max") or " ".join(
             read_text(folder / name) or "" for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         )

@@ -16,6 +16,7 @@ from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
 from elastic_hydra.config.resolve import Machine
 from elastic_hydra.launcher.environment import environment
+from elastic_hydra.numa.allowance import read_quota
 
 __all__ = ["this_machine"]
 
@@ -32,6 +33,7 @@ def this_machine() -> Machine:
         backends=sorted({*Machine.backends, *registered}),
         event_handlers=sorted({*Machine.event_handlers, *getattr(handlers, "_log_handlers", {})}),
         has_etcd=importlib.util.find_spec("etcd") is not None,
+        quota=read_quota(),
     )
 
 

@@ -215,6 +215,14 @@ def test_omp_threads_are_the_jobs_cpus_divided_by_its_workers(
     assert launch(environ=environ, nproc_per_node=workers, omp_num_threads=value).omp_num_threads == threads
 
 
+def test_a_containers_quota_limits_the_threads() -> None:
+    container = dataclasses.replace(CPU_HOST, quota=2.0)
+    assert launch(container).omp_num_threads == 2
+    assert launch(container, nproc_per_node=4).omp_num_threads == 1
+    assert launch(container, parallel=2).omp_num_threads == 1
+    assert launch(dataclasses.replace(CPU_HOST, quota=100.0)).omp_num_threads == 8
+
+
 LATENCY = {"numa__cpus": Cpus.spread, "numa__cores_per_worker": 4}
 THROUGHPUT = {"numa__cpus": Cpus.node, "numa__near": Near.none, "numa__exclusive": True}
 
