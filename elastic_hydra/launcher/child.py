@@ -53,7 +53,7 @@ class ProcessSpec:
     binding: Binding | None = None
     """What it is bound to among those CPUs."""
     speaks: bool = False
-    """Whether it is the one of its group that says on standard error what could not be had of its binding."""
+    """Whether it is the one of its group that says on standard error what none of them could have of its binding."""
     agent: bool = False
     """Whether it gets a connection to the server, to start processes of its own."""
 
@@ -119,9 +119,8 @@ def die_with_parent(parent: int) -> None:
 def _bind(binding: Binding, speaks: bool) -> None:
     """Bind this process before anything of the user's runs in it; an executed program inherits all of it."""
     applied = bind.apply(binding)
-    if speaks:
-        for problem in applied.problems:
-            os.write(2, f"hydra.launcher.numa: {problem}\n".encode())
+    for problem in applied.problems if speaks else applied.cpu_problems:
+        os.write(2, f"hydra.launcher.numa: {problem}\n".encode())
 
 
 def fork() -> int:

@@ -57,12 +57,20 @@ class Applied:
     """Memory nodes of that policy; empty for `none` and `local`."""
     migrated: bool
     """Whether pages that the process had already touched were moved to the nodes."""
-    problems: tuple[str, ...]
-    """What differs from the binding, one sentence each; empty when all is as planned."""
+    cpu_problems: tuple[str, ...]
+    """Where the CPUs differ from the binding, one sentence each; empty when all is as planned."""
+    memory_problems: tuple[str, ...]
+    """Where the memory policy does: what a container forbids, it forbids all its workers."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All that differs."""
+        return self.cpu_problems + self.memory_problems
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        fields = asdict(self) | {"problems": self.problems}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
 
 def apply(binding: Binding) -> Applied:
@@ -90,7 +98,7 @@ def apply(binding: Binding) -> Applied:
         if problems and kind in binding.required:
             raise BindError(f"{KEY}.{key}=error: {'; '.join(problems)}; with {key}=warn the worker starts all the same")
     policy, nodes = read_policy()
-    return Applied(_affinity(), policy, nodes, migrated, tuple(cpu_problems + memory_problems))
+    return Applied(_affinity(), policy, nodes, migrated, tuple(cpu_problems), tuple(memory_problems))
 
 
 def read_policy() -> tuple[str, tuple[int, ...]]:

@@ -27,8 +27,6 @@ class Environment:
 
     variables: Mapping[str, str]
     """Only those that are to be set or changed."""
-    threads: int | None = None
-    """Threads the worker should compute with: the user's OMP_NUM_THREADS, else the binding's; None: leave as is."""
     warnings: tuple[str, ...] = ()
     """Where the user's own settings contradict the binding, one sentence each."""
 
@@ -49,8 +47,7 @@ def environment(binding: Binding, environ: Mapping[str, str], extra: Mapping[str
     if binding.threads is not None and not users:
         own = {name: str(binding.threads) for name in (_OPENMP, *_LIBRARIES) if name not in environ}
         variables = own | variables
-    threads = int(users.group(1)) if users else binding.threads
-    return Environment(variables, threads, tuple(_contradictions(binding, environ)))
+    return Environment(variables, tuple(_contradictions(binding, environ)))
 
 
 def preload(allocator: Allocator, environ: Mapping[str, str], root: str | Path = "/") -> Environment:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from elastic_hydra import LaunchConfig, elastic_launch
@@ -70,6 +71,17 @@ def test_what_the_user_set_for_openmp_stays(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     found = elastic_launch(config(), witness.testify)()
     assert [found[0]["environ"], found[0]["threads"]] == [["2", None, None], 2]
+
+
+def test_each_worker_says_what_it_lacks_and_one_says_what_all_lack(tmp_path, monkeypatch):
+    missing = [Binding(cpus=(CPUS[0], 1000 + rank), memory="bind", nodes=(1000,)) for rank in (0, 1)]
+    monkeypatch.setattr(workers, "place", lambda *_, **__: Placement(tuple(missing), ({}, {})))
+    logs = DefaultLogsSpecs(log_dir=str(tmp_path), redirects=Std.ALL)
+    elastic_launch(config(logs_specs=logs), os.getpid)()
+    for rank in (0, 1):
+        (said,) = (path.read_text() for path in tmp_path.glob(f"*/attempt_0/{rank}/stderr.log"))
+        assert f"hydra.launcher.numa: the kernel granted CPUs {CPUS[0]}, not {1000 + rank}\n" in said
+        assert ("memory policy bind on nodes 1000 was refused" in said) == (rank == 0)
 
 
 @pytest.mark.parametrize("start_method", ["warm", "spawn"])
