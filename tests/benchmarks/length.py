@@ -21,8 +21,8 @@ STEP = 50
 HOW = (
     f"One sweep of {JOBS} one-line jobs of one worker, parallel=2, looked at from outside: after the given number of "
     "jobs, the open file descriptors, threads and resident memory of the launcher and of its server, and the files in "
-    "a temporary folder of the sweep's own. `each job`: wall time per job since the row before. Hydra keeps the "
-    "configuration and the return of every job of a batch, so the launcher's memory grows with them."
+    "a temporary folder of the sweep's own. `each job`: wall time per job since the row before. What the jobs of a "
+    "batch returned stays until its end: the launcher's memory grows with that."
 )
 
 
