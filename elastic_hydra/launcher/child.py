@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -161,13 +162,29 @@ def kill_orphans(sessions: set[int], variable: str, value: str) -> None:
         variable: environment variable that marks all others.
         value: how its value begins.
     """
-    orphans = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getsid(process.pid) in sessions or process.environ().get(variable, "").startswith(value):
-                process.kill()
-                orphans.append(process)
-    psutil.wait_procs(orphans, timeout=5)
+    deadline, quiet = time.monotonic() + 5.0, 0
+    # Once more when there was none: whose parent died during the look has been overlooked.
+    while quiet < 2 and time.monotonic() < deadline:
+        orphans = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                session = os.getsid(process.pid)
+                known = session in sessions or process.environ().get(variable, "").startswith(value)
+                if process.status() != psutil.STATUS_ZOMBIE and (known or _lost_leader(process.pid, session)):
+                    process.kill()
+                    orphans.append(process)
+        psutil.wait_procs(orphans, timeout=1.0)
+        quiet = 0 if orphans else quiet + 1
+
+
+def _lost_leader(pid: int, session: int) -> bool:
+    """Whether a process is left of a session whose leader, a worker, has died: one that it had forked."""
+    if session in (pid, os.getsid(0)):
+        return False
+    try:
+        return bool(psutil.Process(session).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _reset_signals() -> None:

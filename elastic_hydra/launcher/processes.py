@@ -328,6 +328,8 @@ class Server:
         """
         mine = list(processes)
         try:
+            if (pid := self._server_pid) is not None:
+                os.kill(pid, signal.SIGCONT)  # should somebody have stopped the server itself
             self.signal(mine, number)
             self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
             return self.wait(lambda: all(process.exitcode is not None for process in mine), timeout)

@@ -106,6 +106,10 @@ class _Server:
                     self._handle(client)
             self._reap()
             self._kill_overdue()
+        # What was forked, and has moved to a session of its own, bears no mark of whose it is; now it can only be ours.
+        for process in psutil.Process(self._pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     def _next_deadline(self) -> float | None:
         deadlines = [c.kill_at for c in self._children.values() if c.kill_at is not None]
