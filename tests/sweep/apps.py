@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,12 +164,21 @@ class App:
         before: code in front of it.
         guarded: whether `main()` is called under `if __name__ == "__main__"`.
         module: run as `python -m` with this name instead of as a file.
+        inside: a command that runs the app's, given as its arguments.
     """
 
     def __init__(
-        self, folder: Path, body: str, *, before: str = "", guarded: bool = True, module: str | None = None
+        self,
+        folder: Path,
+        body: str,
+        *,
+        before: str = "",
+        guarded: bool = True,
+        module: str | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self._inside = inside
         self._module = module
         self.path = folder / (module.replace(".", "/") + ".py" if module else "app.py")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +193,7 @@ class App:
         """Run the app as a sweep; whatever it has started is killed in the end."""
         start = ["-m", self._module] if self._module else [str(self.path)]
         out = self.folder / name
-        command = [sys.executable, *start, "-m", "hydra/launcher=elastic", f"hydra.sweep.dir={out}"]
+        command = [*self._inside, sys.executable, *start, "-m", "hydra/launcher=elastic", f"hydra.sweep.dir={out}"]
         spy = ["+hydra.callbacks.spy._target_=spy.Spy", f"+hydra.callbacks.spy.file={self.folder / 'calls'}"]
         path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
         running = Running([*command, *spy, *overrides], self.folder, out, {"PYTHONPATH": path, **(environ or {})})
