@@ -153,6 +153,7 @@ class _Server:
                     ours.close()
                     return
                 if pid == 0:
+                    ours.close()
                     self._wait_for_orders(theirs)
             self._children[pid] = _Child(pid, -1, client, spare=ours)
             client.sessions.add(pid)
