@@ -12,7 +12,7 @@ from elastic_hydra.numa.cpus import online_cpus
 from elastic_hydra.numa.errors import TopologyError
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nodes import online_nodes
-from elastic_hydra.numa.sysfs import read_text
+from elastic_hydra.numa.sysfs import read_list, read_text
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def _first(folders: list[Path], *names: str) -> frozenset[int] | None:
     """The first of the files that says something, in the process's own group before its ancestors."""
     for folder in folders:
         for name in names:
-            text = read_text(folder / name)
-            if text:
-                return frozenset(parse_list(text))
+            found = read_list(folder / name)
+            if found:
+                return found
     return None
 
 

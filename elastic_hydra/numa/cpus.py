@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elastic_hydra.numa.errors import TopologyError
-from elastic_hydra.numa.lists import parse_list
-from elastic_hydra.numa.sysfs import numbered, read_set, read_text
+from elastic_hydra.numa.sysfs import numbered, read_list, read_number, read_set, read_text
 
 _CPU = "sys/devices/system/cpu"
 
@@ -66,9 +65,9 @@ def online_cpus(top: Path) -> frozenset[int]:
     Raises:
         TopologyError: There is no list of CPUs.
     """
-    text = read_text(top / _CPU / "online")
-    if text:
-        return frozenset(parse_list(text))
+    online = read_list(top / _CPU / "online")
+    if online:
+        return online
     present = frozenset(
         number
         for number, folder in numbered(top / _CPU, "cpu")
@@ -110,7 +109,7 @@ def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[in
         for _, folder in numbered(top / _CPU / f"cpu{core}" / "cache", "index"):
             if read_text(folder / "type") not in ("Unified", "Data"):
                 continue
-            owner = owners.setdefault(int(read_text(folder / "level") or 0), {})
+            owner = owners.setdefault(read_number(folder / "level") or 0, {})
             group = read_set(folder, "shared_cpu", holding=core) if core not in owner else None
             if group is not None:
                 _claim(owner, group & online, core)

@@ -6,12 +6,12 @@ more than hosts of CPUs: for memory alone, for a GPU's memory, and twice for the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from elastic_hydra.numa.lists import parse_list
-from elastic_hydra.numa.sysfs import folders, numbered, read_set, read_text
+from elastic_hydra.numa.sysfs import folders, numbered, read_list, read_set, read_text
 
 _NODE = "sys/devices/system/node"
 _NVIDIA = "proc/driver/nvidia/gpus"
@@ -61,7 +61,8 @@ def read_nodes(top: Path, online: frozenset[int]) -> dict[int, Node]:
             nodes[first] = _with_memory(nodes[first], number, _memory(folder / "meminfo"))
             continue
         owner.update(dict.fromkeys(cpus, number))
-        distances = [int(word) for word in (read_text(folder / "distance") or "").split()]
+        words = (read_text(folder / "distance") or "").split()
+        distances = [int(word) for word in words if word.isdecimal()]
         known = dict(zip(numbers, distances, strict=True)) if len(distances) == len(numbers) else {}
         nodes[number] = Node(number, cpus, _memory(folder / "meminfo"), known, (number,), _initiators(folder))
     return nodes
@@ -74,8 +75,7 @@ def online_nodes(top: Path) -> frozenset[int]:
 
 def _folders(top: Path) -> list[tuple[int, Path]]:
     """The nodes that exist and are online; `possible` names more than exist, and folders of offline nodes may stay."""
-    text = read_text(top / _NODE / "online")
-    alive = frozenset(parse_list(text)) if text else None
+    alive = read_list(top / _NODE / "online")
     return [entry for entry in numbered(top / _NODE, "node") if alive is None or entry[0] in alive]
 
 
@@ -102,8 +102,5 @@ def _gpu_memory(top: Path) -> frozenset[int]:
 
 def _memory(path: Path) -> int | None:
     """`MemTotal` in bytes, of a node's or the machine's meminfo."""
-    for line in (read_text(path) or "").splitlines():
-        before, found, after = line.partition("MemTotal:")
-        if found and (not before or before.startswith("Node")):
-            return int(after.split()[0]) * 1024
-    return None
+    found = re.search(r"^(?:Node\s+\d+\s+)?MemTotal:\s+(\d+)", read_text(path) or "", re.MULTILINE)
+    return int(found[1]) * 1024 if found else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elastic_hydra.numa.nodes import Node
-from elastic_hydra.numa.sysfs import folders, read_hex, read_set, read_text
+from elastic_hydra.numa.sysfs import folders, read_number, read_set
 
 NVIDIA, AMD = 0x10DE, 0x1002
 """PCI vendors."""
@@ -47,13 +47,14 @@ def read_devices(top: Path, nodes: Mapping[int, Node]) -> Iterator[Device]:
         nodes: The NUMA nodes, by number.
     """
     for folder in folders(top / _PCI):
-        pci_class = read_hex(folder / "class")
+        pci_class = read_number(folder / "class", 16) or 0
         if pci_class >> 16 not in _ACCELERATOR_CLASSES and pci_class >> 8 != _COPROCESSOR:
             continue
-        vendor = read_hex(folder / "vendor")
+        vendor = read_number(folder / "vendor", 16) or 0
         if not vendor and (top / _NVIDIA_DRIVER / folder.name).is_dir():
             vendor = NVIDIA
-        yield Device(folder.name, pci_class, vendor, read_hex(folder / "device"), _node(folder, nodes))
+        model = read_number(folder / "device", 16) or 0
+        yield Device(folder.name, pci_class, vendor, model, _node(folder, nodes))
 
 
 def _node(folder: Path, nodes: Mapping[int, Node]) -> int | None:
@@ -61,9 +62,9 @@ def _node(folder: Path, nodes: Mapping[int, Node]) -> int | None:
 
     `numa_node` is -1 where firmware says nothing, is missing on POWER9, and may name a node that is offline.
     """
-    text = read_text(folder / "numa_node")
-    if text and int(text) in nodes:
-        return int(text)
+    told = read_number(folder / "numa_node")
+    if told in nodes:
+        return told
     if len(nodes) == 1:
         return next(iter(nodes))
     local = read_set(folder, "local_cpu") or frozenset()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from elastic_hydra.numa.lists import parse_list
+
+_T = TypeVar("_T")
 
 
 def read_text(path: Path) -> str | None:
@@ -12,6 +16,23 @@ def read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace").replace("\0", "").strip()
     except OSError:  # sysfs answers some files of devices that are gone with EINVAL or ENXIO
+        return None
+
+
+def read_number(path: Path, base: int = 10) -> int | None:
+    """A file such as `3`, or `0x10de` with base 16; None where it cannot be read, or holds something else."""
+    return _parsed(lambda text: int(text, base), read_text(path))
+
+
+def read_list(path: Path) -> frozenset[int] | None:
+    """A file such as `0-3,8`; None where it cannot be read, is empty, or holds something else."""
+    return _parsed(lambda text: frozenset(parse_list(text)), read_text(path))
+
+
+def _parsed(parse: Callable[[str], _T], text: str | None) -> _T | None:
+    try:
+        return parse(text) if text else None
+    except ValueError:  # what a file says that nobody understands, it does not say
         return None
 
 
@@ -27,8 +48,9 @@ def read_set(base: Path, *names: str, holding: int | None = None) -> frozenset[i
     for suffixes, parse in ((("_list", "list"), parse_list), (("_map", "map", "", "s"), parse_mask)):
         for name in names:
             for suffix in suffixes:
-                text = read_text(base / f"{name}{suffix}")
-                found = frozenset(parse(text)) if text else None  # an empty list may stand beside a full mask
+                # An empty list may stand beside a full mask.
+                members = _parsed(parse, read_text(base / f"{name}{suffix}"))
+                found = None if members is None else frozenset(members)
                 if found is not None and (holding is None or not found or holding in found):
                     return found
     return None
@@ -40,12 +62,6 @@ def parse_mask(text: str) -> tuple[int, ...]:
     for word in text.split(","):
         value = value << 32 | int(word.strip() or "0", 16)
     return tuple(bit for bit in range(value.bit_length()) if value >> bit & 1)
-
-
-def read_hex(path: Path) -> int:
-    """A file such as `0x10de`; 0 where there is none."""
-    text = read_text(path)
-    return int(text, 16) if text else 0
 
 
 def folders(path: Path) -> list[Path]:

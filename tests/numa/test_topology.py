@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
-from elastic_hydra.numa import TopologyError, read_allowance, read_topology
+from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
+from elastic_hydra.numa import TopologyError, read_allowance, read_machine, read_topology
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.sysfs import parse_mask, read_set
 from tests.numa.machines import machine, real_machines, truth, write
@@ -156,6 +158,22 @@ def test_a_device_is_where_its_files_say_and_never_on_node_0_by_default(tmp_path
     base = "sys/bus/pci/devices/0000:01:00.0"
     files = machine([[0, 1], [2, 3]]) | {f"{base}/class": "0x120000"} | {f"{base}/{k}": v for k, v in extra.items()}
     assert read_topology(write(tmp_path, files)).devices[0].node == node
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_files_that_are_missing_or_say_nothing_sensible_are_done_without(tmp_path, seed):
+    dice = random.Random(seed)
+    groups = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    files = machine(groups, threads=2, caches=groups, inner_caches=[[0, 1], [2, 3], [4, 5]], gpus=[0, 1, None])
+    damaged = {
+        name: dice.choice(["", "\n", "\0", "-1", "?", "99999999999"]) if dice.random() < 0.1 else text
+        for name, text in files.items()
+        if dice.random() < 0.9
+    }
+    host = read_machine(write(tmp_path, damaged))
+    for (binding,) in (host.plan(NumaConfig(cpus=mode, on_error=OnError.warn), 1, {}) for mode in Cpus):
+        assert set(binding.cpus) <= host.allowance.cpus
+    assert host.topology.groups("node")
 
 
 def test_without_sysfs_the_error_says_so(tmp_path):

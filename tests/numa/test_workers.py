@@ -15,8 +15,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.config.numa import Allocator, Cpus, Memory, NumaConfig
 from elastic_hydra.launcher import workers
-from elastic_hydra.launcher.placement import Placement
+from elastic_hydra.launcher.placement import Placement, from_torch
 from elastic_hydra.numa import Binding, Environment, bind, read_machine
+from elastic_hydra.numa.lists import format_list
 from tests.numa import witness
 
 pytestmark = pytest.mark.skipif(
@@ -103,3 +104,14 @@ def test_an_allocator_is_preloaded_into_new_interpreters(monkeypatch):
     for start_method, expected in (("warm", None), ("spawn", library)):
         found = elastic_launch(config(start_method, settings), os.getenv)("LD_PRELOAD")
         assert found == {0: expected, 1: expected}
+
+
+@pytest.mark.parametrize("mode", ["node", "socket", "exclusive", "core-complex"])
+def test_torchs_own_options_are_taken_and_need_no_gpu(mode):
+    binding = pytest.importorskip("torch.numa.binding")
+    options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode))
+    launched = LaunchConfig(1, 1, 1, start_method="warm", max_restarts=0, numa_options=options)
+    seen = elastic_launch(launched, witness.testify)()[0]
+    (planned,) = read_machine().plan(from_torch(options) or NumaConfig(), 1, {})
+    assert planned.cpus
+    assert seen["masks"] == [format_list(planned.cpus)]
