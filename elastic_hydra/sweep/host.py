@@ -106,7 +106,8 @@ class Host:
             job.launch = replace(job.launch, demand=free)
             return self._slot(job)
         self._idle.give_back(slot)
-        if slot.allowance is None and self._parallel != 1 and numa.exclusive and numa.on_error == OnError.error:
+        strict = binds(numa) and numa.exclusive and numa.on_error == OnError.error
+        if strict and slot.allowance is None and self._parallel != 1:
             cores = self._host.topology.cores(self._allowance.cpus)
             raise NumaError(
                 f"hydra.launcher.parallel={self._parallel}: this host has {cores} cores for that many jobs, and "
