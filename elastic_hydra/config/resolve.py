@@ -14,7 +14,15 @@ from elastic_hydra.config.limits import retry_of, watch_of
 from elastic_hydra.config.meeting import rendezvous_of
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.resources import Demand, Machine, demand_of, read_parallel, threads_of, workers_of
+from elastic_hydra.config.resources import (
+    Demand,
+    Machine,
+    demand_of,
+    gpus_per_worker_of,
+    read_parallel,
+    threads_of,
+    workers_of,
+)
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 
@@ -57,6 +65,8 @@ class Launch:
     omp_num_threads: int | None
     """None leaves the variable alone."""
     demand: Demand
+    gpus_per_worker: int
+    """How many GPUs belong to each worker, 1 or more."""
     numa: NumaConfig
     log_dir: str | None
     redirects: int | dict[int, int]
@@ -131,6 +141,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         return_values=settings["return_values"],
         omp_num_threads=threads,
         demand=demand,
+        gpus_per_worker=gpus_per_worker_of(settings["resources"]),
         numa=NumaConfig(**settings["numa"]),
         log_dir=logs["dir"],
         redirects=redirects,

@@ -138,6 +138,11 @@ def demand_of(
     return Demand(gpus, cpus, memory, instances, numa["cores_per_worker"] if instances else None, listed)
 
 
+def gpus_per_worker_of(settings: Mapping[str, Any]) -> int:
+    """Return how many GPUs belong to each worker that has any; `demand_of` says what is wrong with the value."""
+    return max(1, _count("", settings["gpus_per_worker"], 0, Problems()) or 1)
+
+
 def _are_instances(numa: Mapping[str, Any], parallel: int | None) -> bool:
     """Whether CPU-only workers each take so many cores of one NUMA node, or all of it (`numa=cpu-throughput`)."""
     if numa["cores_per_worker"] is not None:

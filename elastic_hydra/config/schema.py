@@ -90,7 +90,7 @@ class ResourcesConfig:
     """What one job takes of this host, so that others can run beside it: `hydra.launcher.resources`."""
 
     gpus_per_worker: Any = "auto"
-    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs)."""
+    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs). Worker i has the i-th so many."""
     cpus_per_worker: Any = "auto"
     """CPUs (hardware threads) per worker: a number, 1 or more, or `auto` (an equal share of the host for each of
     `parallel` jobs; with `parallel=auto` the share of the job's GPUs, or 1). Workers without a GPU that have

@@ -30,7 +30,7 @@ from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, handlers
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
-from elastic_hydra.launcher.placement import from_torch
+from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
@@ -62,6 +62,8 @@ class LaunchConfig(torch_api.LaunchConfig):
     """What workers are bound to; None: what torch's `numa_options` say."""
     slot: Allowance | None = None
     """What the job holds of this host; None: all that this process may use."""
+    gpus_per_worker: int = 1
+    """GPUs that belong to each worker, in the order of their indices: it is placed at the first of them."""
     on_bindings: Callable[[Sequence[Binding]], None] | None = None
     """Is told what the workers are bound to, by local rank, at every start; in this process."""
     retry: RetryConfig | None = None
@@ -164,6 +166,7 @@ def launch_agent(
         logger.info("workers are started by a server %s", server.reason)
         prefix = "" if config.log_line_prefix_template == "" else None
         numa = config.numa or from_torch(config.numa_options)
+        placer = Placer(numa, config.slot, config.gpus_per_worker, config.on_bindings)
         starter = Starter(
             server,
             config.start_method,
@@ -171,9 +174,7 @@ def launch_agent(
             line_prefix=prefix,
             worker_env=config.worker_env,
             watch=config.watch,
-            numa=numa,
-            slot=config.slot,
-            on_bindings=config.on_bindings,
+            placer=placer,
             checkpoint_timeout=config.checkpoint_timeout,
         )
         try:

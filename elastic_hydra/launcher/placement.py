@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from elastic_hydra.numa.environment import environment, preload
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.report import render
 
-__all__ = ["Placement", "binds", "from_torch", "place"]
+__all__ = ["Placement", "Placer", "binds", "from_torch"]
 
 logger = get_logger(__name__)
 
@@ -43,40 +43,47 @@ class Placement:
         return self.environments[local_rank] if self.environments else {}
 
 
-def place(
-    settings: NumaConfig | None,
-    workers: int,
-    environ: Mapping[str, str],
-    *,
-    program: bool = False,
-    slot: Allowance | None = None,
-) -> Placement:
-    """Plan the bindings of a group on this host as it is now.
+@dataclass(frozen=True)
+class Placer:
+    """Plans where the groups of one agent run."""
 
-    Args:
-        settings: `hydra.launcher.numa`; None or without CPUs and memory leaves the workers to the kernel.
-        workers: how many.
-        environ: what they inherit.
-        program: whether they execute a program or a new interpreter, whose memory allocator can still be chosen.
-        slot: what their job holds of the host; None: all that this process may use.
+    settings: NumaConfig | None = None
+    """`hydra.launcher.numa`; None or without CPUs and memory leaves the workers to the kernel."""
+    slot: Allowance | None = None
+    """What the job holds of this host; None: all that this process may use."""
+    gpus_per_worker: int = 1
+    """GPUs that belong to each worker."""
+    on_bindings: Callable[[Sequence[Binding]], None] | None = None
+    """Called with the plan of each start, where there is one."""
 
-    Raises:
-        NumaError: it cannot be done as asked.
-    """
-    if settings is None or not binds(settings):
-        return Placement()
-    bindings = read_machine().plan(settings, workers, environ, slot)
-    logger.debug("bindings of the workers:\n%s", render(bindings))
-    allocator = preload(settings.allocator, environ) if program else None
-    environments, warnings = [], list[str]()
-    for binding in bindings:
-        own = environment(binding, environ, settings.environ)
-        environments.append({**own.variables, **(allocator.variables if allocator else {})})
-        warnings += own.warnings
-    warnings += [*(allocator.warnings if allocator else ()), *(binding.problem for binding in bindings)]
-    for warning in dict.fromkeys(filter(None, warnings)):
-        logger.warning("%s", warning)
-    return Placement(bindings, tuple(environments))
+    def place(self, workers: int, environ: Mapping[str, str], program: bool) -> Placement:
+        """Plan the bindings of a group on this host as it is now.
+
+        Args:
+            workers: how many.
+            environ: what they inherit.
+            program: whether they execute a program or a new interpreter, whose memory allocator can still be chosen.
+
+        Raises:
+            NumaError: it cannot be done as asked.
+        """
+        settings = self.settings
+        if settings is None or not binds(settings):
+            return Placement()
+        bindings = read_machine().plan(settings, workers, environ, self.slot, self.gpus_per_worker)
+        logger.debug("bindings of the workers:\n%s", render(bindings))
+        if self.on_bindings is not None:
+            self.on_bindings(bindings)
+        allocator = preload(settings.allocator, environ) if program else None
+        environments, warnings = [], list[str]()
+        for binding in bindings:
+            own = environment(binding, environ, settings.environ)
+            environments.append({**own.variables, **(allocator.variables if allocator else {})})
+            warnings += own.warnings
+        warnings += [*(allocator.warnings if allocator else ()), *(binding.problem for binding in bindings)]
+        for warning in dict.fromkeys(filter(None, warnings)):
+            logger.warning("%s", warning)
+        return Placement(bindings, tuple(environments))
 
 
 def binds(settings: NumaConfig) -> bool:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +16,17 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get
 from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import WatchConfig
 from elastic_hydra.launcher import stacks, worker
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, has_value
-from elastic_hydra.launcher.placement import place
+from elastic_hydra.launcher.placement import Placer
 from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
 from elastic_hydra.launcher.tail import Tail
 from elastic_hydra.launcher.worker import Payload
-from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.binding import Binding
 
 __all__ = ["Starter", "Workers"]
 
@@ -69,12 +66,8 @@ class Starter:
     """Environment of every worker, on top of what torch and this process give it."""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Limits for the workers; without any, nothing is prepared for watching them."""
-    numa: NumaConfig | None = None
-    """What the workers are bound to."""
-    slot: Allowance | None = None
-    """What the job holds of this host; None: all that this process may use."""
-    on_bindings: Callable[[Sequence[Binding]], None] | None = None
-    """Called with the plan of each start, where there is one."""
+    placer: Placer = field(default_factory=Placer)
+    """Where the workers run."""
     checkpoint_timeout: float = 30.0
     """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
 
@@ -124,9 +117,7 @@ class Workers(PContext):
             self.pulses = Pulses(self.nprocs)
         inherited = {**os.environ, **self._starter.worker_env}
         program = isinstance(self.entrypoint, str) or self._starter.start_method == "spawn"
-        placement = place(self._starter.numa, self.nprocs, inherited, program=program, slot=self._starter.slot)
-        if placement.bindings and self._starter.on_bindings is not None:
-            self._starter.on_bindings(placement.bindings)
+        placement = self._starter.placer.place(self.nprocs, inherited, program)
         pickled: tuple[tuple[Any, ...], bytes] | None = None
         for local_rank in range(self.nprocs):
             environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}

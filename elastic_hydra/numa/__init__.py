@@ -1,7 +1,7 @@
 """Which CPUs and which memory each worker gets: read the machine, plan, bind, and tell.
 
-Data flows one way: `topology`, `allowance` and `devices` read, `plan` and `slots` decide, `bind` acts in the worker.
-Only `bind` has effects, and it stands alone, so that a script's interpreter can be bound before it starts.
+Data flows one way: `topology`, `allowance` and `devices` read, `plan` and `slots` decide, and `bind`, which alone has
+effects, acts in the worker.
 """
 
 from __future__ import annotations

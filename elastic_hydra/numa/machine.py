@@ -41,7 +41,12 @@ class Machine:
         return self.accelerators.visible(environ)
 
     def plan(
-        self, settings: NumaConfig, workers: int, environ: Mapping[str, str], slot: Allowance | None = None
+        self,
+        settings: NumaConfig,
+        workers: int,
+        environ: Mapping[str, str],
+        slot: Allowance | None = None,
+        gpus_per_worker: int = 1,
     ) -> tuple[Binding, ...]:
         """`plan.plan` for this machine, on all of it or on a slot.
 
@@ -50,6 +55,7 @@ class Machine:
             workers: Workers on this host.
             environ: Their environment; CUDA_VISIBLE_DEVICES and its like are read.
             slot: What the job holds of the machine; None: all that this process may use.
+            gpus_per_worker: Each worker is placed at the first of so many accelerators that it sees.
 
         Raises:
             NumaError: It cannot be done as asked; also where the system does not tell its topology and something is to
@@ -60,6 +66,8 @@ class Machine:
         try:
             self._check_readable(settings)
             devices = self.devices(settings, environ)
+            if not settings.devices:
+                devices = devices[::gpus_per_worker]
         except NumaError as error:
             if settings.on_error != OnError.warn:
                 raise

@@ -139,7 +139,7 @@ class Host:
         if not binds(launch.numa):
             return ()
         environ = self.environment(slot) | {str(k): str(v) for k, v in job.config.hydra.job.env_set.items()}
-        return self._host.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance)
+        return self._host.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker)
 
     def environment(self, slot: Slot) -> dict[str, str]:
         """Return the environment of an agent whose job holds a slot."""

@@ -237,6 +237,7 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         worker_env=dict(threads),
         numa=launch.numa,
         slot=job.slot,
+        gpus_per_worker=launch.gpus_per_worker,
         on_bindings=functools.partial(_save_bindings, job),
         **launch.torch_options,
     )

@@ -215,6 +215,12 @@ def test_omp_threads_are_the_jobs_cpus_divided_by_its_workers(
     assert launch(environ=environ, nproc_per_node=workers, omp_num_threads=value).omp_num_threads == threads
 
 
+def test_gpus_per_worker_is_one_unless_the_workers_have_more() -> None:
+    values = ((2, 2), (0, 1), ("auto", 1), ("4", 4))
+    for value, expected in values:
+        assert launch(GPU_HOST, nproc_per_node=1, resources__gpus_per_worker=value).gpus_per_worker == expected
+
+
 def test_a_containers_quota_limits_the_threads() -> None:
     container = dataclasses.replace(CPU_HOST, quota=2.0)
     assert launch(container).omp_num_threads == 2

@@ -22,6 +22,15 @@ def test_a_host_is_read_once_and_planned_whole_or_by_slots(tmp_path):
     assert [format_list(job[0].cpus) for job in found] == ["2-3", "0-1"]
 
 
+def test_workers_with_several_gpus_are_placed_at_their_own(tmp_path):
+    settings = NumaConfig(cpus=Cpus.node)
+    host = read_machine(write(tmp_path, machine([[0, 1], [2, 3]], gpus=[0, 0, 1, 1])))
+    assert [one.cpus for one in host.plan(settings, 2, {}, gpus_per_worker=2)] == [(0, 1), (2, 3)]
+    assert [one.cpus for one in host.plan(settings, 2, {})] == [(0, 1), (0, 1)]
+    settings.devices = ["0000:03:00.0", "0000:04:00.0"]
+    assert [one.cpus for one in host.plan(settings, 2, {}, gpus_per_worker=2)] == [(2, 3), (2, 3)]
+
+
 def test_a_slot_shrinks_with_what_the_process_may_use(tmp_path):
     files = machine([[0, 1], [2, 3]])
     before = read_machine(write(tmp_path / "before", files))

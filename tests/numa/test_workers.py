@@ -14,8 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.config.numa import Allocator, Cpus, Memory, NumaConfig
-from elastic_hydra.launcher import workers
-from elastic_hydra.launcher.placement import Placement, from_torch
+from elastic_hydra.launcher.placement import Placement, Placer, from_torch
 from elastic_hydra.numa import Binding, Environment, bind, read_machine
 from elastic_hydra.numa.lists import format_list
 from tests.numa import witness
@@ -76,7 +75,7 @@ def test_what_the_user_set_for_openmp_stays(monkeypatch):
 
 def test_each_worker_says_what_it_lacks_and_one_says_what_all_lack(tmp_path, monkeypatch):
     missing = [Binding(cpus=(CPUS[0], 1000 + rank), memory="bind", nodes=(1000,)) for rank in (0, 1)]
-    monkeypatch.setattr(workers, "place", lambda *_, **__: Placement(tuple(missing), ({}, {})))
+    monkeypatch.setattr(Placer, "place", lambda *_: Placement(tuple(missing), ({}, {})))
     logs = DefaultLogsSpecs(log_dir=str(tmp_path), redirects=Std.ALL)
     elastic_launch(config(logs_specs=logs), os.getpid)()
     for rank in (0, 1):
@@ -88,7 +87,7 @@ def test_each_worker_says_what_it_lacks_and_one_says_what_all_lack(tmp_path, mon
 @pytest.mark.parametrize("start_method", ["warm", "spawn"])
 def test_a_binding_that_must_be_had_and_is_refused_ends_the_job_with_the_reason(monkeypatch, start_method):
     nowhere = Placement((Binding(cpus=(1000,), required=("cpus",)),) * 2, ({}, {}))
-    monkeypatch.setattr(workers, "place", lambda *_, **__: nowhere)  # as if the CPU had gone since the plan was made
+    monkeypatch.setattr(Placer, "place", lambda *_: nowhere)  # as if the CPU had gone since the plan was made
     with pytest.raises(ChildFailedError) as failed:
         elastic_launch(config(start_method), witness.testify)()
     assert isinstance(failed.value.__cause__, bind.BindError)
