@@ -58,15 +58,15 @@ def _check_threads(threads: int | str | None) -> None:
 
 
 def _check_explicit(settings: NumaConfig) -> None:
-    shown = "[" + ", ".join(map(repr, settings.explicit)) + "]"
-    if settings.cpus == Cpus.explicit and not settings.explicit:
-        raise setting_error("explicit", "[]", f"{KEY}.cpus=explicit needs one list of CPUs per local rank")
-    if settings.explicit and settings.cpus != Cpus.explicit:
-        raise setting_error("explicit", shown, f"is read only with {KEY}.cpus=explicit")
-    for text in settings.explicit:
+    lists = list(settings.explicit)
+    if settings.cpus == Cpus.explicit and not lists:
+        raise setting_error("explicit", lists, f"{KEY}.cpus=explicit needs one list of CPUs per local rank")
+    if lists and settings.cpus != Cpus.explicit:
+        raise setting_error("explicit", lists, f"is read only with {KEY}.cpus=explicit")
+    for text in lists:
         try:
             empty = not parse_list(text)
         except ValueError:
             empty = True
         if empty:
-            raise setting_error("explicit", shown, f"{text!r} is not a list of CPUs such as '0-3,8'")
+            raise setting_error("explicit", lists, f"{text!r} is not a list of CPUs such as '0-3,8'")

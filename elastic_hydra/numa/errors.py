@@ -19,5 +19,5 @@ def setting_error(key: str, value: object, problem: str) -> NumaError:
     """The error for one setting: `hydra.launcher.numa.KEY=VALUE: PROBLEM`."""
     if isinstance(value, Enum):
         value = value.value
-    text = str(value).lower() if isinstance(value, bool) else value
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return NumaError(f"{KEY}.{key}={text}: {problem}")

@@ -24,7 +24,7 @@ def explicit(cpus: CpuSet, settings: NumaConfig, workers: int) -> list[Place]:
     lists = [frozenset(parse_list(text)) for text in settings.explicit]
 
     def refuse(problem: str) -> NumaError:
-        return setting_error("explicit", "[" + ", ".join(map(repr, settings.explicit)) + "]", problem)
+        return setting_error("explicit", list(settings.explicit), problem)
 
     if len(lists) != workers:
         raise refuse(f"{len(lists)} lists for {workers} workers; give one list of CPUs per local rank")

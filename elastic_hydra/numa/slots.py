@@ -153,14 +153,15 @@ def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Se
     Raises:
         NumaError: They are not lists, or name CPUs that no job may use.
     """
-    shown = "[" + ", ".join(map(repr, lists)) + "]"
     try:
         wanted = union(frozenset(parse_list(text)) for text in lists)
     except ValueError:
-        raise setting_error("explicit", shown, "must be lists of CPUs such as '0-3,8'") from None
-    if not wanted or wanted - whole.cpus:
-        problem = f"no job may use CPU {format_list(wanted - whole.cpus)}; there are {format_list(whole.cpus)}"
-        raise setting_error("explicit", shown, problem)
+        wanted = frozenset()
+    if not wanted:
+        raise setting_error("explicit", list(lists), "must be lists of CPUs such as '0-3,8'")
+    if outside := wanted - whole.cpus:
+        problem = f"no job may use CPU {format_list(outside)}; there are {format_list(whole.cpus)}"
+        raise setting_error("explicit", list(lists), problem)
     cores = {topology.cpus[cpu].core for cpu in wanted}
     held = frozenset(cpu for cpu in whole.cpus if topology.cpus[cpu].core in cores)
     return _slot(topology, free, held) if held <= free.cpus else None

@@ -37,7 +37,9 @@ def _parsed(parse: Callable[[str], _T], text: str | None) -> _T | None:
 
 
 def read_set(base: Path, *names: str, holding: int | None = None) -> frozenset[int] | None:
-    """The first of the named files that exists, as a set; lists are tried before masks; None where there is none.
+    """The first of the named files that exists, as a set; None where there is none.
+
+    Masks are tried before lists: kernels before 5.16 cut off a list that is longer than a page.
 
     Args:
         base: Folder.
@@ -45,10 +47,9 @@ def read_set(base: Path, *names: str, holding: int | None = None) -> frozenset[i
             `Xmap` hexadecimal words of 32 bits, most significant first.
         holding: The CPU that tells it: a set that is not empty and lacks it is wrong, and passed over.
     """
-    for suffixes, parse in ((("_list", "list"), parse_list), (("_map", "map", "", "s"), parse_mask)):
+    for suffixes, parse in ((("_map", "map", "", "s"), parse_mask), (("_list", "list"), parse_list)):
         for name in names:
             for suffix in suffixes:
-                # An empty list may stand beside a full mask.
                 members = _parsed(parse, read_text(base / f"{name}{suffix}"))
                 found = None if members is None else frozenset(members)
                 if found is not None and (holding is None or not found or holding in found):

@@ -253,17 +253,20 @@ def touch():
     return block
 
 
-def kernel_says(pid):
-    """CPUs of every thread, memory policy and pages per node of the largest block, from /proc."""
+def kernel_says(pid, address=None):
+    """CPUs of every thread; memory policy and pages per node of one block: the largest, or that of an address."""
     masks = set()
     for status in glob.glob(f"/proc/{pid}/task/*/status"):
         lines = dict(line.split(":\t", 1) for line in read(status).splitlines() if ":\t" in line)
         masks.add(lines.get("Cpus_allowed_list", ""))
-    largest = max(read(f"/proc/{pid}/numa_maps").splitlines(), key=pages, default="")
-    nodes = {
-        word[1:].split("=")[0]: int(word.split("=")[1]) for word in largest.split() if word[0] == "N" and "=" in word
-    }
-    return {"masks": sorted(masks), "policy": largest.split()[1] if largest else "", "pages": nodes}
+    blocks = read(f"/proc/{pid}/numa_maps").splitlines()
+    if address is None:
+        block = max(blocks, key=pages, default="")
+    else:
+        block = [line for line in blocks if int(line.split()[0], 16) <= address][-1]
+    counts = [word[1:].split("=") for word in block.split() if word[0] == "N" and "=" in word]
+    nodes = {node: int(count) for node, count in counts}
+    return {"masks": sorted(masks), "policy": block.split()[1] if block else "", "pages": nodes}
 
 
 def pages(line):

@@ -1,46 +1,51 @@
 #!/python -I
-"""The program of the virtual machine for torch: workers that are bound after `import torch`."""
+"""The program of the virtual machine for torch: workers of the real launcher, for the devices on nodes 1 and 3."""
 
+import fcntl
 import os
+import socket
+import struct
 import sys
 
 sys.path.insert(0, "/site")
 
 import guest
 
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+
 
 def workers():
-    """A spawned and a forked worker of torch.multiprocessing, for the devices on nodes 1 and 3."""
-    import torch.multiprocessing
+    """What each start method makes of the same settings."""
+    import guest_torch
 
-    found, settings = guest.host(cpus="node", memory="bind")
-    answers = []
-    for method, binding in zip(("spawn", "fork"), found.plan(settings, 2, {}), strict=True):
-        context = torch.multiprocessing.get_context(method)
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(binding, theirs))
-        process.start()
-        answer = ours.recv()
-        answers.append(guest.kernel_says(process.pid) | answer)
-        ours.send("done")
-        process.join()
+    from elastic_hydra import LaunchConfig, elastic_launch
+    from elastic_hydra.config.numa import NumaConfig
+
+    turn_on_loopback()
+    answers = {}
+    for method in ("warm", "spawn"):
+        numa = NumaConfig(cpus="node", memory="bind", on_memory_error="error")
+        config = LaunchConfig(1, 1, 2, start_method=method, max_restarts=0, numa=numa)
+        answers[method] = [value for _, value in sorted(elastic_launch(config, guest_torch.work)().items())]
     return answers
 
 
-def work(binding, pipe):
-    """Bind, hold a tensor of 64 MB, compute in parallel, and tell what torch uses."""
+def work():
+    """Hold a tensor of 64 MB, compute in parallel, and tell what the kernel says and what torch uses."""
     import torch
 
-    from elastic_hydra.numa import bind
-
-    applied = bind.apply(binding)
-    torch.set_num_threads(binding.threads)
     tensor = torch.ones(16 << 20)
     tensor += tensor.sum()
-    threads = len(os.listdir("/proc/self/task"))
-    pipe.send({"threads": torch.get_num_threads(), "tasks": threads, "problems": applied.problems})
-    pipe.recv()
-    del tensor
+    tasks = len(os.listdir("/proc/self/task"))
+    seen = guest.kernel_says(os.getpid(), tensor.data_ptr())
+    return seen | {"threads": torch.get_num_threads(), "tasks": tasks}
+
+
+def turn_on_loopback():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh14s", b"lo", 0, b"")
+        flags = struct.unpack("16sh14s", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14s", b"lo", flags | IFF_UP, b""))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from elastic_hydra.numa.sysfs import parse_mask, read_set
 from tests.numa.machines import machine, real_machines, truth, write
 
 # hwloc calls half a Bulldozer module a core; the kernel calls the module one.
-MODULES = {"64amd64-4s2n4ca2co": 32}
+MODULES = {"64amd64-4s2n4ca2co": 32, "64amd64-4p2n4ca2co": 32, "amd64-4p2n4ca2co-x86linux": 32}
 
 
 @pytest.mark.parametrize("name", real_machines())
@@ -68,10 +68,10 @@ def test_a_mask_is_read_like_the_list_it_stands_for():
     assert format_list({8, 2, 1, 0}) == "0-2,8"
 
 
-def test_lists_are_preferred_to_masks_and_new_names_to_old_ones(tmp_path):
-    write(tmp_path, {"core_cpus": "3", "thread_siblings_list": "0-3"})
-    assert read_set(tmp_path, "core_cpus", "thread_siblings") == {0, 1, 2, 3}
-    write(tmp_path, {"core_cpus_list": "0,4"})
+def test_masks_are_preferred_to_lists_and_new_names_to_old_ones(tmp_path):
+    write(tmp_path, {"core_cpus_list": "0-2", "thread_siblings": "3"})  # the list ends where the page ended
+    assert read_set(tmp_path, "core_cpus", "thread_siblings") == {0, 1}
+    write(tmp_path, {"core_cpus": "11"})
     assert read_set(tmp_path, "core_cpus", "thread_siblings") == {0, 4}
 
 

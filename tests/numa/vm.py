@@ -136,7 +136,8 @@ def files(guest: Path, torch: bool = False) -> Iterator[tuple[str, Path]]:
     trees = [(library, str(library)), (Path(psutil.origin).parent, "/site/psutil")]
     if torch:
         trees += [(Path(sysconfig.get_path("purelib")), "/site")]
-    trees += [(REPOSITORY / "elastic_hydra" / part, f"/site/elastic_hydra/{part}") for part in ("numa", "config")]
+    parts = ("numa", "config", "launcher", "retry") if torch else ("numa", "config")
+    trees += [(REPOSITORY / "elastic_hydra" / part, f"/site/elastic_hydra/{part}") for part in parts]
     for base, place in trees:
         for path in sorted(base.rglob("*")):
             inner = path.relative_to(base)
@@ -144,8 +145,9 @@ def files(guest: Path, torch: bool = False) -> Iterator[tuple[str, Path]]:
             if path.is_file() and not _LEFT_OUT & set(inner.parts) and (binary or path.suffix == ".py"):
                 yield f"{place}/{inner}", path
                 found += [path] * binary
-    yield "/site/guest.py", Path(__file__).parent / "guest.py"
-    for module in ("__init__", "launcher/__init__", "launcher/child"):
+    for name in {"guest.py", guest.name}:
+        yield f"/site/{name}", Path(__file__).parent / name
+    for module in ("__init__", *(() if torch else ("launcher/__init__", "launcher/child"))):
         yield f"/site/elastic_hydra/{module}.py", REPOSITORY / f"elastic_hydra/{module}.py"
     linked = subprocess.run(["ldd", *map(str, found)], capture_output=True, text=True).stdout
     for name in sorted(set(re.findall(r"(/\S+\.so\S*) \(0x", linked)) - set(map(str, found))):
