@@ -121,10 +121,10 @@ def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[in
 
 
 def _claim(owner: dict[int, int], group: Iterable[int], cpu: int) -> None:
-    """Give the CPUs of a group that have no owner yet to their smallest: the first group that claims a CPU keeps it.
+    """Give the CPUs of a group to their smallest, unless an earlier group has one of them: then this one is wrong.
 
     An empty group means the CPU alone (ia64).
     """
-    free = (set(group) or {cpu}) - owner.keys()
-    if cpu in free:
-        owner.update(dict.fromkeys(free, min(free)))
+    members = set(group) or {cpu}
+    if not members & owner.keys():
+        owner.update(dict.fromkeys(members, min(members)))

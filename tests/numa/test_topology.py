@@ -122,6 +122,17 @@ def test_a_cache_that_is_shared_with_nobody_belongs_to_its_core(tmp_path):
     assert topology.groups("llc") == (frozenset({0, 2}), frozenset({1, 3}))
 
 
+def test_a_group_that_contradicts_an_earlier_one_is_passed_over(tmp_path):
+    files = machine([[0, 1, 2, 3]], packages=[[0, 1], [2, 3]], caches=[[0, 1], [2, 3]])
+    wrong = {
+        name: "0-3" for name in files if "/cpu2/" in name and name.endswith(("package_cpus_list", "shared_cpu_list"))
+    }
+    assert len(wrong) == 2
+    topology = read_topology(write(tmp_path, files | wrong))
+    for level in ("package", "llc"):
+        assert topology.groups(level) == (frozenset({0, 1}), frozenset({2, 3}))
+
+
 def test_inner_caches_tell_which_cores_are_close(small):
     topology, _ = small([[0, 1, 2, 3]], caches=[[0, 1, 2, 3]], inner_caches=[[0, 2], [1, 3]])
     assert [topology.cpus[cpu].caches for cpu in range(4)] == [(0, 0), (0, 1), (0, 0), (0, 1)]
