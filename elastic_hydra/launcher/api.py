@@ -160,7 +160,7 @@ def launch_agent(
     keep_logs = False
     with (
         environment(_SIGNALS, config.signals_to_handle),
-        handlers(config.signals_to_handle, _stop),
+        handlers(config.signals_to_handle, _stop_once()),
         Server.open(config.start_method, shared, timeout) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
@@ -246,8 +246,17 @@ def _ours(config: torch_api.LaunchConfig) -> LaunchConfig:
     return LaunchConfig(**{f.name: getattr(config, f.name) for f in fields(config) if f.init})
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    raise SignalException(f"process {os.getpid()} got {signal.Signals(number).name}", signal.Signals(number))
+def _stop_once() -> Callable[[int, FrameType | None], None]:
+    """Make a signal handler that ends the job; the same signal again changes nothing, except for Ctrl-C."""
+    had: set[int] = set()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if number in had and number != signal.SIGINT:
+            return
+        had.add(number)
+        raise SignalException(f"process {os.getpid()} got {signal.Signals(number).name}", signal.Signals(number))
+
+    return stop
 
 
 class _Spec(WorkerSpec):

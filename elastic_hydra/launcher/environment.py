@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["environment", "handlers", "shared_change"]
+__all__ = ["environment", "handlers", "shared_change", "wakeups", "woken_by_signals"]
 
+wakeups: list[socket.socket] = []
+"""What becomes readable when a signal arrives; the last one is this process's."""
 
 _lock = threading.Lock()
 _users: dict[str, int] = {}
@@ -64,8 +67,7 @@ def environment(name: str, value: str) -> contextlib.AbstractContextManager[None
 def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle signals from now on, and put their handlers back afterwards.
 
-    torch sets its own only when the first worker starts, some versions for some signals only, and leaves them: then
-    Ctrl-C would no longer be KeyboardInterrupt.
+    Left there, Ctrl-C would no longer be KeyboardInterrupt.
 
     Args:
         names: of the signals, separated by commas.
@@ -77,8 +79,32 @@ def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> It
     numbers = [getattr(signal, name.strip()) for name in names.split(",") if hasattr(signal, name.strip())]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield
+        with woken_by_signals():
+            yield
     finally:
         for number, earlier in before.items():
             if earlier is not None:
                 signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def woken_by_signals() -> Iterator[None]:
+    """Have a signal end the main thread's waits for events, where its Python handler runs.
+
+    The kernel may give a signal to any thread, torch's own too, and does so when the process was stopped: the main one
+    would sleep on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    readable, written = socket.socketpair()
+    with readable, written:
+        for end in (readable, written):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        wakeups.append(readable)
+        try:
+            yield
+        finally:
+            wakeups.pop()
+            signal.set_wakeup_fd(before)

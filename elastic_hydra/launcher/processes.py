@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from elastic_hydra.launcher import child, outcome, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.environment import shared_change
+from elastic_hydra.launcher.environment import shared_change, wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
 
 __all__ = ["ENDS", "Process", "Server", "ServerLost"]
@@ -265,7 +265,13 @@ class Server:
             raise ServerLost("the warm server has died")
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        if not poll.poll(None if timeout is None else timeout * 1000.0):
+        for woken in wakeups[-1:]:
+            poll.register(woken, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
+        for woken in wakeups[-1:]:
+            with contextlib.suppress(BlockingIOError):
+                woken.recv(4096)  # the signal's handler has run, or does so now
+        if self.sock.fileno() not in ready:
             return False
         # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
         data = self.sock.recv(1 << 16, socket.MSG_PEEK)

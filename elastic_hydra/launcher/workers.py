@@ -109,6 +109,12 @@ class Workers(PContext):
         filters = torchs._log_line_filter if torchs._dst not in (sys.stdout, sys.stderr) else None
         return Tail(torchs._log_files, torchs._dst, prefixes, filters)
 
+    def start(self) -> None:
+        """Start the workers. Torch's way would also set signal handlers: who launches has set better ones."""
+        self._start()
+        for tail in self._tail_logs:
+            tail.start()
+
     def _start(self) -> None:
         cwd, umask = os.getcwd(), current_umask()
         # The workers are the server's children, but shall run where this agent may.

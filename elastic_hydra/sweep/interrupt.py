@@ -15,6 +15,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 from typing_extensions import Self
 
+from elastic_hydra.launcher.environment import woken_by_signals
+
 __all__ = ["StopSignals", "Stopped", "keep_last_screen", "multirun_end_on_interrupt", "signal_of"]
 
 
@@ -46,10 +48,12 @@ class StopSignals:
         self._numbers = [signal.Signals[name] for name in names]
         self._before: dict[signal.Signals, object] = {}
         self._had: set[int] = set()
+        self._woken = woken_by_signals()
         self.deaf = False
         """Whether further signals are ignored, because all has ended and is only being taken down."""
 
     def __enter__(self) -> Self:
+        self._woken.__enter__()
         if threading.current_thread() is threading.main_thread():
             for number in self._numbers:
                 if (before := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
@@ -60,6 +64,7 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._woken.__exit__(None, None, None)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.deaf:
