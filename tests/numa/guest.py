@@ -96,12 +96,14 @@ def script():
     argv, binding = ["/python", "-I", "-c", program], found.plan(settings, 2, {})[1]
     said, say = os.pipe()
     wait, end = os.pipe()
-    server, pid = os.getpid(), os.fork()
-    if not pid:
+
+    def become_program():
         os.dup2(wait, 0)
         os.dup2(say, 1)
         os.close(end)
-        become(ProcessSpec(argv, dict(os.environ), "/", binding=binding), server, ())
+        become(ProcessSpec(argv, dict(os.environ), "/", binding=binding), ())
+
+    pid = fork(become_program)
     os.close(say)
     with os.fdopen(said) as answers:
         answers.readline()
@@ -134,10 +136,10 @@ def side_by_side(slots, settings, workers):
     for slot in slots:
         said, say = os.pipe()
         wait, end = os.pipe()
-        server, pid = os.getpid(), os.fork()
-        if not pid:
+
+        def act(slot=slot, say=say, wait=wait, end=end):
             os.close(end)
-            become(ProcessSpec(None, dict(os.environ), "/", cpus=slot.cpus), server, ())
+            become(ProcessSpec(None, dict(os.environ), "/", cpus=slot.cpus), ())
             started = [start(one) for one in read_machine().plan(settings, workers, {}, slot)]
             os.write(say, b"started\n")
             os.read(wait, 1)
@@ -145,7 +147,8 @@ def side_by_side(slots, settings, workers):
             os.write(say, json.dumps(seen).encode() + b"\n")
             for worker in started:
                 finish(worker)
-            os._exit(0)
+
+        pid = fork(act)
         os.close(say)
         os.close(wait)
         agents.append((pid, os.fdopen(said), end))
@@ -191,6 +194,19 @@ def cpuset():
         answer = answers.read()
     os.waitpid(child, 0)
     return json.loads(answer)
+
+
+def fork(act):
+    """Run something in a forked process, which ends with it; its process id."""
+    pid = os.fork()
+    if not pid:
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+        finally:  # whatever happens: a second copy of this program would power the machine off
+            os._exit(0)
+    return pid
 
 
 def watch(binding, **keys):
