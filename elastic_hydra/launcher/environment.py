@@ -14,7 +14,9 @@ from typing import Any
 __all__ = ["environment", "handlers", "shared_change", "wakeups", "woken_by_signals"]
 
 wakeups: list[socket.socket] = []
-"""What becomes readable when a signal arrives; the last one is this process's."""
+"""What becomes readable when a signal arrives; the last one is in use."""
+_written: list[socket.socket] = []
+"""Their other ends."""
 
 _lock = threading.Lock()
 _users: dict[str, int] = {}
@@ -103,8 +105,24 @@ def woken_by_signals() -> Iterator[None]:
             end.setblocking(False)
         before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
         wakeups.append(readable)
+        _written.append(written)
         try:
             yield
         finally:
-            wakeups.pop()
-            signal.set_wakeup_fd(before)
+            if readable in wakeups:  # not in a fork
+                wakeups.remove(readable)
+                _written.remove(written)
+                signal.set_wakeup_fd(before)
+
+
+def _forget_wakeups() -> None:
+    """Leave this process's wakeups to it: a fork of it has none."""
+    if wakeups:
+        signal.set_wakeup_fd(-1)
+        for end in (*wakeups, *_written):
+            end.close()
+        wakeups.clear()
+        _written.clear()
+
+
+os.register_at_fork(after_in_child=_forget_wakeups)

@@ -107,6 +107,18 @@ class Running:
             start_new_session=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """The launcher's."""
+        return self._popen.pid
+
+    def ended_within(self, seconds: float) -> int | None:
+        """Wait that long for the launcher's end, and return its exit code if it has come."""
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def wait_for(self, *texts: str) -> None:
         """Read the console until all of these have been there."""
         assert self._popen.stdout is not None

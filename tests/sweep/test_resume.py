@@ -164,3 +164,77 @@ def test_a_dry_run_launches_and_writes_nothing(tmp_path: Path) -> None:
     assert "on node 0" in planned.output
     assert ran(tmp_path) == []
     assert not (planned.folder / "journal.jsonl").exists()
+
+
+def test_each_way_to_resume_runs_its_jobs_and_no_others(tmp_path: Path) -> None:
+    sweep = app(tmp_path, bad="b")
+    with sweep.started("+x=a,b,wait,d") as running:
+        running.wait_for("waiting")
+        running.signal(signal.SIGINT)
+        running.finish()
+    assert states(tmp_path / "sweep") == ["finished", "failed", "interrupted", "waiting"]
+    ran(tmp_path)
+    (tmp_path / "bad").write_text("")
+    sweep.path.write_text(sweep.path.read_text().replace('if cfg.x == "wait"', "if False"))
+
+    failed = sweep.run("+x=a,b,wait,d", "hydra.launcher.resume=failed")
+    assert failed.returncode == 1, "two jobs are still to be run"
+    assert ran(tmp_path) == ["b"]
+    assert "not run: it was interrupted, and hydra.launcher.resume=failed runs others only" in failed.output
+    assert sweep.run("+x=a,b,wait,d", "hydra.launcher.resume=interrupted").returncode == 0
+    assert ran(tmp_path) == ["wait", "d"]
+    everything = sweep.run("+x=a,b,wait,d", "hydra.launcher.resume=all")
+    assert ran(tmp_path) == ["a", "b", "wait", "d"]
+    assert states(everything.folder) == ["finished"] * 4
+    assert sorted(entry.name for entry in everything.folder.iterdir() if entry.is_dir()) == ["0", "1", "2", "3"]
+
+
+def test_a_failed_job_that_was_not_reached_again_is_still_a_failed_one(tmp_path: Path) -> None:
+    sweep = app(tmp_path, bad="a b")
+    assert sweep.run("+x=a,b").returncode == 1
+    again = sweep.run("+x=a,b", "hydra.launcher.resume=failed", "hydra.launcher.on_failure=stop")
+    assert ran(tmp_path) == ["a", "b", "a"]
+    assert states(again.folder) == ["failed", "failed"]
+
+
+def test_another_app_s_sweep_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    assert app(tmp_path).run("+x=a").returncode == 0
+    other = App(tmp_path, "return 1", module="other")
+    refused = other.run("+x=a", "hydra.launcher.resume=true")
+    assert refused.returncode == 2, refused.output
+    assert "has a sweep of app, and this is other" in refused.output
+
+
+def test_a_spawned_sweep_s_workers_keep_others_out_until_they_are_gone(tmp_path: Path) -> None:
+    body = """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("waiting", flush=True)
+    time.sleep(600)
+    """
+    slow = App(tmp_path, body)
+    with slow.started("hydra.launcher.start_method=forkserver", "hydra.launcher.shutdown_timeout=600") as running:
+        running.wait_for("waiting")
+        running.signal(signal.SIGKILL)
+        running.wait_for_launcher()
+        refused = App(tmp_path, "return 1").run("hydra.launcher.resume=true")
+        assert refused.returncode == 2, refused.output
+        assert "another launcher, or a worker of it, is still at work there" in refused.output
+
+
+def test_the_time_limit_is_for_all_attempts_together(tmp_path: Path) -> None:
+    body = """
+    import psutil
+    if HydraConfig.get().job.num == 0:
+        print("begun", flush=True)
+        agent = next(p for p in psutil.Process().parent().children() if p.pid != os.getpid())
+        time.sleep(1.0)
+        agent.kill()
+    time.sleep(600)
+    """
+    limits = ["hydra.launcher.watch.time_limit=2.5", "hydra.launcher.retry.max_attempts=9"]
+    ended = App(tmp_path, body).run(*limits)
+    assert ended.returncode == 1
+    lines = [json.loads(line) for line in (ended.folder / "journal.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("start") in (2, 3)
+    assert lines[-1]["event"] == "end"
+    assert 2.0 < lines[-1]["seconds"] < 6.0

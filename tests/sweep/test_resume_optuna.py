@@ -1,0 +1,66 @@
+"""A study of Optuna's and a sweep that we keep in our journal, resumed together."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from elastic_hydra.sweep import journal, recorded
+from tests.sweep.apps import App
+
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+optuna = pytest.importorskip("optuna")
+
+BODY = """
+with open("ran", "a") as file:
+    file.write(f"{HydraConfig.get().job.num} ")
+if Path("stop").exists() and HydraConfig.get().job.num == 3:
+    print("waiting", flush=True)
+    time.sleep(600)
+return (cfg.x - 2.0) ** 2
+"""
+
+
+def settings(folder: Path, *more: str) -> list[str]:
+    return [
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.sampler.seed=1",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.n_trials=5",
+        "+x=interval(0.0,10.0)",
+        *more,
+    ]
+
+
+def stopped_in_its_fourth_trial(app: App, tmp_path: Path, *overrides: str) -> None:
+    (tmp_path / "stop").touch()
+    with app.started(*overrides) as sweep:
+        sweep.wait_for("waiting")
+        sweep.signal(signal.SIGKILL)
+        sweep.wait_for_launcher()
+        assert sweep.survivors() == []
+    (tmp_path / "stop").unlink()
+    assert (tmp_path / "ran").read_text().split() == ["0", "1", "2", "3"]
+    (tmp_path / "ran").unlink()
+
+
+def states(folder: Path) -> list[str]:
+    return [job.state for _, job in sorted(recorded.read(folder / journal.FILE_NAME).items())]
+
+
+def test_a_seeded_study_without_storage_is_gone_through_again_and_recorded_values_count(tmp_path: Path) -> None:
+    app = App(tmp_path, BODY)
+    overrides = settings(tmp_path)
+    stopped_in_its_fourth_trial(app, tmp_path, *overrides)
+    resumed = app.run(*overrides, "hydra.launcher.resume=true")
+    assert resumed.returncode == 0, resumed.output
+    assert (tmp_path / "ran").read_text().split() == ["3", "4"]
+    assert states(resumed.folder) == ["finished"] * 5
+    undisturbed = App(tmp_path, BODY)
+    with undisturbed.started(*overrides, name="undisturbed") as sweep:
+        other = sweep.finish()
+    results = [yaml.safe_load((f.folder / "optimization_results.yaml").read_text()) for f in (resumed, other)]
+    assert results[0] == results[1]
