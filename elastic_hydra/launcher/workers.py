@@ -88,8 +88,14 @@ class Workers(PContext):
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        tails: list[Any] = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
-        self._tail_logs = tails
+        self._tail_logs: list[Any]
+        if hasattr(self, "_stdout_tail"):  # torch 2.9: two of them, each by a name
+            made: Any = self
+            made._stdout_tail = self._tail(made._stdout_tail, starter.line_prefix)
+            made._stderr_tail = self._tail(made._stderr_tail, starter.line_prefix)
+            self._tail_logs = [made._stdout_tail, made._stderr_tail]
+        else:
+            self._tail_logs = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
         self._starter = starter
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
@@ -106,7 +112,7 @@ class Workers(PContext):
             if prefix is not None:
                 prefixes[rank] = prefix
             prefixes.setdefault(rank, f"[{self.name}{rank}]:")
-        filters = torchs._log_line_filter if torchs._dst not in (sys.stdout, sys.stderr) else None
+        filters = getattr(torchs, "_log_line_filter", None) if torchs._dst not in (sys.stdout, sys.stderr) else None
         return Tail(torchs._log_files, torchs._dst, prefixes, filters)
 
     def start(self) -> None:
