@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -108,7 +109,7 @@ class FinishedJob:
         if job_return.status is not JobStatus.FAILED:
             return cls(job_return, None, None)
         raised = job_return._return_value
-        raised.__traceback__ = users_part(raised.__traceback__, _ABOVE_THE_USERS)
+        raised.__traceback__ = _users_part(raised.__traceback__)
         error = pack(raised)
         job_return._return_value = None
         return cls(job_return, error, failure)
@@ -170,6 +171,14 @@ def run(job: Job, task_function: TaskFunction, context: HydraContext, hydra_stat
         hydra_context=context,
     )
     return FinishedJob.of(job_return, failures[-1] if failures else None)
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out the agent's own frames, but for the one of `run_job`: Hydra hides all that is above it."""
+    kept = users_part(trace, _ABOVE_THE_USERS)
+    if trace is None or trace is kept:
+        return kept
+    return TracebackType(kept, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
 
 
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], failures: list[Failure]) -> Any:

@@ -238,3 +238,12 @@ def test_the_time_limit_is_for_all_attempts_together(tmp_path: Path) -> None:
     assert [line["event"] for line in lines].count("start") in (2, 3)
     assert lines[-1]["event"] == "end"
     assert 2.0 < lines[-1]["seconds"] < 6.0
+
+
+def test_the_last_screen_shows_the_user_s_frames_and_not_the_launcher_s(tmp_path: Path) -> None:
+    failed = app(tmp_path, bad="b").run("+x=a,b")
+    _, _, last = failed.output.rpartition("Traceback (most recent call last):")
+    assert "in main" in last
+    assert "ValueError: b is bad" in last
+    assert "hydra/_internal" not in last
+    assert "elastic_hydra/" not in last.partition("ValueError")[0]
