@@ -79,9 +79,12 @@ def test_no_job_starts_whose_start_cannot_be_recorded_and_nothing_that_was_is_lo
 FREES = """
 from faults import fill
 if cfg.x == "fill":
+    while not Path("free").exists():  # the other job could not start any more
+        time.sleep(0.01)
     fill(Path("disk"))
     return "x" * 8000
 if cfg.x == "free":
+    Path("free").touch()
     while "cannot be written" not in Path("console").read_text():
         time.sleep(0.01)
     (Path("disk") / "ballast").unlink()
