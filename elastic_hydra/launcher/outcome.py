@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
@@ -31,6 +31,9 @@ same_main = False
 # --- objects -----------------------------------------------------------------------------------------------------
 
 
+_NO_FILE = "<dynamic-code>"
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: IO[bytes], shared: Mapping[str, object], by_reference: bool) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -45,6 +48,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         # isinstance() fails for its instances.
         if self._by_reference and isinstance(obj, (type, types.FunctionType)) and _is_in_main(obj):
             return NotImplemented
+        if isinstance(obj, types.CodeType):
+            # cloudpickle 3.1.3 takes the name of the file away, and with it the user's lines from each traceback.
+            make, args = self.dispatch_table[types.CodeType](obj)
+            return make, tuple(obj.co_filename if arg == _NO_FILE else arg for arg in args)
         return super().reducer_override(obj)
 
 
@@ -147,12 +154,16 @@ def users_part(trace: types.TracebackType | None, internal: Collection[str]) -> 
     return trace
 
 
-def pack(error: BaseException) -> PackedError:
+def pack(error: BaseException, get_locals: Callable[[types.FrameType], dict[str, Any]] | None = None) -> PackedError:
     """Make an exception fit for another process.
 
     tblib keeps the frames, so that the reader sees the worker's own lines; torch keeps text only and Hydra 1.3 nothing.
+
+    Args:
+        error: the exception.
+        get_locals: tells the local variables that the reader shall find in a frame; None: none in any.
     """
-    return _pack(error, set())
+    return _pack(error, set(), get_locals)
 
 
 def full_name(cls: type) -> str:
@@ -160,14 +171,15 @@ def full_name(cls: type) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _pack(error: BaseException, seen: set[int]) -> PackedError:
+def _pack(error: BaseException, seen: set[int], get_locals: Any = None) -> PackedError:
     seen.add(id(error))
 
     def chained(other: BaseException | None) -> PackedError | None:
         return None if other is None or id(other) in seen else _pack(other, seen)
 
     cls = type(error)
-    frames = Traceback(error.__traceback__).to_dict() if error.__traceback__ is not None else None
+    trace = error.__traceback__
+    frames = Traceback(trace, get_locals=get_locals).to_dict() if trace is not None else None
     try:
         message = str(error)
     except Exception as broken:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -110,7 +110,7 @@ class FinishedJob:
             return cls(job_return, None, None)
         raised = job_return._return_value
         raised.__traceback__ = _users_part(raised.__traceback__)
-        error = pack(raised)
+        error = pack(raised, _known_to_hydra)
         job_return._return_value = None
         return cls(job_return, error, failure)
 
@@ -179,6 +179,11 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
     if trace is None or trace is kept:
         return kept
     return TracebackType(kept, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+
+
+def _known_to_hydra(frame: FrameType) -> dict[str, Any]:
+    """Return the local variable by which Hydra 1.4 knows the frame of `run_job`, and that its job has failed."""
+    return {"ret": JobReturn(status=JobStatus.FAILED)} if frame.f_code.co_name in ("run_job", "_run_job") else {}
 
 
 def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], failures: list[Failure]) -> Any:
