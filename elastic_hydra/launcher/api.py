@@ -77,6 +77,8 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Seconds that earlier agents of this job have used of `watch.time_limit`."""
     signals_to_handle: str = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
     """Signals to this process that end the job; the workers get the same one."""
+    shutdown_timeout: int | None = None
+    """Seconds between SIGTERM and SIGKILL; None: 30, or what torch 2.12 and newer, which has the field, makes of it."""
     checkpoint_timeout: float = 30.0
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
@@ -156,7 +158,7 @@ def launch_agent(
     config = _ours(config)
     logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
     shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
-    timeout = float(getattr(config, "shutdown_timeout", 30.0))  # torch 2.12 and newer have the field
+    timeout = 30.0 if config.shutdown_timeout is None else float(config.shutdown_timeout)
     keep_logs = False
     with (
         environment(_SIGNALS, config.signals_to_handle),
