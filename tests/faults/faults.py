@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
-OmegaConf.register_new_resolver("wait", lambda _root_: 1.0 if "backoff" in _root_.get("case", "") else 0.0)
+OmegaConf.register_new_resolver("wait", lambda _root_: 5.0 if "backoff" in _root_.get("case", "") else 0.0)
 
 FOR_EVER = 600
 VALUE = 0.5

@@ -84,7 +84,6 @@ def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        (["hydra.launcher.numa.cpus=nod"], "Invalid value 'nod', expected one of [none, package, node, llc, core"),
         (["hydra/launcher/numa=spread", "hydra.launcher.numa.cores_per_worker=999"], "=999: this job has"),
         (
             ["hydra/launcher/numa=cpu-latency", "hydra.launcher.numa.cores_per_worker=999", AUTO],
@@ -108,4 +107,11 @@ def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path, keys, text
     assert refused.returncode != 0
     assert text in refused.output
     assert "Traceback" not in refused.output
+    assert not (refused.folder / "journal.jsonl").exists()
+
+
+def test_hydra_names_the_choices_of_a_key(tmp_path):
+    refused = app(tmp_path).run(f"+folder={tmp_path}", "+job=0,1", "hydra.launcher.numa.cpus=nod")
+    assert refused.returncode != 0
+    assert "Invalid value 'nod', expected one of [none, package, node, llc, core" in refused.output
     assert not (refused.folder / "journal.jsonl").exists()
