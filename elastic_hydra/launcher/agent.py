@@ -372,10 +372,10 @@ class ElasticAgent(LocalElasticAgent):
         role, failure, decision = self._worker_group.spec.role, verdict.failure, verdict.decision
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         outcome = f"restarting the workers {when}" if decision.again else "not restarted"
+        if self._on_verdict is not None:
+            self._on_verdict(verdict)  # what somebody reads below has been recorded
         log = logger.warning if decision.again else logger.error
         log("[%s] %s; %s: %s%s", role, failure.reason, outcome, decision.reason, _see(failure.stacks))
-        if self._on_verdict is not None:
-            self._on_verdict(verdict)
         if not decision.again:
             if self._agreement is not None:
                 with contextlib.suppress(DistError):
