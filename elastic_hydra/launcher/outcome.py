@@ -40,10 +40,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._names = {id(value): name for name, value in shared.items()}
         self._by_reference = by_reference
 
-    def persistent_id(self, obj: object) -> str | None:
-        return self._names.get(id(obj))
-
     def reducer_override(self, obj: Any) -> Any:
+        # A `persistent_id` would be asked about every number and string as well: two thirds of the time.
+        if (name := self._names.get(id(obj))) is not None:
+            return _shared_object, (name,)
         # cloudpickle copies what __main__ defines. Where the reader has the same __main__ a copy would be a stranger:
         # isinstance() fails for its instances.
         if self._by_reference and isinstance(obj, (type, types.FunctionType)) and _is_in_main(obj):
@@ -62,13 +62,20 @@ def _is_in_main(obj: type | types.FunctionType) -> bool:
     return obj.__module__ == "__main__" and found is obj
 
 
+def _shared_object(name: str) -> object:
+    """Stand in a pickle for an object that its reader has."""
+    raise LookupError(f"{name} is known to `loads` only")
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, shared: Mapping[str, object]) -> None:
         super().__init__(file)
         self._shared = shared
 
-    def persistent_load(self, pid: str) -> object:
-        return self._shared[pid]
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (__name__, _shared_object.__name__):
+            return self._shared.__getitem__
+        return super().find_class(module, name)
 
 
 def dumps(value: object, shared: Mapping[str, object] | None = None, by_reference: bool = False) -> bytes:
@@ -76,7 +83,8 @@ def dumps(value: object, shared: Mapping[str, object] | None = None, by_referenc
 
     Args:
         value: the object.
-        shared: objects, by name, that the reader already has; they are sent as their names.
+        shared: objects, by name, that the reader already has; they are sent as their names. Nothing of a
+            built-in type.
         by_reference: send what `__main__` defines as its name, because the reader has the same `__main__`.
     """
     file = io.BytesIO()

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +42,7 @@ from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, rerun_command, shown_path
-from elastic_hydra.sweep.task import configure_hydra_log
+from elastic_hydra.sweep.task import HydraState, configure_hydra_log
 
 __all__ = ["Sweep"]
 
@@ -75,7 +74,7 @@ class Sweep:
         self._machine = this_machine()
         self._host = Host(self._settings, self._machine)
         self._gpu_memory = self._host.gpu_memory()
-        self._shared = {"task": task_function, "context": context, "state": Singleton.get_state()}
+        self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._failures = 0
         self._journal: Journal | None = None
         self._history = History()

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome
 
-__all__ = ["TaskResult", "adopt_hydra", "configure_hydra_log", "run_task", "set_hydra_config"]
+__all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
 
 
 _IMPORTED_LATE = ("torch._dynamo",)
@@ -39,7 +39,7 @@ def run_task(
     task_config: DictConfig,
     config: DictConfig,
     context: HydraContext,
-    hydra_state: Any,
+    hydra_state: HydraState,
     argv: list[str],
     other_ranks_level: str,
 ) -> TaskResult:
@@ -55,7 +55,7 @@ def run_task(
         other_ranks_level: level from which log records of ranks other than 0 go to the console.
     """
     sys.argv[:] = argv
-    adopt_hydra(hydra_state)
+    hydra_state.adopt()
     set_hydra_config(config)
     rank = int(os.environ["RANK"])
     logging_config = config.hydra.job_logging
@@ -72,11 +72,17 @@ def run_task(
     return TaskResult(value, [name for name in missing if name in sys.modules])
 
 
-def adopt_hydra(state: Any) -> None:
-    """Give this process Hydra's state, unless it has it by being a fork of the launcher."""
-    setup_globals()
-    if not outcome.same_main:
-        Singleton.set_state(state)
+class HydraState:
+    """Hydra's singletons, for processes that do not have them by being forks of the launcher."""
+
+    def __init__(self) -> None:
+        self._singletons = Singleton.get_state()
+
+    def adopt(self) -> None:
+        """Give them to this process, if it is not such a fork."""
+        setup_globals()
+        if not outcome.same_main:
+            Singleton.set_state(self._singletons)
 
 
 def set_hydra_config(config: DictConfig) -> None:
