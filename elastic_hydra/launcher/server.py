@@ -78,6 +78,8 @@ class _Server:
         self._pid = os.getpid()
         self._children: dict[int, _Child] = {}
         self._clients: dict[socket.socket, _Client] = {}
+        self._received: list[int] = []
+        """File descriptors of the request that is being served."""
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_end = socket.socketpair()
         for end in (self._wakeup, self._wakeup_end):
@@ -122,12 +124,12 @@ class _Server:
         if received is None:
             self._drop(client)
             return
-        (verb, *arguments), fds = received
+        (verb, *arguments), self._received = received
         try:
-            getattr(self, f"_do_{verb}")(client, fds, *arguments)
+            getattr(self, f"_do_{verb}")(client, self._received, *arguments)
         finally:
-            for fd in fds:
-                os.close(fd)
+            while self._received:
+                os.close(self._received.pop())
 
     def _do_grace(self, client: _Client, _: list[int], seconds: float) -> None:
         client.grace = seconds
@@ -143,20 +145,59 @@ class _Server:
 
     def _do_prepare(self, client: _Client, _: list[int], count: int) -> None:
         """Have so many processes forked ahead, while the client is still busy with what they shall be."""
-        there = sum(process.client is client and process.spare is not None for process in self._children.values())
-        for _number in range(there, count):
+        with contextlib.suppress(OSError):  # the start itself says so, should it fail as well
+            for _number in range(len(self._spares(client)), count):
+                self._fork_spare(client)
+
+    def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
+        spec.environment[TOKEN] = client.token
+        try:
+            started = self._put_to_work(client, spec, fds)
+        except OSError as error:
+            self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
+            return
+        started.id, started.is_program = id_, not fds
+        self._tell(client, ("started", id_, started.pid))
+
+    def _put_to_work(self, client: _Client, spec: ProcessSpec, fds: list[int]) -> _Child:
+        for spare in self._spares(client):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody has killed it
+                return self._give_orders(spare, spec, fds)
+        return self._give_orders(self._fork_spare(client), spec, fds)
+
+    def _give_orders(self, spare: _Child, spec: ProcessSpec, fds: list[int]) -> _Child:
+        """Tell a process that was forked ahead what it shall be."""
+        assert spare.spare is not None
+        with spare.spare as sock:
+            spare.spare = None
+            if not spec.agent:
+                wire.send(sock, spec, fds)
+                return spare
             ours, theirs = socket.socketpair()
             with theirs:
-                try:
-                    pid = _fork()
-                except OSError:  # the start itself says so, should it fail as well
-                    ours.close()
-                    return
-                if pid == 0:
-                    ours.close()
-                    self._wait_for_orders(theirs)
-            self._children[pid] = _Child(pid, -1, client, spare=ours)
-            client.sessions.add(pid)
+                wire.send(sock, spec, [*fds, theirs.fileno()])
+            spare.own = self._add_client(ours)
+            return spare
+
+    def _spares(self, client: _Client) -> list[_Child]:
+        return [
+            process for process in self._children.values() if process.client is client and process.spare is not None
+        ]
+
+    def _fork_spare(self, client: _Client) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                pid = _fork()
+            except OSError:
+                ours.close()
+                raise
+            if pid == 0:
+                ours.close()
+                self._wait_for_orders(theirs)
+        client.sessions.add(pid)
+        spare = self._children[pid] = _Child(pid, -1, client, spare=ours)
+        return spare
 
     def _wait_for_orders(self, sock: socket.socket) -> NoReturn:
         with _exit_if_it_fails():
@@ -169,40 +210,6 @@ class _Server:
             spec, fds = received
         _become(spec, fds)
 
-    def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
-        spec.environment[TOKEN] = client.token
-        started = None if spec.agent else self._put_to_work(client, spec, fds)
-        if started is None:
-            ours, theirs = socket.socketpair() if spec.agent else (None, None)
-            try:
-                pid = _fork()
-            except OSError as error:
-                self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
-                return
-            if pid == 0:
-                with _exit_if_it_fails():
-                    self._forget()
-                    child.detach(self._pid)
-                _become(spec, fds, theirs)
-            started = self._children[pid] = _Child(pid, id_, client)
-            client.sessions.add(pid)
-            if ours is not None and theirs is not None:
-                theirs.close()
-                started.own = self._add_client(ours)
-        started.id, started.is_program = id_, not fds
-        self._tell(client, ("started", id_, started.pid))
-
-    def _put_to_work(self, client: _Client, spec: ProcessSpec, fds: list[int]) -> _Child | None:
-        """Tell a process that was forked ahead what it shall be; None when there is none."""
-        for process in self._children.values():
-            if process.client is client and process.spare is not None:
-                with process.spare as sock:
-                    process.spare = None
-                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody has killed it
-                        wire.send(sock, spec, fds)
-                        return process
-        return None
-
     def _forget(self) -> None:
         """Close what is the server's alone, in a forked process: a copy left open would hide that a client is gone."""
         signal.set_wakeup_fd(-1)
@@ -210,6 +217,8 @@ class _Server:
         spares = [process.spare for process in self._children.values() if process.spare is not None]
         for sock in (*self._clients, *spares, self._wakeup, self._wakeup_end):
             sock.close()
+        for fd in self._received:
+            os.close(fd)
 
     def _do_signal(self, client: _Client, _: list[int], ids: list[int], number: int) -> None:
         for process in list(self._children.values()):
@@ -297,15 +306,15 @@ def _fork() -> int:
     return pid
 
 
-def _become(spec: ProcessSpec, fds: list[int], sock: socket.socket | None = None) -> NoReturn:
+def _become(spec: ProcessSpec, fds: list[int]) -> NoReturn:
     """Be, in a detached process, what `spec` describes, to the end."""
     global connection
     with _exit_if_it_fails(fds):
         child.become(spec, tuple(fds))
-        payload_fd, result_fd = fds
+        payload_fd, result_fd, *own = fds
         payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
         os.close(payload_fd)
-        connection = sock
+        connection = socket.socket(fileno=own[0]) if own else None
     worker.run(payload, shared, result_fd)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,16 +23,17 @@ HOW = (
     f"Sweeps of {JOBS} jobs of one worker: each sleeps for one second, or computes in one thread what took about a "
     "second alone just before. `jobs`: from the start of the first job to the end of the last one, as the launcher's "
     "journal has them, with the start of each job's agent and worker in it; `speed-up`: how many times as long "
-    "parallel=1 took in the same round."
+    "parallel=1 took in the same round. The floor is a multiprocessing.Pool of so many processes that computes the "
+    "same: two CPUs of a virtual machine may be one core."
 )
 
 
-def _measured(parallel: int, *overrides: str) -> float:
+def _measured(override: str, parallel: int) -> float:
     folder = Path(tempfile.mkdtemp(prefix="benchmark_"))
     numbers = ",".join(map(str, range(JOBS)))
     launch = ["hydra/launcher=elastic", f"hydra.launcher.parallel={parallel}", f"hydra.sweep.dir={folder}/sweep"]
     try:
-        run_command([sys.executable, job.__file__, "-m", *launch, f"n={numbers}", *overrides], folder)
+        run_command([sys.executable, job.__file__, "-m", *launch, f"n={numbers}", override], folder)
         (journal,) = (folder / "sweep").glob("journal*.jsonl")
         records = [json.loads(line) for line in journal.read_text().splitlines()]
     finally:
@@ -49,18 +52,24 @@ def _loops_of_one_second() -> int:
     return int(loops / statistics.median(taken))
 
 
-def _one_round(*overrides: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for parallel in PARALLEL:
-        found[f"parallel={parallel}"] = _measured(parallel, *overrides)
-    return found
+def _floor(loops: int, parallel: int) -> float:
+    with multiprocessing.get_context("fork").Pool(parallel) as pool:
+        start = time.monotonic()
+        pool.map(job.compute, [loops] * JOBS, chunksize=1)
+        return time.monotonic() - start
+
+
+def _one_round(measured: Callable[[int], float]) -> dict[str, float]:
+    return {f"parallel={parallel}": measured(parallel) for parallel in PARALLEL}
 
 
 def run(rounds: int | None) -> list[Table]:
     """Measure sleeping and computing jobs."""
+    loops = _loops_of_one_second()
     ways = {
-        "sleeping": partial(_one_round, "seconds=1"),
-        "computing": partial(_one_round, f"loops={_loops_of_one_second()}"),
+        "sleeping": partial(_one_round, partial(_measured, "seconds=1")),
+        "computing": partial(_one_round, partial(_measured, f"loops={loops}")),
+        "floor, computing": partial(_one_round, partial(_floor, loops)),
     }
     found = interleave(ways, rounds or 3, warm_up=False)
     samples = {}
