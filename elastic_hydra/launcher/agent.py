@@ -32,7 +32,8 @@ from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Agreement, Verdict
 from elastic_hydra.launcher.watch import Watch
 from elastic_hydra.launcher.workers import Starter, Workers
-from elastic_hydra.retry.failure import Evidence, Failure, MemoryFacts, Overrun, classify
+from elastic_hydra.retry.evidence import Evidence, MemoryFacts, Overrun
+from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.retry.policy import Decision, decide, in_time
 
 __all__ = ["ElasticAgent"]

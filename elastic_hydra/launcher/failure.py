@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, unpack
 from elastic_hydra.launcher.verdict import Verdict
-from elastic_hydra.retry.failure import Death, ExceptionFacts
+from elastic_hydra.retry.evidence import Death, ExceptionFacts
 
 __all__ = ["WorkerFailure", "WorkersFailedError", "death_of", "facts_of"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from elastic_hydra.retry.failure import MemoryFacts
+from elastic_hydra.retry.evidence import MemoryFacts
 
 __all__ = ["Kills", "count_kills", "memory_facts"]
 

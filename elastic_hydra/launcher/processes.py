@@ -187,7 +187,7 @@ class Server:
         ours, theirs = socket.socketpair()
         with theirs:
             popen = subprocess.Popen(
-                [*worker.interpreter("server"), *map(str, (theirs.fileno(), *keep))],
+                [*worker.interpreter("fresh_server"), *map(str, (theirs.fileno(), *keep))],
                 pass_fds=[theirs.fileno(), *keep],
                 env={**os.environ, **_FRESH_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,

@@ -30,9 +30,6 @@ __all__ = ["TOKEN", "become_server", "connection", "shared"]
 TOKEN = "ELASTIC_HYDRA_TOKEN"
 """Environment variable that marks the descendants of one connection's processes, also those that daemonize."""
 
-PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
-"""What a fresh server imports, so that its agents and workers need not."""
-
 shared: dict[str, object] = {}
 """Objects that payloads refer to by name; every process forked from the server has them."""
 
@@ -372,52 +369,3 @@ def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     os._exit(code)
-
-
-# --- a server in a fresh interpreter -------------------------------------------------------------------------------
-
-
-class _LoadedLate(dict[str, object]):
-    """Shared objects whose import is not safe to fork: each process loads them for itself, when it needs one."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__()
-        self._data = data
-
-    def __missing__(self, name: str) -> object:
-        self.update(outcome.loads(self._data))
-        return self[name]
-
-
-def _preload(data: bytes, early: bool) -> str | None:
-    """Import what agents and workers need, and load the shared objects unless that makes forking unsafe."""
-    global shared
-    for name in PRELOAD:
-        importlib.import_module(name)
-    if not early:
-        shared = _LoadedLate(data)
-        return None
-    try:
-        shared = outcome.loads(data)
-    except Exception as error:
-        return f"loading the job's function fails: {type(error).__name__}: {error}"
-    return hazard.fork_hazard()
-
-
-def main(argv: list[str]) -> NoReturn:
-    """Serve the client whose socket is file descriptor `argv[0]`, which first sends what to load.
-
-    The other file descriptors are only kept until this process ends.
-    """
-    for fd in map(int, argv):
-        os.set_inheritable(fd, False)
-    sock = socket.socket(fileno=int(argv[0]))
-    received = wire.receive(sock)
-    if received is None:
-        os._exit(0)
-    (path, early), (data_fd,) = received
-    sys.path[:] = path
-    worker.single_threaded_server = True
-    data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
-    os.close(data_fd)
-    become_server(sock, _preload(data, early))

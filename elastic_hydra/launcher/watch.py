@@ -11,7 +11,7 @@ import psutil
 
 from elastic_hydra.config.retry import Kind, Memory, WatchConfig
 from elastic_hydra.launcher.workers import Workers
-from elastic_hydra.retry.failure import Overrun
+from elastic_hydra.retry.evidence import Overrun
 from elastic_hydra.retry.limits import Excess, Look, Sign, exceeded, pause
 
 __all__ = ["Watch"]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import hydra.core.utils
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import AnyNode, Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
@@ -32,14 +29,15 @@ from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.failure import facts_of
 from elastic_hydra.launcher.logs import JobLogs, std
 from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
-from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.retry.failure import Evidence, Failure, classify
+from elastic_hydra.retry.evidence import Evidence
+from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.compact import CompactReturn
-from elastic_hydra.sweep.task import HydraState, TaskResult, run_task, set_hydra_config
+from elastic_hydra.sweep.run_job import run_job
+from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
 
 __all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
 
@@ -123,52 +121,6 @@ class FinishedJob:
         return self.job_return
 
 
-class _LightHydraConfig:
-    """Stands for `HydraConfig` in `run_job`, which sets the same configuration twice: two copies, 10 ms."""
-
-    @staticmethod
-    def instance() -> _LightHydraConfig:
-        return _LightHydraConfig()
-
-    @staticmethod
-    def set_config(config: DictConfig) -> None:
-        set_hydra_config(config)
-
-    @property
-    def cfg(self) -> Any:
-        return HydraConfig.instance().cfg
-
-    @cfg.setter
-    def cfg(self, config: Any) -> None:
-        HydraConfig.instance().cfg = config
-
-
-class _LightCopy:
-    """Stands for `copy` in `run_job`, which copies Hydra's part twice: once to drop it, once for the return; 12 ms."""
-
-    @staticmethod
-    def deepcopy(config: Any) -> Any:
-        if config is HydraConfig.instance().cfg:
-            return config  # nobody changes it: it is read-only
-        nodes = config.__dict__["_content"]
-        config.__dict__["_content"] = {key: node for key, node in nodes.items() if key != "hydra"}
-        try:
-            made = copy.deepcopy(config)
-        finally:
-            config.__dict__["_content"] = nodes
-        made.__dict__["_content"]["hydra"] = AnyNode()  # what is going to be dropped
-        return made
-
-
-def _light(function: Callable[..., Any]) -> Callable[..., Any]:
-    return with_globals(function, HydraConfig=_LightHydraConfig, copy=_LightCopy)
-
-
-_run_job = _light(run_job)
-if (inner := getattr(hydra.core.utils, "_run_job", None)) is not None:  # Hydra 1.4
-    _run_job = with_globals(run_job, _run_job=_light(inner))
-
-
 def run(
     job: Job, task_function: TaskFunction, context: HydraContext, hydra_state: HydraState, argv: list[str]
 ) -> FinishedJob:
@@ -190,7 +142,7 @@ def run(
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
         return _launch(job, task_function, arguments, failures)
 
-    job_return = _run_job(
+    job_return = run_job(
         task_function=task,
         config=job.config,
         job_dir_key="hydra.sweep.dir",

@@ -17,7 +17,7 @@ from torch.distributed.elastic.rendezvous import RendezvousConnectionError, Rend
 
 from elastic_hydra import elastic_launch, launch_agent
 from elastic_hydra.launcher.agent import ElasticAgent
-from elastic_hydra.launcher.rendezvous import LocalRendezvous
+from elastic_hydra.launcher.local_rendezvous import LocalRendezvous
 
 
 def rank() -> int:

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.retry.failure import (
-    Death,
-    Evidence,
-    ExceptionFacts,
-    Failure,
-    Kind,
-    MemoryFacts,
-    Overrun,
-    classify,
-)
+from elastic_hydra.config.retry import Kind
+from elastic_hydra.retry.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
+from elastic_hydra.retry.failure import Failure, classify
 
 T = 1_700_000_000.0
 GB = 10**9
