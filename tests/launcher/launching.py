@@ -44,6 +44,11 @@ def launch_failing(entrypoint: Any, *args: Any, **settings: Any) -> WorkersFaile
     return caught.value
 
 
+def variable(name: str) -> str | None:
+    """Return an environment variable of this process; `os.environ.get` itself pickles with another one's variables."""
+    return os.environ.get(name)
+
+
 def end_at_once(code: int) -> None:
     """End this process without a word; as `os._exit`, which coverage replaces by something that does not pickle."""
     os._exit(code)

@@ -79,7 +79,8 @@ def test_a_script_restarts(tmp_path: Path) -> None:
     logs = JobLogs(tmp_path / "logs", Std.OUT)
     assert launch(sys.executable, "-u", str(path), max_restarts=2, logs_specs=logs) == {0: None, 1: None}
     for rank in (0, 1):
-        assert (tmp_path / "logs" / "restart_1" / f"rank_{rank}" / "stdout.log").read_text() == "1\n"
+        output = (tmp_path / "logs" / "restart_1" / f"rank_{rank}" / "stdout.log").read_text()
+        assert output.splitlines()[-1] == "1"  # torch 2.9's Gloo says something there too
 
 
 def test_after_the_last_restart_the_last_failure_is_raised(tmp_path: Path) -> None:

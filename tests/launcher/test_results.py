@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from launching import START_METHODS, config, end_at_once, in_a_fork, launch, launch_failing, torch_config, torch_launch
+from launching import (
+    START_METHODS,
+    config,
+    end_at_once,
+    in_a_fork,
+    launch,
+    launch_failing,
+    torch_config,
+    torch_launch,
+    variable,
+)
 from torch.distributed.elastic import events, metrics
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher import api as torch_api
@@ -82,7 +92,7 @@ def test_workers_get_every_variable_that_torch_gives_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("name", "value"),
     [
         ("TORCHELASTIC_RUN_ID", "my-run"),
         ("ROLE_NAME", "trainer"),
@@ -90,9 +100,9 @@ def test_workers_get_every_variable_that_torch_gives_them() -> None:
         ("FLAVOUR", "sweet"),
     ],
 )
-def test_workers_see_the_configuration(variable: str, value: str) -> None:
+def test_workers_see_the_configuration(name: str, value: str) -> None:
     settings = {"run_id": "my-run", "role": "trainer", "max_restarts": 1, "worker_env": {"FLAVOUR": "sweet"}}
-    assert launch(os.environ.get, variable, workers=1, **settings) == {0: value}
+    assert launch(variable, name, workers=1, **settings) == {0: value}
 
 
 def test_macros_in_arguments_are_replaced() -> None:
