@@ -21,7 +21,7 @@ from elastic_hydra.launcher.local_rendezvous import LocalRendezvous
 from elastic_hydra.launcher.static_rendezvous import StaticRendezvous
 from elastic_hydra.launcher.store import NotAStoreError, check_is_store, own_address
 
-__all__ = ["address_for", "create", "register"]
+__all__ = ["address_for", "create"]
 
 
 def address_for(backend: str, endpoint: str) -> str | None:
@@ -40,10 +40,9 @@ def _create_local(params: RendezvousParameters) -> RendezvousHandler:
     return LocalRendezvous(params.run_id)
 
 
-def register() -> None:
-    """Make `local` known to torch's registry, as any other backend."""
-    with contextlib.suppress(ValueError):  # it is there already
-        rendezvous_handler_registry.register("local", _create_local)
+# torch's launcher knows it from now on too, as any other backend.
+with contextlib.suppress(ValueError):  # this module was imported before
+    rendezvous_handler_registry.register("local", _create_local)
 
 
 def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
@@ -56,7 +55,6 @@ def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
         ValueError: the endpoint does not suit the backend.
         RendezvousConnectionError: the store cannot be reached.
     """
-    register()
     address = config.local_addr or address_for(config.rdzv_backend, config.rdzv_endpoint)
     parameters = RendezvousParameters(
         backend=config.rdzv_backend,
