@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.distributed.elastic import events, metrics
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -43,6 +44,8 @@ logger = get_logger(__name__)
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+_KNOWN_TO_TORCH = {f.name for f in fields(torch_api.LaunchConfig)}
+_SINCE_TORCH_2_10 = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
 
 
 @dataclass
@@ -79,6 +82,12 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Signals to this process that end the job; the workers get the same one."""
     shutdown_timeout: int | None = None
     """Seconds between SIGTERM and SIGKILL; None: 30, or what torch 2.12 and newer, which has the field, makes of it."""
+    duplicate_stdout_filters: list[str] | None = None
+    """What lines of teed output must contain to be copied to one file for all workers; torch 2.10 and newer."""
+    duplicate_stderr_filters: list[str] | None = None
+    """The same for standard error."""
+    virtual_local_rank: bool = False
+    """Whether each worker sees one GPU only, as number 0, with `LOCAL_RANK=0`; torch 2.10 and newer."""
     checkpoint_timeout: float = 30.0
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
@@ -99,6 +108,12 @@ class LaunchConfig(torch_api.LaunchConfig):
             self.max_restarts = self.retry.max_restarts
         with environment(_NVML_CHECK, "1"):
             super().__post_init__()  # type: ignore[no-untyped-call]
+        for name in _SINCE_TORCH_2_10:
+            if getattr(self, name) and name not in _KNOWN_TO_TORCH:
+                what = f"{name}={getattr(self, name)!r}"
+                raise ValueError(f"{what}: needs torch 2.10 or newer; {torch.__version__} is installed")
+        if self.shutdown_timeout is not None and self.shutdown_timeout < 0:
+            raise ValueError(f"shutdown_timeout={self.shutdown_timeout}: must be 0 or more (seconds)")
         if self.start_method not in START_METHODS:
             raise ValueError(f"start_method={self.start_method!r}: must be one of {', '.join(START_METHODS)}")
         known = getattr(event_handlers, "_log_handlers", None)
@@ -280,7 +295,7 @@ def _spec(config: LaunchConfig, entrypoint: Callable[..., Any] | str, args: list
     }
     same_name = ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
     known = {f.name for f in fields(WorkerSpec)}
-    values |= {name: getattr(config, name) for name in same_name if name in known and hasattr(config, name)}
+    values |= {name: getattr(config, name) for name in same_name if name in known}
     return _Spec(**values)
 
 

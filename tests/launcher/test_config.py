@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import config, in_a_fork, launch, torch_config
+from launching import config, in_a_fork, launch, torch_config, variable
 from torch.distributed.elastic.agent.server.health_check_server import HealthCheckServer
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.launcher.logs import JobLogs
+from elastic_hydra.sweep.machine import torch_version
+
+since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
+since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
 
 
 def rank() -> int:
@@ -76,6 +80,20 @@ def test_torchs_launcher_knows_the_local_rendezvous() -> None:
 def test_wrong_values_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**settings)
+
+
+@pytest.mark.skipif(torch_version() >= (2, 10), reason="torch 2.10 and newer have these options")
+@pytest.mark.parametrize("name", ["virtual_local_rank", "duplicate_stdout_filters", "duplicate_stderr_filters"])
+def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
+    assert not getattr(config(), name)
+    with pytest.raises(ValueError, match=f"^{name}=.*: needs torch 2.10 or newer; 2.* is installed"):
+        config(**{name: ["loss"]})
+
+
+@pytest.mark.skipif(torch_version() >= (2, 13), reason="torch 2.13 and newer have this argument")
+def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"health_check_server needs torch 2\.13 or newer"):
+        elastic_launch(config(1), rank, health_check_server=HealthCheckServer(lambda: 0, 0, 60))()
 
 
 @pytest.mark.parametrize("settings", [{"max_restarts": -1}, {"monitor_interval": 0}, {"workers": 0}])
@@ -136,12 +154,14 @@ def test_only_chosen_ranks_reach_the_console(tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().out.splitlines() == ["spoken"]
 
 
+@since_2_10
 def test_lines_can_be_filtered_into_one_file(tmp_path: Path) -> None:
     launch(say, "loss 1\nnoise", logs_specs=JobLogs(tmp_path, tee=Std.OUT), duplicate_stdout_filters=["loss"])
     lines = (tmp_path / "restart_0" / "filtered_stdout.log").read_text().splitlines()
     assert sorted(lines) == ["[default_role0]:loss 1", "[default_role1]:loss 1"]
 
 
+@since_2_13
 def test_a_health_check_server_is_stopped_with_the_workers() -> None:
     calls = []
 
@@ -157,13 +177,14 @@ def test_an_error_file_without_a_log_folder_is_no_error() -> None:
     assert launch(rank, logs_specs=DefaultLogsSpecs(os.devnull)) == {0: 0, 1: 1}
 
 
+@since_2_10
 def test_a_virtual_local_rank_is_zero_for_everyone() -> None:
-    values = launch(os.environ.get, "LOCAL_RANK", virtual_local_rank=True)
+    values = launch(variable, "LOCAL_RANK", virtual_local_rank=True)
     assert values == {0: "0", 1: "0"}
 
 
 def test_settings_of_the_workers_environment_are_not_those_of_the_agent() -> None:
-    assert launch(os.environ.get, "FLAVOUR", workers=1, worker_env={"FLAVOUR": "sweet"}) == {0: "sweet"}
+    assert launch(variable, "FLAVOUR", workers=1, worker_env={"FLAVOUR": "sweet"}) == {0: "sweet"}
     assert "FLAVOUR" not in os.environ
 
 
