@@ -30,6 +30,7 @@ from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, handlers
 from elastic_hydra.launcher.failure import WorkersFailedError
+from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.processes import Server
@@ -46,6 +47,8 @@ _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 _KNOWN_TO_TORCH = {f.name for f in fields(torch_api.LaunchConfig)}
 _SINCE_TORCH_2_10 = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
+_CHOSEN: Any = object()
+"""Stands for `numa_options` that torch need not choose."""
 
 
 @dataclass
@@ -106,8 +109,7 @@ class LaunchConfig(torch_api.LaunchConfig):
             self.rdzv_configs.setdefault("join_timeout", given)  # they would ignore `timeout`
         if self.retry is not None:
             self.max_restarts = self.retry.max_restarts
-        with environment(_NVML_CHECK, "1"):
-            super().__post_init__()  # type: ignore[no-untyped-call]
+        self._have_torch_fill_in()
         for name in _SINCE_TORCH_2_10:
             if getattr(self, name) and name not in _KNOWN_TO_TORCH:
                 what = f"{name}={getattr(self, name)!r}"
@@ -119,6 +121,16 @@ class LaunchConfig(torch_api.LaunchConfig):
         known = getattr(event_handlers, "_log_handlers", None)
         if known is not None and self.event_log_handler not in known:
             raise ValueError(f"event_log_handler={self.event_log_handler!r}: must be one of {', '.join(sorted(known))}")
+
+    def _have_torch_fill_in(self) -> None:
+        """Have torch choose what is not given; it asks CUDA only to choose `numa_options`."""
+        asks_in_vain = self.numa_options is None and lacks_cuda_driver()
+        if asks_in_vain:
+            self.numa_options = _CHOSEN
+        with environment(_NVML_CHECK, "1"):
+            super().__post_init__()  # type: ignore[no-untyped-call]
+        if asks_in_vain:
+            self.numa_options = None
 
 
 # torch's name for it, so its users' one.

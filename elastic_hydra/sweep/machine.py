@@ -16,6 +16,7 @@ from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
 from elastic_hydra.config.resolve import Machine
 from elastic_hydra.launcher.environment import environment
+from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.numa.allowance import read_quota
 
 __all__ = ["this_machine"]
@@ -59,6 +60,8 @@ def _memory() -> int:
 
 
 def _accelerators() -> int:
+    if lacks_cuda_driver():
+        return 0
     with environment("PYTORCH_NVML_BASED_CUDA_CHECK", "1"):
         if torch.version.cuda or torch.version.hip:
             return torch.cuda.device_count()

@@ -19,7 +19,8 @@ from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.launcher.logs import JobLogs
-from elastic_hydra.sweep.machine import torch_version
+from elastic_hydra.launcher.processes import Server
+from elastic_hydra.sweep.machine import this_machine, torch_version
 
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
 since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
@@ -55,9 +56,10 @@ def test_arguments_have_the_order_of_torchs() -> None:
 
 def test_torchs_own_config_is_taken() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        theirs = torch_config(2, start_method="spawn", logs_specs=DefaultLogsSpecs(folder))
-        theirs.start_method = "fork"
-        assert elastic_launch(theirs, rank)() == {0: 0, 1: 1}
+        specs = DefaultLogsSpecs(folder)
+        # In a fork: making one asks CUDA, after which this process could not be forked any more.
+        values = in_a_fork(lambda: elastic_launch(torch_config(start_method="warm", logs_specs=specs), rank)())
+        assert values == {0: 0, 1: 1}
 
 
 def test_torchs_launcher_takes_ours() -> None:
@@ -94,6 +96,13 @@ def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
 def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match=r"health_check_server needs torch 2\.13 or newer"):
         elastic_launch(config(1), rank, health_check_server=HealthCheckServer(lambda: 0, 0, 60))()
+
+
+def test_a_process_that_knows_its_devices_can_still_be_forked() -> None:
+    config()
+    this_machine()
+    with Server.open("warm", {}, 1.0) as server:
+        assert server.reason == "forked from this process"
 
 
 @pytest.mark.parametrize("settings", [{"max_restarts": -1}, {"monitor_interval": 0}, {"workers": 0}])
