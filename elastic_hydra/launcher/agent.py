@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE, RunResult, 
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.metrics import put_metric
 from torch.distributed.elastic.metrics.api import prof
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
     RendezvousConnectionError,
@@ -26,7 +28,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 from elastic_hydra.config.retry import Action, Kind, RetryConfig
 from elastic_hydra.launcher.failure import WorkerFailure, death_of, facts_of
 from elastic_hydra.launcher.memory import count_kills, memory_facts
-from elastic_hydra.launcher.peers import Peers
+from elastic_hydra.launcher.peers import Peers, connected
 from elastic_hydra.launcher.processes import ServerLost
 from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.verdict import Agreement, Verdict
@@ -147,6 +149,13 @@ class ElasticAgent(LocalElasticAgent):
         return bool(getattr(self._rdzv_handler, "elastic", False))
 
     def _invoke_run(self, role: str = DEFAULT_ROLE) -> RunResult:
+        try:
+            return self._supervise()
+        except SignalException as error:
+            self._announce_preemption(error.sigval)
+            raise
+
+    def _supervise(self) -> RunResult:
         group = self._worker_group
         spec = group.spec
         role = spec.role
@@ -186,7 +195,7 @@ class ElasticAgent(LocalElasticAgent):
             return self._look_around()
         if result.state not in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             raise RuntimeError(f"[{self._worker_group.spec.role}] worker group in {result.state.name} state")
-        if self._peers is not None and self._is_elastic():
+        if self._peers is not None and self._is_elastic() and self._heard() is None:
             # Workers mostly fail because a node is gone. That is a change of membership, and costs no restart.
             news = self._peers.loss(lambda: self._rdzv_handler.num_nodes_waiting() > 0)
             if news is not None and news.failed:
@@ -269,7 +278,7 @@ class ElasticAgent(LocalElasticAgent):
                 rank, first = next(iter(failures.items()))
                 text = first.message if isinstance(first.message, str) else str(first.message.get("message"))
                 self._peers.report_failure(f"{text} (rank {rank} on host {socket.gethostname()})")
-        self._stop_workers(group)
+        self._shutdown(self._stop_signal())
         group.state = WorkerState.FAILED
         return RunResult(state=WorkerState.FAILED, failures=failures)
 
@@ -339,12 +348,38 @@ class ElasticAgent(LocalElasticAgent):
         must_end = overrun is not None and self._starter.watch.action is Action.fail
         return self._settled(classify(evidence), Decision(False, "watch.action=fail") if must_end else None)
 
-    def _settled(self, failure: Failure, decision: Decision | None = None) -> Verdict:
+    def _announce_preemption(self, number: signal.Signals) -> None:
+        """Tell the other nodes that this one has to go, before its workers are told: theirs get the same signal.
+
+        So all ranks can write one checkpoint, and those that lose the connection to this node are not judged.
+        """
+        if self._agreement is None:
+            return
+        failure = classify(Evidence(socket.gethostname(), time.time(), signal_to_agent=number.name))
+        decision = None
+        if self._is_elastic():
+            decision = Decision(True, "the nodes that are left go on: this restart does not count", counts=False)
+        elif not getattr(self._rdzv_handler, "can_replace", True):
+            decision = Decision(False, f"a {self._rdzv_handler.get_backend()} rendezvous takes no node back")
+        with contextlib.suppress(RendezvousConnectionError), connected():  # then there is nobody to tell
+            self._agreement.announce(self._proposed(failure, decision))
+
+    def _stop_signal(self) -> signal.Signals:
+        """Return by which signal the workers are stopped because of the last verdict."""
+        failure = self.verdict.failure if self.verdict is not None else None
+        if failure is not None and failure.kind is Kind.preempted:
+            return signal.Signals[failure.signal]
+        return signal.SIGTERM
+
+    def _proposed(self, failure: Failure, decision: Decision | None) -> Verdict:
         now = time.time()
         if decision is None:
             draw = random.SystemRandom().random()  # not the seeded one: jobs that died together shall not draw the same
             decision = decide(self._policy, self._history, failure, now, draw)
-        proposed = Verdict(failure, in_time(decision, self._watch.time_left()), now)
+        return Verdict(failure, in_time(decision, self._watch.time_left()), now)
+
+    def _settled(self, failure: Failure, decision: Decision | None = None) -> Verdict:
+        proposed = self._proposed(failure, decision)
         if self._agreement is None:
             return proposed
         if failure.kind is Kind.peer:
@@ -382,7 +417,7 @@ class ElasticAgent(LocalElasticAgent):
                 with contextlib.suppress(DistError):
                     self._agreement.part()
             return False
-        self._stop_workers(self._worker_group)
+        self._shutdown(self._stop_signal())
         self._pause(verdict.decision.after)
         if decision.counts:
             self._history.append(verdict.time)

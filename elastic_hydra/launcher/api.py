@@ -24,7 +24,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.config.numa import NumaConfig
-from elastic_hydra.config.retry import RetryConfig, WatchConfig
+from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
@@ -239,6 +239,7 @@ def _run(
             raise WorkersFailedError(_name(entrypoint, args), result.failures, agent.verdict)
         return result.return_values
     except ChildFailedError:
+        close_rendezvous = not _is_tried_again(agent.verdict, config)
         raise
     except Exception as error:
         # It is this node that ends, not the job. A closed rendezvous would end it for nodes that can go on without this
@@ -253,6 +254,12 @@ def _run(
             handler.shutdown()
         else:
             handler.leave()
+
+
+def _is_tried_again(verdict: Verdict | None, config: LaunchConfig) -> bool:
+    """Whether all nodes may make a further attempt at a job, and meet again: only one of them was told to stop."""
+    preempted = verdict is not None and verdict.failure.kind is Kind.preempted
+    return preempted and config.retry is not None and config.retry.max_attempts > 1
 
 
 def _reason(error: Exception) -> str:

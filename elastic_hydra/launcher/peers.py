@@ -16,7 +16,7 @@ from torch.distributed import Store
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
-__all__ = ["News", "Peers"]
+__all__ = ["News", "Peers", "connected"]
 
 _NEWS = "elastic_hydra/news"
 _FAILED = "elastic_hydra/failed"
@@ -86,14 +86,14 @@ class Peers:
         self._report(_LOST, text)
 
     def _report(self, key: str, text: str) -> None:
-        with _connected():
+        with connected():
             if self._store.add(f"{key}/count", 1) == 1:
                 self._store.set(key, text)
                 self._store.set(_NEWS, "1")
 
     def report_done(self) -> None:
         """Tell the others that the workers of this node have finished."""
-        with _connected():
+        with connected():
             if self._store.add(f"{_DONE}/count", 1) == len(self._others) + 1:
                 self._store.set(_DONE, "1")
 
@@ -101,7 +101,7 @@ class Peers:
 
     def all_done(self) -> bool:
         """Whether the workers of all nodes have finished."""
-        with _connected():
+        with connected():
             return bool(self._store.check([_DONE]))
 
     def news(self) -> News | None:
@@ -110,7 +110,7 @@ class Peers:
         if now - self._looked < self._interval:
             return None
         self._looked = now
-        with _connected():
+        with connected():
             if not self._store.check([_NEWS]):
                 silent = [other for other in self._watched if self._silence(other, now) > self._patience]
                 if not silent:
@@ -130,7 +130,7 @@ class Peers:
         return now - self._seen[other][1]
 
     def _pulse(self, other: int) -> int:
-        with _connected():
+        with connected():
             return int(self._store.add(_PULSE.format(other), 0))
 
     def loss(self, regrouping: Callable[[], bool]) -> News | None:
@@ -162,7 +162,8 @@ class Peers:
 
 
 @contextlib.contextmanager
-def _connected() -> Iterator[None]:
+def connected() -> Iterator[None]:
+    """Raise `RendezvousConnectionError` for whatever a store raises that is gone."""
     try:
         yield
     except (RendezvousConnectionError, SignalException):

@@ -72,12 +72,22 @@ class Agreement:
         Returns:
             the one that stands.
         """
-        if self._store.add(f"{_VERDICT}/count", 1) == 1:
-            values = dataclasses.asdict(proposed) | {"failure": proposed.failure.as_dict()}
-            self._store.set(_VERDICT, json.dumps(values))
+        if self._publish(proposed):
             return proposed
         self._store.wait([_VERDICT], _PATIENCE)
         return self._read()
+
+    def announce(self, proposed: Verdict) -> None:
+        """Publish a verdict for the others, unless another node was first; this one ends, and waits for nobody."""
+        self._publish(proposed)
+        self._store.add(_HEARD, 1)
+
+    def _publish(self, proposed: Verdict) -> bool:
+        if self._store.add(f"{_VERDICT}/count", 1) > 1:
+            return False
+        values = dataclasses.asdict(proposed) | {"failure": proposed.failure.as_dict()}
+        self._store.set(_VERDICT, json.dumps(values))
+        return True
 
     def part(self) -> None:
         """Stay until all nodes know the verdict: the store may end with this one."""

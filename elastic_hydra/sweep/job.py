@@ -241,8 +241,8 @@ def _take_down_verdict(job: Job, verdict: Verdict) -> None:
     """Write a decision about a failure into the journal."""
     decision, failure = verdict.decision, verdict.failure.as_dict()
     kept = {key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")}
-    line = {"again": decision.again, "reason": decision.reason, "after": decision.after, "failure": kept}
-    _take_down(job, "failure", attempt=job.attempt, **line)
+    line = {"again": decision.again, "counts": decision.counts, "reason": decision.reason, "after": decision.after}
+    _take_down(job, "failure", attempt=job.attempt, **line, failure=kept)
 
 
 def _take_down(job: Job, event: str, **fields: Any) -> None:

@@ -66,15 +66,15 @@ def task(path: Path) -> str | None:
 
 
 def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
-    """Return when a job was restarted, in seconds since the epoch.
+    """Return when a job was restarted, in seconds since the epoch; only restarts that count.
 
     Args:
         path: the journal.
         num: the job.
         start: where in the journal to begin, in bytes.
     """
-    records = (record for record in _lines(path, start) if record["event"] == "failure" and record.get("again"))
-    return tuple(record["time"] for record in records if record.get("num") == num)
+    records = (record for record in _lines(path, start) if record["event"] == "failure" and record.get("num") == num)
+    return tuple(record["time"] for record in records if record.get("again") and record.get("counts", True))
 
 
 def _lines(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:

@@ -37,7 +37,7 @@ class End:
     failure: Failure | None = None
     """Why, if it did not finish."""
     agent_lost: bool = False
-    """Whether its agent was lost or told to stop, so that another attempt may help."""
+    """Whether its agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
 
 
 def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> End:

@@ -174,8 +174,12 @@ class Program:
 
     def kill_agent(self) -> float:
         """Kill the agent of the newest job, and return when."""
+        return self.signal_agent(signal.SIGKILL)
+
+    def signal_agent(self, number: int) -> float:
+        """Send a signal to the agent of the newest job, and return when."""
         moment = time.time()
-        os.kill(self.events("agent")[-1]["pid"], signal.SIGKILL)
+        os.kill(self.events("agent")[-1]["pid"], number)
         return moment
 
     def end(self) -> None:

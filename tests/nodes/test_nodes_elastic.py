@@ -86,6 +86,9 @@ def test_sweep(hosts: list[Host], start: Start) -> None:
     moment = time.time()
     fourth.signal(signal.SIGINT)
     trains(first, 1, moment, "goes on after Ctrl-C on the other node")
+    first.wait_for_line(
+        "host h2 was told to stop by SIGINT; restarting the workers at once: the nodes that are left go on"
+    )
     assert fourth.wait() == 130 or fourth.process.returncode == -signal.SIGINT
 
     stop_training(first)

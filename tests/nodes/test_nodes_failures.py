@@ -22,10 +22,14 @@ def both(start: Start, here: list[Host], *overrides: str, **settings: str) -> li
     return [start(host, *(o.format(n) for o in overrides), **settings) for n, host in enumerate(here)]
 
 
-def first_hosts(start: Start, here: list[Host], port: int) -> list[Program]:
-    """Start jobs that hang; the first node hosts the store, which therefore outlives the second."""
+def first_hosts(start: Start, here: list[Host], port: int, *overrides: str) -> list[Program]:
+    """Start jobs that hang, until they do; the first node hosts the store, which therefore outlives the second."""
     hosts = [f"hydra.launcher.rendezvous.is_host={answer}" for answer in ("true", "false")]
-    return [start(host, "what=hang", one, endpoint=f"localhost:{port}") for host, one in zip(here, hosts, strict=True)]
+    words, where = ("what=hang", *overrides), f"localhost:{port}"
+    nodes = [start(host, *words, one, endpoint=where) for host, one in zip(here, hosts, strict=True)]
+    for node in nodes:
+        node.wait_for_event("alone")
+    return nodes
 
 
 @pytest.mark.parametrize("backend", ["c10d", "static"])
@@ -54,21 +58,39 @@ def test_a_node_that_is_done_follows_a_restart(here: list[Host], start: Start, p
 
 def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
     first, second = first_hosts(start, here, port)
-    first.wait_for_event("alone")
-    second.wait_for_event("alone")
     moment = time.time()
     second.signal(signal.SIGINT)
     result = first.wait_for_event("result", job=0)
     assert result["at"] - moment < 20
-    assert "the job lost a node: stopped by SIGINT on host" in result["error"]
+    assert f"host {socket.gethostname()} was told to stop by SIGINT" in result["error"]
     assert first.wait() == 1
+    assert "1 interrupted" in first.output()
     assert second.wait() in (130, -signal.SIGINT)
+
+
+def test_all_nodes_make_a_further_attempt_at_a_job_that_one_was_preempted_in(
+    here: list[Host], start: Start, port: int
+) -> None:
+    first, second = first_hosts(start, here, port, "hydra.launcher.retry.max_attempts=2")
+    moment = second.signal_agent(signal.SIGUSR1)
+    for node in (first, second):
+        node.wait_for_event("alone", after=moment)
+        assert "was told to stop by SIGUSR1; tried again at once: attempt 2 of 2" in node.output()
+
+
+def test_a_static_group_ends_with_a_preempted_node(here: list[Host], start: Start, port: int) -> None:
+    restarts = "hydra.launcher.retry.max_restarts=1"
+    first, second = both(start, here, "what=hang", restarts, *STATIC, endpoint=f"localhost:{port}")
+    for node in (first, second):
+        node.wait_for_event("alone")
+    second.signal_agent(signal.SIGTERM)
+    assert [first.wait(), second.wait()] == [1, 1]
+    assert "SIGTERM; not restarted: a static rendezvous takes no node back" in first.output()
+    assert all("1 preempted" in node.output() for node in (first, second))
 
 
 def test_an_agent_is_lost_while_the_other_hangs(here: list[Host], start: Start, port: int) -> None:
     first, second = first_hosts(start, here, port)
-    first.wait_for_event("alone")
-    second.wait_for_event("alone")
     moment = second.kill_agent()
     result = first.wait_for_event("result", job=0)
     print(f"noticed after {result['at'] - moment:.1f} s")

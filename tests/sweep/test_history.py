@@ -84,8 +84,9 @@ def test_any_return_value_comes_back_as_it_was(record: Journal, value: Any) -> N
 
 def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> None:
     for again in (True, False, True):
-        journal.append(record.path, "failure", num=0, again=again)
-    journal.append(record.path, "failure", num=1, again=True)
+        journal.append(record.path, "failure", num=0, again=again, counts=True)
+    journal.append(record.path, "failure", num=0, again=True, counts=False)  # a node was preempted
+    journal.append(record.path, "failure", num=1, again=True, counts=True)
     assert len(recorded.restarts(record.path, 0)) == 2
 
 
