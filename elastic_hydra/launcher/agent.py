@@ -128,6 +128,10 @@ class ElasticAgent(LocalElasticAgent):
         assert isinstance(workers, Workers)
         self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
 
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        self._pcontext = self._starter.workers  # torch knows a group only when all of it has been started
+        super()._shutdown(death_sig, timeout)
+
     def close_peers(self) -> None:
         """Stop talking to the other nodes of this round."""
         self._agreement = None

@@ -70,17 +70,15 @@ class Starter:
     """Where the workers run."""
     checkpoint_timeout: float = 30.0
     """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
+    workers: Workers | None = None
+    """The last group, from before its first process is there: a signal may come while it is started."""
 
     def start(self, **arguments: Any) -> Workers:
         """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
         arguments.pop("numa_options", None)
-        workers = Workers(self, **arguments)
-        try:
-            workers.start()
-        except BaseException:
-            workers.close(signal.SIGTERM, int(self.shutdown_timeout))
-            raise
-        return workers
+        self.workers = Workers(self, **arguments)
+        self.workers.start()
+        return self.workers
 
 
 class Workers(PContext):

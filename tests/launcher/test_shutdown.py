@@ -10,6 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 from launching import launch, launch_failing, script, wait_until_gone
+from torch.distributed.elastic.multiprocessing import SignalException
+
+from elastic_hydra.launcher.tail import Tail
 
 SOURCE = """
     import os, signal, subprocess, sys
@@ -91,6 +94,33 @@ def test_workers_that_ignore_the_signal_are_killed_after_the_timeout(tmp_path: P
         assert started.output().split()[0] == "SignalException"
         assert 1 <= time.monotonic() - start < 10
         assert wait_until_gone(pids, 0.0) == []
+
+
+def writes_its_signals_down(folder: str) -> None:
+    got: list[str] = []
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda number, _: got.append(signal.Signals(number).name))
+    with open(os.path.join(folder, "ready"), "w"):
+        pass
+    while not got:
+        time.sleep(0.01)
+    Path(folder, "got").write_text(" ".join(got))
+
+
+def test_a_signal_that_comes_while_workers_are_started_reaches_them_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "ready")
+
+    def told_to_stop(tail: Tail) -> None:  # the last that happens in the start of a group
+        with open(tmp_path / "ready"):
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(Tail, "start", told_to_stop)
+    with pytest.raises(SignalException):
+        launch(writes_its_signals_down, str(tmp_path), workers=1, signals_to_handle="SIGUSR1")
+    assert (tmp_path / "got").read_text() == "SIGUSR1"
 
 
 # --- SIGKILL -------------------------------------------------------------------------------------------------------
