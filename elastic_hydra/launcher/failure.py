@@ -197,13 +197,13 @@ def _last_words(failure: ProcessFailure, log_dir: str) -> ExceptionFacts | None:
 
 def _uncaught(text: str) -> ExceptionFacts | None:
     """Find the exception that Python printed last before it ended."""
-    before, _, trace = text.rpartition("Traceback (most recent call last):\n")
+    _, found, trace = text.rpartition("Traceback (most recent call last):\n")
     # A syntax error in the script itself is printed without that line.
-    lines = (trace or before).splitlines()
+    lines = trace.splitlines()
     for index, line in enumerate(lines):
         match = re.match(r"([A-Za-z_][\w.]*)(?:: (.*))?$", line)
         ends_like_one = match is not None and re.search(r"(Error|Exception|Exit|Interrupt)$", match[1])
-        if match is not None and (ends_like_one or (trace and not line.startswith(" "))):
+        if match is not None and (ends_like_one or (found and not line.startswith(" "))):
             message = "\n".join([match[2] or "", *lines[index + 1 :]]).strip()
             return _by_name(match[1], message, trace)
     return None

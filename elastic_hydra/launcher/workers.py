@@ -213,7 +213,8 @@ class Workers(PContext):
         return any(p.exitcode == 0 and not self._has_value(p) for p in self._processes.values())
 
     def _has_value(self, process: Process) -> bool:
-        return process.result_fd < 0 or has_value(process.result_fd)
+        # A program has none, also where a warm worker runs it: its exit code says all.
+        return isinstance(self.entrypoint, str) or has_value(process.result_fd)
 
     def _poll(self) -> RunProcsResult | None:
         with contextlib.suppress(ServerLost):

@@ -99,13 +99,19 @@ class Case:
         if here != self.who:
             os.kill(self.pid(self.who), signal.Signals[self.fault])
             time.sleep(FOR_EVER)
-        elif self.fault in TO_ONESELF:
-            TO_ONESELF[self.fault]()
         elif self.fault == "disk":
             fill(self.folder.parents[1])
         else:
-            os.kill(os.getpid(), signal.Signals[self.fault])
-            time.sleep(FOR_EVER if self.fault != "SIGSTOP" else 0)
+            suffer(self.fault)
+
+
+def suffer(fault: str) -> None:
+    """Let it happen to this process."""
+    if fault in TO_ONESELF:
+        TO_ONESELF[fault]()
+        return
+    os.kill(os.getpid(), signal.Signals[fault])
+    time.sleep(FOR_EVER if fault != "SIGSTOP" else 0)
 
 
 def rank() -> str:
