@@ -42,6 +42,13 @@ def _eat() -> None:
     bytearray(512 << 20)
 
 
+def _hoard() -> None:
+    """Take more memory than a control group has, so that the kernel kills this process and no other."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    hoarded = b"x" * (2 << 30)
+    raise RuntimeError(f"nobody minds {len(hoarded)} bytes")
+
+
 def fill(folder: Path) -> None:
     """Take all that is left of the disk."""
     with open(folder / "ballast", "ab", buffering=0) as file:
@@ -57,6 +64,7 @@ TO_ONESELF: dict[str, Callable[[], Any]] = {
     "exit3": lambda: os._exit(3),
     "sysexit3": lambda: sys.exit(3),
     "memory": _eat,
+    "hoard": _hoard,
 }
 
 

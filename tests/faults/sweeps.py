@@ -32,12 +32,12 @@ WATCHED = ["hydra.launcher.watch={progress_limit: 1, progress: [cpu], action: re
 class Sweep:
     """A sweep whose jobs are cases."""
 
-    def __init__(self, folder: Path, cases: Sequence[str], name: str = "sweep") -> None:
+    def __init__(self, folder: Path, cases: Sequence[str], name: str = "sweep", inside: Sequence[str] = ()) -> None:
         shutil.copy(Path(__file__).with_name("faults.py"), folder)
         self.cases = list(cases)
         self.folder = folder / name
         self._name = name
-        self._app = App(folder, "return faults.task()", before="import faults")
+        self._app = App(folder, "return faults.task()", before="import faults", inside=inside)
 
     @contextlib.contextmanager
     def started(self, *overrides: str) -> Iterator[Running]:

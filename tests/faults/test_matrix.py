@@ -9,12 +9,14 @@ whole sweep, and SIGCONT lets it go on.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.faults.sweeps import ONCE_MORE, WATCHED, Sweep
+from tests.retry.groups import control_group
 
 FINISHED = ("finished", "", "")
 WORKER: dict[str, tuple[str, str, str]] = {
@@ -24,6 +26,7 @@ WORKER: dict[str, tuple[str, str, str]] = {
     "exit3": ("failed", "exit", "ended with exit code 3"),
     "sysexit3": ("failed", "exit", "ended with exit code 3"),
     "memory": ("failed", "oom", "ran out of memory: MemoryError"),
+    "hoard": ("failed", "oom", "was killed by the kernel for lack of memory ("),
     "SIGKILL": ("failed", "signal", "was killed by SIGKILL (sent by somebody"),
     "SIGTERM": ("failed", "signal", "was killed by SIGTERM"),
     "SIGSTOP": ("failed", "hang", "(the process is stopped by a signal): watch.progress_limit=1"),
@@ -48,14 +51,14 @@ def cases(*ways: list[str]) -> list[str]:
 
 
 MOMENTS = ["start", "running", "returning", "exit"]
-ALL = cases(["rank0", "rank1"], MOMENTS, [*WORKER])
+ALL = cases(["rank0", "rank1"], MOMENTS, [fault for fault in WORKER if fault != "hoard"])
 SOME = [case for index, case in enumerate(ALL) if "SIGSTOP" not in case and index % 3 == 0]
 SOME += ["rank1-running-exit0", "rank0-running-SIGSTOP", "rank1-exit-SIGSTOP"]
 
 
-def check_worker_faults(folder: Path, chosen: list[str]) -> None:
-    sweep = Sweep(folder, chosen)
-    finished = sweep.run(*WATCHED, "hydra.launcher.watch.action=fail", "hydra.launcher.parallel=2")
+def check_worker_faults(folder: Path, chosen: list[str], *overrides: str, inside: Sequence[str] = ()) -> None:
+    sweep = Sweep(folder, chosen, inside=inside)
+    finished = sweep.run(*WATCHED, "hydra.launcher.watch.action=fail", "hydra.launcher.parallel=2", *overrides)
     assert finished.returncode == 1, finished.output
     ends = sweep.ends()
     assert sorted(ends) == sorted(chosen)
@@ -70,6 +73,14 @@ def check_worker_faults(folder: Path, chosen: list[str]) -> None:
 
 def test_what_a_worker_dies_of_is_what_the_user_reads(tmp_path: Path) -> None:
     check_worker_faults(tmp_path, SOME)
+
+
+def test_a_worker_for_which_there_is_no_memory_is_told_from_one_that_somebody_kills(tmp_path: Path) -> None:
+    with control_group(1 << 30) as group:
+        enter = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+        chosen = cases(["rank0", "rank1"], ["running", "exit"], ["hoard"])
+        unwatched = "hydra.launcher.watch.progress_limit=null"  # the others wait while one fills the memory
+        check_worker_faults(tmp_path, chosen, unwatched, inside=enter)
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
-"""What the tests of retries share: short launches, and workers that misbehave."""
+"""What the tests of retries share: short launches, workers that misbehave, and a group that has little memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,30 @@ def stand_still(who: int = 1) -> None:
         time.sleep(0.02)
     elastic_hydra.heartbeat()
     time.sleep(600)
+
+
+@contextlib.contextmanager
+def control_group(limit: int) -> Iterator[Path]:
+    """Make a memory control group, version 1 or 2, or skip the test where one may not."""
+    first, second = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    parent, file = (first, "memory.limit_in_bytes") if first.is_dir() else (second, "memory.max")
+    folder = parent / f"elastic_hydra_test_{os.getpid()}"
+    try:
+        folder.mkdir()
+        (folder / file).write_text(str(limit))
+        for swap in ("memory.memsw.limit_in_bytes", "memory.swap.max"):
+            with contextlib.suppress(OSError):
+                (folder / swap).write_text(str(limit) if "memsw" in swap else "0")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield folder
+    finally:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+                break
+            time.sleep(0.05)  # its last process has been reaped, but not yet by the group

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from groups import Launched, no_wait
+from groups import Launched, control_group, no_wait
 
 from elastic_hydra.launcher.memory import count_kills, memory_facts
 
@@ -46,33 +43,6 @@ def test_without_a_kill_nothing_is_claimed() -> None:
     facts = memory_facts(count_kills(), [os.getpid()])
     assert (facts.kills, facts.killed_pids) == (0, ())
     assert facts.host_total is not None
-
-
-@contextlib.contextmanager
-def control_group(limit: int) -> Iterator[Path]:
-    """Make a memory control group, version 1 or 2, or skip the test where one may not."""
-    first, second = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-    parent, file = (first, "memory.limit_in_bytes") if first.is_dir() else (second, "memory.max")
-    folder = parent / f"elastic_hydra_test_{os.getpid()}"
-    try:
-        folder.mkdir()
-        (folder / file).write_text(str(limit))
-        for swap in ("memory.memsw.limit_in_bytes", "memory.swap.max"):
-            with contextlib.suppress(OSError):
-                (folder / swap).write_text(str(limit) if "memsw" in swap else "0")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        pytest.skip(f"no control group can be made here: {error}")
-    try:
-        yield folder
-    finally:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-                break
-            time.sleep(0.05)  # its last process has been reaped, but not yet by the group
 
 
 SOURCE = """
