@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import time
@@ -121,6 +123,29 @@ def test_a_signal_that_comes_while_workers_are_started_reaches_them_as_it_is(
     with pytest.raises(SignalException):
         launch(writes_its_signals_down, str(tmp_path), workers=1, signals_to_handle="SIGUSR1")
     assert (tmp_path / "got").read_text() == "SIGUSR1"
+
+
+class Interrupting(io.StringIO):
+    """A log during which a signal comes."""
+
+    def write(self, text: str) -> int:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return super().write(text)
+
+
+def raises() -> None:
+    raise ValueError("no")
+
+
+def test_a_signal_that_comes_while_the_agent_logs_is_heard() -> None:
+    handler = logging.StreamHandler(Interrupting())
+    agent = logging.getLogger("elastic_hydra.launcher.agent")
+    agent.addHandler(handler)
+    try:
+        with pytest.raises(SignalException):
+            launch(raises, signals_to_handle="SIGUSR1")
+    finally:
+        agent.removeHandler(handler)
 
 
 # --- SIGKILL -------------------------------------------------------------------------------------------------------
