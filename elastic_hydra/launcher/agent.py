@@ -97,6 +97,8 @@ class ElasticAgent(LocalElasticAgent):
         self._watch = Watch(starter.watch, elapsed)
         self._kills = count_kills()
         self._overrun: Overrun | None = None
+        self._stop_signal: signal.Signals | None = None
+        """What the workers get instead of SIGTERM, while they are stopped."""
         self.verdict: Verdict | None = None
         """The last decision about a failure: why the job has ended, if it has failed."""
 
@@ -128,9 +130,9 @@ class ElasticAgent(LocalElasticAgent):
         assert isinstance(workers, Workers)
         self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
 
-    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
         self._pcontext = self._starter.workers  # torch knows a group only when all of it has been started
-        super()._shutdown(death_sig, timeout)
+        super()._shutdown(self._stop_signal or death_sig, *args, **kwargs)
 
     def close_peers(self) -> None:
         """Stop talking to the other nodes of this round."""
@@ -282,7 +284,7 @@ class ElasticAgent(LocalElasticAgent):
                 rank, first = next(iter(failures.items()))
                 text = first.message if isinstance(first.message, str) else str(first.message.get("message"))
                 self._peers.report_failure(f"{text} (rank {rank} on host {socket.gethostname()})")
-        self._shutdown(self._stop_signal())
+        self._stop_as_decided()
         group.state = WorkerState.FAILED
         return RunResult(state=WorkerState.FAILED, failures=failures)
 
@@ -368,12 +370,15 @@ class ElasticAgent(LocalElasticAgent):
         with contextlib.suppress(RendezvousConnectionError), connected():  # then there is nobody to tell
             self._agreement.announce(self._proposed(failure, decision))
 
-    def _stop_signal(self) -> signal.Signals:
-        """Return by which signal the workers are stopped because of the last verdict."""
+    def _stop_as_decided(self) -> None:
+        """Stop the workers; if a node was preempted, by the signal that it got."""
         failure = self.verdict.failure if self.verdict is not None else None
         if failure is not None and failure.kind is Kind.preempted:
-            return signal.Signals[failure.signal]
-        return signal.SIGTERM
+            self._stop_signal = signal.Signals[failure.signal]
+        try:
+            self._stop_workers(self._worker_group)
+        finally:
+            self._stop_signal = None
 
     def _proposed(self, failure: Failure, decision: Decision | None) -> Verdict:
         now = time.time()
@@ -421,7 +426,7 @@ class ElasticAgent(LocalElasticAgent):
                 with contextlib.suppress(DistError):
                     self._agreement.part()
             return False
-        self._shutdown(self._stop_signal())
+        self._stop_as_decided()
         self._pause(verdict.decision.after)
         if decision.counts:
             self._history.append(verdict.time)

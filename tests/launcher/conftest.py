@@ -17,6 +17,8 @@ import psutil
 import pytest
 from torch.distributed import TCPStore
 
+from tests.forks import call_in_fork
+
 
 def _open_files() -> Iterator[str]:
     for fd in os.listdir("/proc/self/fd"):
@@ -58,18 +60,25 @@ def opened_once() -> None:
     TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(opened_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    temporary = tmp_path_factory.mktemp("tmp")
-    before = tempfile.tempdir, os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
-    state = _state(temporary)
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    temporary = Path(tempfile.gettempdir())
+    before = _state(temporary)
     yield
-    after = _state(temporary)
-    tempfile.tempdir = before[0]
-    if before[1] is None:
-        del os.environ["TMPDIR"]
-    else:
-        os.environ["TMPDIR"] = before[1]
-    for what, found in after.items():
-        assert found == state[what], f"a launch has changed: {what}: {_difference(state[what], found)}"
+    for what, found in _state(temporary).items():
+        assert found == before[what], f"a launch has changed: {what}: {_difference(before[what], found)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(opened_once: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        temporary = str(tmp_path_factory.mktemp("tmp"))
+        patch.setattr(tempfile, "tempdir", temporary)
+        patch.setenv("TMPDIR", temporary)
+        with unchanged():
+            yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    return call_in_fork(pyfuncitem, unchanged)

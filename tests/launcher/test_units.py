@@ -70,13 +70,13 @@ def test_a_message_larger_than_the_sockets_buffer_arrives(pair: tuple[socket.soc
 
 @pytest.mark.parametrize("kept", [0, 2, 10])
 def test_the_end_of_the_other_side_is_not_a_message(kept: int, pair: tuple[socket.socket, socket.socket]) -> None:
-    whole, other = socket.socketpair()
-    with whole, other:
-        wire.send(whole, "message")
-        data = other.recv(1000)
-    pair[0].sendall(data[:kept])
-    pair[0].close()
-    assert wire.receive(pair[1]) is None
+    wire.send(pair[0], "message")
+    data = pair[1].recv(1000)
+    sender, receiver = socket.socketpair()
+    with receiver:
+        with sender:
+            sender.sendall(data[:kept])
+        assert wire.receive(receiver) is None
 
 
 def test_parsing_takes_whole_messages_only(pair: tuple[socket.socket, socket.socket]) -> None:

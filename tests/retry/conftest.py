@@ -1,0 +1,12 @@
+"""Launches here are made as from any program, whose main thread is its only one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.forks import call_in_fork
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    return call_in_fork(pyfuncitem)
