@@ -168,31 +168,38 @@ def death_of(rank: int, failure: ProcessFailure, started: float) -> Death:
     packed: PackedError | None = getattr(failure, "error", None)
     when = getattr(failure, "exact_time", 0.0) or float(failure.timestamp)
     log_dir = os.path.dirname(failure.error_file) if os.path.isfile(failure.error_file) else ""
+    exception, last_line = (facts_of(packed), "") if packed is not None else _last_words(failure, log_dir)
     return Death(
         rank=rank,
         time=when,
         exitcode=failure.exitcode,
         uptime=max(0.0, when - started),
         pid=failure.pid,
-        exception=facts_of(packed) if packed is not None else _last_words(failure, log_dir),
+        exception=exception,
+        last_line=last_line,
         what=getattr(failure, "what", ""),
         refused=getattr(failure, "refused", False),
         log_dir=log_dir,
     )
 
 
-def _last_words(failure: ProcessFailure, log_dir: str) -> ExceptionFacts | None:
-    """Read the exception of a program from the error file that torch's `record` wrote, or from its stderr."""
+def _last_words(failure: ProcessFailure, log_dir: str) -> tuple[ExceptionFacts | None, str]:
+    """Read the exception of a program from the error file that torch's `record` wrote, or from its stderr.
+
+    Returns:
+        also the last line there: it may be the text that `sys.exit` was given.
+    """
     if failure.exitcode <= 0 or getattr(failure, "refused", False):
-        return None
+        return None, ""
     said = failure.message
     if isinstance(said, dict) and "extraInfo" in said:
         name, _, text = str(said.get("message", "")).partition(": ")
-        return _by_name(name, text, str(said["extraInfo"].get("py_callstack", "")))
+        return _by_name(name, text, str(said["extraInfo"].get("py_callstack", ""))), ""
     with contextlib.suppress(OSError), open(os.path.join(log_dir, "stderr.log"), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        return _uncaught(file.read().decode(errors="replace"))
-    return None
+        text = file.read().decode(errors="replace")
+        return _uncaught(text), next(iter(text.strip().splitlines()[-1:]), "")
+    return None, ""
 
 
 def _uncaught(text: str) -> ExceptionFacts | None:

@@ -45,6 +45,8 @@ class Death:
     """Seconds since it was started."""
     pid: int = 0
     exception: ExceptionFacts | None = None
+    last_line: str = ""
+    """What it wrote to standard error last."""
     what: str = ""
     """The supervisor's words, where it knows more than the exit code says."""
     refused: bool = False

@@ -223,6 +223,8 @@ def _kind_and_words(death: Death, evidence: Evidence) -> tuple[Kind, str]:
         return _kind_of_signal(death, -code, evidence.memory)
     if code == CANNOT_START:
         return Kind.start_up, f"could not be started: exit code {code}; see its stderr"
+    if code == 1 and death.last_line:  # as after sys.exit("why")
+        return Kind.exit, f"ended with exit code 1: {death.last_line}"
     return Kind.exit, death.what or f"ended with exit code {code}"
 
 
