@@ -106,9 +106,11 @@ class _Server:
             self._reap()
             self._kill_overdue()
         # What was forked, and has moved to a session of its own, bears no mark of whose it is; now it can only be ours.
-        for process in psutil.Process(self._pid).children(recursive=True):
+        left = psutil.Process(self._pid).children(recursive=True)
+        for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(left, timeout=1.0)  # or their remains would be those of the process that we came from
 
     def _next_deadline(self) -> float | None:
         deadlines = [c.kill_at for c in self._children.values() if c.kill_at is not None]
