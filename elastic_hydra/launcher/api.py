@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -30,7 +28,7 @@ from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.launcher import rendezvous
 from elastic_hydra.launcher.agent import ElasticAgent
-from elastic_hydra.launcher.environment import environment, handlers, shared_change
+from elastic_hydra.launcher.environment import environment, handlers, heard_while_logging
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
@@ -192,7 +190,7 @@ def launch_agent(
     with (
         environment(_SIGNALS, config.signals_to_handle),
         handlers(config.signals_to_handle, _stop_once()),
-        _heard_while_logging(),
+        heard_while_logging(SignalException),
         Server.open(config.start_method, shared, timeout) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
@@ -296,26 +294,6 @@ def _stop_once() -> Callable[[int, FrameType | None], None]:
         raise SignalException(f"process {os.getpid()} got {signal.Signals(number).name}", signal.Signals(number))
 
     return stop
-
-
-def _heard_while_logging() -> contextlib.AbstractContextManager[None]:
-    """Let a signal's exception through that comes while a line is logged: for logging it is the handler's error."""
-
-    def change() -> Callable[..., None]:
-        before = logging.Handler.handleError
-
-        def handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
-            if isinstance(sys.exc_info()[1], SignalException):
-                raise  # it is called where that is being handled
-            before(handler, record)
-
-        logging.Handler.handleError = handle_error  # type: ignore[method-assign, assignment]
-        return before
-
-    def restore(before: Callable[..., None]) -> None:
-        logging.Handler.handleError = before  # type: ignore[method-assign]
-
-    return shared_change("logging", change, restore)
 
 
 class _Spec(WorkerSpec):

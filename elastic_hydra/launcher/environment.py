@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["environment", "handlers", "shared_change", "wakeups", "woken_by_signals"]
+__all__ = ["environment", "handlers", "heard_while_logging", "shared_change", "wakeups", "woken_by_signals"]
 
 wakeups: list[socket.socket] = []
 """What becomes readable when a signal arrives; the last one is in use."""
@@ -87,6 +89,30 @@ def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> It
         for number, earlier in before.items():
             if earlier is not None:
                 signal.signal(number, earlier)
+
+
+def heard_while_logging(kind: type[Exception]) -> contextlib.AbstractContextManager[None]:
+    """Let a signal's exception through that comes while a line is logged: for logging it is the handler's error.
+
+    Args:
+        kind: its class.
+    """
+
+    def change() -> Callable[..., None]:
+        before = logging.Handler.handleError
+
+        def handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
+            if isinstance(sys.exc_info()[1], kind):
+                raise  # it is called where that is being handled
+            before(handler, record)
+
+        logging.Handler.handleError = handle_error  # type: ignore[method-assign, assignment]
+        return before
+
+    def restore(before: Callable[..., None]) -> None:
+        logging.Handler.handleError = before  # type: ignore[method-assign]
+
+    return shared_change("logging", change, restore)
 
 
 @contextlib.contextmanager

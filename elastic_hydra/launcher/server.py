@@ -164,19 +164,19 @@ class _Server:
                 return self._give_orders(spare, spec, fds)
         return self._give_orders(self._fork_spare(client), spec, fds)
 
-    def _give_orders(self, spare: _Child, spec: ProcessSpec, fds: list[int]) -> _Child:
+    def _give_orders(self, process: _Child, spec: ProcessSpec, fds: list[int]) -> _Child:
         """Tell a process that was forked ahead what it shall be."""
-        assert spare.spare is not None
-        with spare.spare as sock:
-            spare.spare = None
+        assert process.spare is not None
+        with process.spare as sock:
+            process.spare = None
             if not spec.agent:
                 wire.send(sock, spec, fds)
-                return spare
+                return process
             ours, theirs = socket.socketpair()
             with theirs:
                 wire.send(sock, spec, [*fds, theirs.fileno()])
-            spare.own = self._add_client(ours)
-            return spare
+            process.own = self._add_client(ours)
+            return process
 
     def _spares(self, client: _Client) -> list[_Child]:
         return [

@@ -149,7 +149,6 @@ def run(
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,
     )
-    job_return.hydra_cfg.hydra._set_parent(job_return.hydra_cfg)
     return FinishedJob.of(job_return, failures[-1] if failures else None)
 
 

@@ -7,11 +7,13 @@
 | `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `resume`: a launcher has begun, or has begun again |
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
-| `failure` | `num`, `attempt`, `again` (is it restarted, `after` so many seconds), `reason`, `failure` (kind, rank…) |
+| `failure` | `num`, `attempt`, `again` (restarted, `after` so many seconds), `counts`, `reason`, `failure` (kind, …) |
 | `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
 | `lost` | `num`, `attempt`, `kind`, `reason`: its agent died or was told to stop; another attempt follows |
 | `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value`, `pickle` |
 | `stop` | `reason`: the launcher ended before the sweep was done |
+
+`counts` is false for a restart that is not one of `retry.max_restarts`.
 
 `state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
 agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.

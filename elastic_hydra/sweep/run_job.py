@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core import utils
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from omegaconf import AnyNode, DictConfig
 
 from elastic_hydra.launcher.seam import with_globals
@@ -57,7 +58,18 @@ def _light(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_globals(function, HydraConfig=_LightHydraConfig, copy=_LightCopy)
 
 
-run_job = _light(utils.run_job)
-"""Hydra's `run_job`, in the version that is installed."""
-if (inner := getattr(utils, "_run_job", None)) is not None:  # 1.4
-    run_job = with_globals(utils.run_job, _run_job=_light(inner))
+def _of_installed_version() -> Callable[..., JobReturn]:
+    inner = getattr(utils, "_run_job", None)  # 1.4
+    return _light(utils.run_job) if inner is None else with_globals(utils.run_job, _run_job=_light(inner))
+
+
+_run_job = _of_installed_version()
+
+
+def run_job(**arguments: Any) -> JobReturn:
+    """Do what Hydra's `run_job` does, in the version that is installed; takes the same arguments."""
+    ret = _run_job(**arguments)
+    shown = ret.hydra_cfg
+    assert shown is not None
+    shown.hydra._set_parent(shown)  # as in a copy; until now it had that of the whole configuration
+    return ret

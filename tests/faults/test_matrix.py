@@ -26,11 +26,11 @@ WORKER: dict[str, tuple[str, str, str]] = {
     "exit3": ("failed", "exit", "ended with exit code 3"),
     "sysexit3": ("failed", "exit", "ended with exit code 3"),
     "memory": ("failed", "oom", "ran out of memory: MemoryError"),
-    "hoard": ("failed", "oom", "was killed by the kernel for lack of memory ("),
     "SIGKILL": ("failed", "signal", "was killed by SIGKILL (sent by somebody"),
     "SIGTERM": ("failed", "signal", "was killed by SIGTERM"),
     "SIGSTOP": ("failed", "hang", "(the process is stopped by a signal): watch.progress_limit=1"),
 }
+IN_A_CONTROL_GROUP = {"hoard": ("failed", "oom", "was killed by the kernel for lack of memory (")}
 RAISED = ("exception", "memory", "sysexit3")
 AT: dict[str, dict[str, tuple[str, str, str]]] = {
     # Python's logging and our pickling say what they were about to do; the cause is in the traceback.
@@ -43,7 +43,7 @@ AT: dict[str, dict[str, tuple[str, str, str]]] = {
 
 def of_worker(case: str) -> tuple[str, str, str]:
     _, moment, fault = case.split("-")
-    return AT.get(moment, {}).get(fault, WORKER[fault])
+    return AT.get(moment, {}).get(fault) or (WORKER | IN_A_CONTROL_GROUP)[fault]
 
 
 def cases(*ways: list[str]) -> list[str]:
@@ -51,7 +51,7 @@ def cases(*ways: list[str]) -> list[str]:
 
 
 MOMENTS = ["start", "running", "returning", "exit"]
-ALL = cases(["rank0", "rank1"], MOMENTS, [fault for fault in WORKER if fault != "hoard"])
+ALL = cases(["rank0", "rank1"], MOMENTS, [*WORKER])
 SOME = [case for index, case in enumerate(ALL) if "SIGSTOP" not in case and index % 3 == 0]
 SOME += ["rank1-running-exit0", "rank0-running-SIGSTOP", "rank1-exit-SIGSTOP"]
 
@@ -78,7 +78,7 @@ def test_what_a_worker_dies_of_is_what_the_user_reads(tmp_path: Path) -> None:
 def test_a_worker_for_which_there_is_no_memory_is_told_from_one_that_somebody_kills(tmp_path: Path) -> None:
     with control_group(1 << 30) as group:
         enter = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
-        chosen = cases(["rank0", "rank1"], ["running", "exit"], ["hoard"])
+        chosen = cases(["rank0", "rank1"], ["running", "exit"], [*IN_A_CONTROL_GROUP])
         unwatched = "hydra.launcher.watch.progress_limit=null"  # the others wait while one fills the memory
         check_worker_faults(tmp_path, chosen, unwatched, inside=enter)
 

@@ -19,7 +19,8 @@ from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.launcher.logs import JobLogs
-from elastic_hydra.sweep.machine import torch_version
+from elastic_hydra.launcher.processes import Server
+from elastic_hydra.sweep.machine import this_machine, torch_version
 
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
 since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
@@ -95,6 +96,13 @@ def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
 def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match=r"health_check_server needs torch 2\.13 or newer"):
         elastic_launch(config(1), rank, health_check_server=HealthCheckServer(lambda: 0, 0, 60))()
+
+
+def test_a_process_that_knows_its_devices_can_still_be_forked() -> None:
+    config()
+    this_machine()
+    with Server.open("warm", {}, 1.0) as server:
+        assert server.reason == "forked from this process"
 
 
 @pytest.mark.parametrize("settings", [{"max_restarts": -1}, {"monitor_interval": 0}, {"workers": 0}])

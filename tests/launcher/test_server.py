@@ -42,7 +42,7 @@ def prepared(server: Server, count: int) -> set[int]:
 
 
 def test_what_was_forked_ahead_is_what_is_started() -> None:
-    with Server.open("fork", {}, 5.0) as server:
+    with Server.open("warm", {}, 5.0) as server:
         ahead = prepared(server, 2)
         assert len(ahead) == 2
         assert prepared(server, 2) == ahead, "so many, not so many more"
@@ -53,7 +53,7 @@ def test_what_was_forked_ahead_is_what_is_started() -> None:
 
 
 def test_one_that_was_killed_while_it_waited_is_replaced() -> None:
-    with Server.open("fork", {}, 5.0) as server:
+    with Server.open("warm", {}, 5.0) as server:
         ahead = prepared(server, 2)
         victim = min(ahead)
         os.kill(victim, signal.SIGKILL)
@@ -62,14 +62,14 @@ def test_one_that_was_killed_while_it_waited_is_replaced() -> None:
 
 
 def test_those_that_were_not_needed_end_with_the_connection() -> None:
-    with Server.open("fork", {}, 5.0) as server:
+    with Server.open("warm", {}, 5.0) as server:
         ahead = prepared(server, 3)
     assert not [pid for pid in ahead if psutil.pid_exists(pid)]
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_each_start_has_its_own_surroundings(ahead: int, tmp_path: Path) -> None:
-    with Server.open("fork", {}, 5.0) as server:
+    with Server.open("warm", {}, 5.0) as server:
         server.prepare(ahead)
         process = server.start(spec(umask=0o077, stdout=str(tmp_path / "out")), (print, ("hello",)))
         server.wait(lambda: process.exitcode is not None)
