@@ -88,13 +88,14 @@ def dumps(value: object, shared: Mapping[str, object] | None = None, by_referenc
         by_reference: send what `__main__` defines as its name, because the reader has the same `__main__`.
     """
     file = io.BytesIO()
-    _Pickler(file, shared or {}, by_reference).dump(value)
+    _Pickler(file, {} if shared is None else shared, by_reference).dump(value)
     return file.getvalue()
 
 
 def loads(data: bytes, shared: Mapping[str, object] | None = None) -> Any:
     """Undo `dumps`, given the reader's own `shared` objects."""
-    return _Unpickler(io.BytesIO(data), shared or {}).load()
+    # Not `shared or {}`: a mapping that loads its objects when they are first asked for is empty until then.
+    return _Unpickler(io.BytesIO(data), {} if shared is None else shared).load()
 
 
 # --- exceptions --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,31 @@ PARALLEL = """
 def test_workers_compute_after_the_launcher_has_computed(tmp_path: Path) -> None:
     with script(tmp_path, PARALLEL, OMP_NUM_THREADS="2") as started:
         assert started.output() == "2 2 2\n", started.stderr
+
+
+NATIVE_THREAD = """
+    import ctypes
+    library = ctypes.CDLL(None)
+    library.pthread_create(ctypes.byref(ctypes.c_ulong()), None, library.pause, None)
+
+    def work():
+        return "done"
+"""
+
+LAUNCH_WITH_IT = """
+    import native_thread
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    if __name__ == "__main__":
+        config = LaunchConfig(1, 1, 2, start_method="warm", max_restarts=0)
+        print(elastic_launch(config, native_thread.work)())
+"""
+
+
+def test_functions_of_a_module_whose_import_leaves_a_thread_behind_are_launched(tmp_path: Path) -> None:
+    (tmp_path / "native_thread.py").write_text(textwrap.dedent(NATIVE_THREAD))
+    with script(tmp_path, LAUNCH_WITH_IT) as started:
+        assert started.output() == "{0: 'done', 1: 'done'}\n", started.stderr
 
 
 def threads() -> int:
