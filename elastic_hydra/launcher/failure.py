@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, unpack
+from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, pack, unpack
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.retry.evidence import Death, ExceptionFacts
 
@@ -151,10 +151,16 @@ class WorkersFailedError(ChildFailedError):
 
 def facts_of(error: PackedError | BaseException) -> ExceptionFacts:
     """Return what there is to know of an exception without having it."""
-    if isinstance(error, PackedError):
-        return ExceptionFacts(error.type_name, error.bases, error.message, error.text)
-    names = [full_name(cls) for cls in type(error).__mro__ if cls is not object]
-    return ExceptionFacts(names[0], tuple(names[1:]), str(error))
+    packed = error if isinstance(error, PackedError) else pack(error)
+    return ExceptionFacts(
+        packed.type_name,
+        packed.bases,
+        packed.message,
+        packed.text,
+        cause=facts_of(packed.cause) if packed.cause is not None else None,
+        context=facts_of(packed.context) if packed.context is not None else None,
+        members=tuple(map(facts_of, packed.members)),
+    )
 
 
 def death_of(rank: int, failure: ProcessFailure, started: float) -> Death:

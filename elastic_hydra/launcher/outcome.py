@@ -100,6 +100,9 @@ def loads(data: bytes, shared: Mapping[str, object] | None = None) -> Any:
 
 # --- exceptions --------------------------------------------------------------------------------------------------
 
+_MOST_LINKED = 100
+"""Exceptions of a chain or a group that are packed, the nearest first."""
+
 
 @dataclass
 class PackedError:
@@ -109,7 +112,7 @@ class PackedError:
     """Module and qualified name of the type."""
     message: str
     text: str
-    """The formatted traceback, chain included."""
+    """The formatted traceback, chain included; only of the one that was raised."""
     exception: bytes | None
     """The exception itself, without traceback and chain; None where it does not pickle."""
     frames: Any
@@ -172,7 +175,7 @@ def pack(error: BaseException, get_locals: Callable[[types.FrameType], dict[str,
         error: the exception.
         get_locals: tells the local variables that the reader shall find in a frame; None: none in any.
     """
-    return _pack(error, set(), get_locals)
+    return _pack(error, get_locals)
 
 
 def full_name(cls: type) -> str:
@@ -180,31 +183,62 @@ def full_name(cls: type) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _pack(error: BaseException, seen: set[int], get_locals: Any = None) -> PackedError:
-    seen.add(id(error))
+def _pack(error: BaseException, get_locals: Any = None) -> PackedError:
+    """Pack an exception and what hangs on it, without recursion: chains may be thousands long."""
+    found, seen, complete = [error], {id(error)}, True
+    hang_on: dict[int, list[int]] = {}
+    for one in found:
+        new = {id(other): other for other in _linked(one) if id(other) not in seen}
+        fitting = list(new)[: _MOST_LINKED - len(found)]
+        complete = complete and len(fitting) == len(new)
+        hang_on[id(one)] = fitting  # each in one place only: a chain may end in a circle
+        seen.update(fitting)
+        found.extend(new[key] for key in fitting)
+    packed: dict[int, PackedError] = {}
+    for one in reversed(found):  # what hangs on it before it
+        cause, context = (
+            id(other) if id(other) in hang_on[id(one)] else 0 for other in (one.__cause__, one.__context__)
+        )
+        packed[id(one)] = PackedError(
+            type_name=full_name(type(one)),
+            message=_message(one),
+            text=_text(one, complete) if one is error else "",
+            exception=_pickled(one),
+            frames=_frames(one, get_locals if one is error else None),
+            cause=packed.get(cause),
+            context=packed.get(context) if context != cause else None,
+            suppress_context=one.__suppress_context__,
+            members=tuple(packed[id(member)] for member in _members(one) if id(member) in packed),
+            bases=tuple(full_name(base) for base in type(one).__mro__[1:] if base is not object),
+        )
+    return packed[id(error)]
 
-    def chained(other: BaseException | None) -> PackedError | None:
-        return None if other is None or id(other) in seen else _pack(other, seen)
 
-    cls = type(error)
-    trace = error.__traceback__
-    frames = Traceback(trace, get_locals=get_locals).to_dict() if trace is not None else None
+def _linked(error: BaseException) -> tuple[BaseException, ...]:
+    # A group without its members is none, so they come first.
+    return tuple(one for one in (*_members(error), error.__cause__, error.__context__) if one is not None)
+
+
+def _message(error: BaseException) -> str:
     try:
-        message = str(error)
+        return str(error)
     except Exception as broken:
-        message = f"<{type(broken).__name__} in __str__>"
-    return PackedError(
-        type_name=full_name(cls),
-        message=message,
-        text="".join(traceback.format_exception(cls, error, error.__traceback__)),
-        exception=_pickled(error),
-        frames=frames,
-        cause=chained(error.__cause__),
-        context=chained(error.__context__),
-        suppress_context=error.__suppress_context__,
-        members=tuple(_pack(member, seen) for member in _members(error)),
-        bases=tuple(full_name(base) for base in cls.__mro__[1:] if base is not object),
-    )
+        return f"<{type(broken).__name__} in __str__>"
+
+
+def _frames(error: BaseException, get_locals: Any) -> Any:
+    trace = error.__traceback__
+    return Traceback(trace, get_locals=get_locals).to_dict() if trace is not None else None
+
+
+def _text(error: BaseException, chain: bool) -> str:
+    """Format the traceback; what Python itself cannot format, because a method of the class raises, we do."""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__, chain=chain))
+    except Exception:
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        text = f"Traceback (most recent call last):\n{stack}{full_name(type(error))}: {_message(error)}\n"
+    return text if chain else f"(more than {_MOST_LINKED} exceptions led to this one)\n{text}"
 
 
 def unpack(packed: PackedError) -> BaseException:

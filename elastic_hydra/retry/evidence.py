@@ -20,6 +20,12 @@ class ExceptionFacts:
     """Those of its base classes, nearest first."""
     message: str = ""
     traceback: str = ""
+    cause: ExceptionFacts | None = None
+    """What it was raised from."""
+    context: ExceptionFacts | None = None
+    """What was being handled when it was raised."""
+    members: tuple[ExceptionFacts, ...] = ()
+    """Of an exception group."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from elastic_hydra.config.retry import Kind
+from elastic_hydra.retry.cause import in_words, is_connection, is_echo, is_out_of_memory, root
 from elastic_hydra.retry.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun, size
 
 __all__ = ["Failure", "classify", "is_peers_echo"]
@@ -20,34 +20,6 @@ CANNOT_START = 127
 _CAUSE_LAG = 1.0
 """Seconds by which the report of a death may come later than an error that it caused in another rank."""
 
-_OUT_OF_MEMORY = ("MemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "OutOfMemoryError")
-_ALLOCATION = re.compile(
-    r"out of memory|can't allocate memory|cannot allocate memory|failed to allocate|std::bad_alloc|not enough memory",
-    re.I,
-)
-_CONNECTION_TYPES = (
-    "ConnectionError",
-    "torch.distributed.DistBackendError",
-    "torch.distributed.DistNetworkError",
-    "torch.distributed.DistStoreError",
-    "DistBackendError",
-    "DistNetworkError",
-    "DistStoreError",
-)
-# What gloo, NCCL, MPI and torch's stores say when the other end has gone or cannot be reached.
-_CONNECTION_TEXT = re.compile(
-    r"connection (?:was )?(?:closed|reset|refused|aborted|timed out|lost)|broken pipe|socket (?:closed|timeout)|"
-    r"connectFullMesh|ncclRemoteError|ncclSystemError|ncclUnhandledCudaError|NCCL (?:error|communicator)|"
-    r"remote process exited|network (?:error|is unreachable)|no route to host|gloo.*(?:timed out|timeout|transport)|"
-    r"(?:timed out|timeout) waiting .* (?:recv|send|operation|store)|watchdog caught collective",
-    re.I,
-)
-# Those among them that a rank says *because* another one has gone: not timeouts, which name no culprit.
-_ECHO_TEXT = re.compile(
-    r"connection (?:was )?(?:closed|reset|aborted)|broken pipe|socket closed|remote process exited|ncclRemoteError|"
-    r"connection refused|connectFullMesh",
-    re.I,
-)
 _RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
 
 
@@ -129,25 +101,13 @@ def classify(evidence: Evidence) -> Failure:
 
 def is_peers_echo(death: Death) -> bool:
     """Whether a worker's death is one that the death of another one causes: its connection was closed."""
-    error = death.exception
-    if error is None:
-        return False
-    if "ConnectionError" in error.names and "ConnectionRefusedError" not in error.names:
-        return True
-    return _is_connection(error) and bool(_ECHO_TEXT.search(error.message))
-
-
-def _is_connection(error: ExceptionFacts) -> bool:
-    if any(name in _CONNECTION_TYPES for name in error.names):
-        return True
-    # gloo throws RuntimeError; the words alone would make a lost database connection's ValueError one.
-    return "RuntimeError" in error.names and bool(_CONNECTION_TEXT.search(error.message))
+    return death.exception is not None and is_echo(root(death.exception))
 
 
 def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
     return Failure(
         Kind.rendezvous,
-        f"the nodes did not find together: {_named(error)}",
+        f"the nodes did not find together: {in_words(error)}",
         evidence.host,
         evidence.time,
         names=error.names,
@@ -181,7 +141,7 @@ def _of_deaths(evidence: Evidence) -> Failure:
     if echoes:
         ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"
         reason += f"; {ranks} died because of it"
-    error = first.exception
+    error = root(first.exception) if first.exception is not None else None
     return Failure(
         kind,
         reason,
@@ -194,11 +154,11 @@ def _of_deaths(evidence: Evidence) -> Failure:
         signal=_signal_name(first.exitcode),
         names=error.names if error else (),
         message=error.message if error else first.what,
-        traceback=error.traceback if error else "",
+        traceback=first.exception.traceback if first.exception else "",
         log_dir=first.log_dir,
         echoes=echoes,
         stacks=evidence.stacks,
-        connection=error is not None and _is_connection(error),
+        connection=error is not None and is_connection(error),
     )
 
 
@@ -228,17 +188,16 @@ def _kind_and_words(death: Death, evidence: Evidence) -> tuple[Kind, str]:
     return Kind.exit, death.what or f"ended with exit code {code}"
 
 
-def _kind_of_exception(death: Death, error: ExceptionFacts, evidence: Evidence) -> tuple[Kind, str]:
-    if any(name in _OUT_OF_MEMORY for name in error.names) or (
-        "RuntimeError" in error.names and _ALLOCATION.search(error.message)
-    ):
-        return Kind.oom, f"ran out of memory: {_named(error)}"
+def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence) -> tuple[Kind, str]:
+    error, words = root(raised), in_words(raised)
+    if is_out_of_memory(error):
+        return Kind.oom, f"ran out of memory: {words}"
     if any(name in _RENDEZVOUS for name in error.names):
-        return Kind.rendezvous, f"raised {_named(error)}"
+        return Kind.rendezvous, f"raised {words}"
     # A plain ConnectionError is rather the user's own, to a database or the web.
     if evidence.nodes > 1 and is_peers_echo(death) and "ConnectionError" not in error.names:
-        return Kind.peer, f"lost the connection to a worker on another node: {_named(error)}"
-    return Kind.exception, f"raised {_named(error)}"
+        return Kind.peer, f"lost the connection to a worker on another node: {words}"
+    return Kind.exception, f"raised {words}"
 
 
 def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kind, str]:
@@ -261,12 +220,6 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
         signal.SIGILL: "the program needs a CPU that this host has not",
     }
     return Kind.signal, f"was killed by {name}" + (f" ({hints[number]})" if number in hints else "")
-
-
-def _named(error: ExceptionFacts) -> str:
-    line = next(iter(error.message.strip().splitlines()), "")
-    short = error.type_name.removeprefix("builtins.")
-    return f"{short}: {line}" if line else short
 
 
 def _signal_name(exitcode: int | None) -> str:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from launching import end_at_once, launch, launch_failing, wait_until_gone
 
-from elastic_hydra.launcher.outcome import WorkerError
+from elastic_hydra.launcher.outcome import WorkerError, pack, unpack
 
 
 def wait_for_ever() -> None:
@@ -167,6 +167,21 @@ class SpeechlessError(Exception):
         raise RuntimeError
 
 
+class TouchyError(Exception):
+    """Breaks under whoever looks at it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __str__(self) -> str:
+        raise KeyError("text")
+
+
+class LoopError(Exception):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
 def fail_with(kind: str) -> NoReturn:
     if kind == "odd":
         raise OddError(7, "so")
@@ -214,6 +229,56 @@ def test_an_exception_that_does_not_pickle_is_named_with_its_rank() -> None:
     for text in (str(error), str(error.__cause__)):
         assert "LockedError" in text
     assert "rank      : 0" in str(error)
+
+
+def fail_awkwardly(kind: str) -> NoReturn:
+    if kind == "touchy":
+        raise TouchyError(1)
+    if kind == "loop":
+        raise LoopError("round and round")
+    if kind == "deep":
+        fail_awkwardly(kind)
+    error = ValueError("0")
+    for number in range(1, 5000):
+        outer = ValueError(str(number))
+        error, outer.__cause__ = outer, error
+    raise error
+
+
+@pytest.mark.parametrize("start_method", ["warm", "spawn"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("touchy", "TouchyError: <KeyError in __str__>"),
+        ("loop", "LoopError: round and round"),
+        ("chain", "4999"),
+        ("deep", "RecursionError: maximum recursion depth exceeded"),
+    ],
+)
+def test_an_exception_that_is_hard_to_look_at_is_told_all_the_same(kind: str, words: str, start_method: str) -> None:
+    error = launch_failing(fail_awkwardly, kind, workers=1, start_method=start_method)
+    assert error.verdict is not None
+    assert words in error.verdict.failure.reason
+
+
+def test_a_long_chain_is_packed_as_far_as_somebody_will_read_it() -> None:
+    with pytest.raises(ValueError, match="4999") as caught:
+        fail_awkwardly("chain")
+    restored: BaseException | None = unpack(pack(caught.value))
+    numbers = []
+    while restored is not None:
+        numbers.append(str(restored.args[0]))
+        restored = restored.__cause__ or restored.__context__
+    assert numbers == [str(number) for number in range(4999, 4899, -1)]
+
+
+@pytest.mark.parametrize("end", ["itself", "a circle"])
+def test_a_chain_with_a_circle_is_packed_once(end: str) -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__cause__ = second, first if end == "a circle" else second
+    restored = unpack(pack(first))
+    assert isinstance(restored.__cause__, KeyError)
+    assert restored.__cause__.__cause__ is None
 
 
 def fail_with_a_broken_hook() -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
 from torch.distributed.elastic.multiprocessing import Std
 
 import elastic_hydra
@@ -95,6 +96,8 @@ def misbehave(how: str, until: int = 1, who: int = 0) -> int:
         raise ConnectionResetError("gone")
     elif how == "memory":
         raise MemoryError
+    elif how == "instantiated connection":
+        instantiate({"_target_": "groups.misbehave", "how": "connection"})
     elif how.startswith("exit "):
         os._exit(int(how.split()[1]))
     else:

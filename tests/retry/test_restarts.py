@@ -53,6 +53,7 @@ def test_without_a_policy_torchs_rule_holds(launched: Launched) -> None:
         ("value", {"only_on": ["transient"]}, False),
         ("SIGKILL", {"only_on": ["transient"]}, True),
         ("connection", {"only_on": ["OSError"]}, True),
+        ("instantiated connection", {"only_on": ["transient"]}, True),
         ("exit 75", {"only_on": [75]}, True),
         ("exit 76", {"only_on": [75]}, False),
         ("SIGSEGV", {"never_on": ["SIGSEGV"]}, False),
