@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import sys
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -34,6 +35,7 @@ from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.processes import Server
+from elastic_hydra.launcher.script import check_program
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
 from elastic_hydra.numa.allowance import Allowance
@@ -49,6 +51,16 @@ _KNOWN_TO_TORCH = {f.name for f in fields(torch_api.LaunchConfig)}
 _SINCE_TORCH_2_10 = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
 _CHOSEN: Any = object()
 """Stands for `numa_options` that torch need not choose."""
+_TORCHS_TIMEOUT = 900
+"""Seconds that torch's `LaunchConfig` writes into `rdzv_configs` when the user has given no timeout."""
+
+
+class _ChosenBackend(str):
+    """A backend that the user has not given: `dataclasses.replace` chooses anew."""
+
+
+class _ChosenTimeout(int):
+    """A timeout in seconds that the user has not given, or not by this name: `dataclasses.replace` chooses anew."""
 
 
 @dataclass
@@ -102,18 +114,25 @@ class LaunchConfig(torch_api.LaunchConfig):
         self.rdzv_configs = dict(self.rdzv_configs)
         if self.logs_specs is None:
             self.logs_specs = TemporaryLogs()
-        if not self.rdzv_backend:
-            self.rdzv_backend = "local" if self.max_nodes == 1 and not self.rdzv_endpoint else "etcd"
-        given = self.rdzv_configs.get("timeout") if self.rdzv_timeout == -1 else self.rdzv_timeout
-        if given is not None and self.rdzv_backend in ("c10d", "etcd-v2"):
-            self.rdzv_configs.setdefault("join_timeout", given)  # they would ignore `timeout`
+        if not self.rdzv_backend or isinstance(self.rdzv_backend, _ChosenBackend):
+            one_node = self.max_nodes == 1 and not self.rdzv_endpoint
+            self.rdzv_backend = _ChosenBackend("local" if one_node else "etcd")
+        self._choose_timeout()
         if self.retry is not None:
             self.max_restarts = self.retry.max_restarts
         self._have_torch_fill_in()
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what torch would take, and fail on later or pass over in silence."""
         for name in _SINCE_TORCH_2_10:
             if getattr(self, name) and name not in _KNOWN_TO_TORCH:
                 what = f"{name}={getattr(self, name)!r}"
                 raise ValueError(f"{what}: needs torch 2.10 or newer; {torch.__version__} is installed")
+        for name in self.signals_to_handle.split(","):
+            if name.strip() not in signal.Signals.__members__:
+                known_names = "SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and the others of `kill -l`"
+                raise ValueError(f"signals_to_handle={self.signals_to_handle!r}: {name!r} must be one of {known_names}")
         if self.shutdown_timeout is not None and self.shutdown_timeout < 0:
             raise ValueError(f"shutdown_timeout={self.shutdown_timeout}: must be 0 or more (seconds)")
         if self.start_method not in START_METHODS:
@@ -121,6 +140,16 @@ class LaunchConfig(torch_api.LaunchConfig):
         known = getattr(event_handlers, "_log_handlers", None)
         if known is not None and self.event_log_handler not in known:
             raise ValueError(f"event_log_handler={self.event_log_handler!r}: must be one of {', '.join(sorted(known))}")
+
+    def _choose_timeout(self) -> None:
+        """Have a timeout that is given hold for every backend; torch's dynamic ones know it by another name only."""
+        if self.rdzv_timeout != -1:
+            self.rdzv_configs["timeout"] = self.rdzv_timeout
+        given = self.rdzv_configs.setdefault("timeout", _ChosenTimeout(_TORCHS_TIMEOUT))
+        if isinstance(given, _ChosenTimeout):
+            return
+        if isinstance(self.rdzv_configs.get("join_timeout", _ChosenTimeout()), _ChosenTimeout):
+            self.rdzv_configs["join_timeout"] = _ChosenTimeout(given)
 
     def _have_torch_fill_in(self) -> None:
         """Have torch choose what is not given; it asks CUDA only to choose `numa_options`."""
@@ -179,10 +208,13 @@ def launch_agent(
         ChildFailedError: a worker failed and no restart was left. Its `__cause__` is the first worker's own exception.
         RendezvousGracefulExitError: the job runs without this node.
         SignalException: this process got one of `signals_to_handle`.
+        FileNotFoundError, PermissionError: the program does not exist, or is none.
     """
     if entrypoint is None or not (callable(entrypoint) or isinstance(entrypoint, str)):
         raise ValueError(f"entrypoint={entrypoint!r}: must be a callable or the name of a program")
     config = _ours(config)
+    if isinstance(entrypoint, str):
+        check_program(entrypoint, config.worker_env.get("PATH"))
     logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
     shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
     timeout = 30.0 if config.shutdown_timeout is None else float(config.shutdown_timeout)
@@ -209,9 +241,10 @@ def launch_agent(
         )
         try:
             return _run(config, entrypoint, args, logs_specs, starter, health_check_server)
-        except ChildFailedError as error:
-            keep_logs = True
-            if isinstance(logs_specs, TemporaryLogs):
+        except BaseException as error:
+            _let_go_of_locals(error)
+            if isinstance(error, ChildFailedError) and isinstance(logs_specs, TemporaryLogs):
+                keep_logs = True
                 weakref.finalize(error, logs_specs.remove)  # its error files are read as long as it is passed on
             raise
         finally:
@@ -257,6 +290,17 @@ def _run(
             handler.leave()
 
 
+def _let_go_of_locals(error: BaseException | None) -> None:
+    """Clear the local variables of the frames that a failed launch has left in its exception's traceback.
+
+    Whoever keeps the exception, as a notebook does, would keep the rendezvous and its store alive with them, and the
+    next launch at the same endpoint would get that store, where the rendezvous is closed and the node ranks are taken.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
+
+
 def _is_tried_again(verdict: Verdict | None, config: LaunchConfig) -> bool:
     """Whether all nodes may make a further attempt at a job, and meet again: only one of them was told to stop."""
     preempted = verdict is not None and verdict.failure.kind is Kind.preempted
@@ -280,7 +324,10 @@ def _succeeded_or_failed(result: RunResult | None, config: LaunchConfig) -> RunR
 def _ours(config: torch_api.LaunchConfig) -> LaunchConfig:
     if isinstance(config, LaunchConfig):
         return config
-    return LaunchConfig(**{f.name: getattr(config, f.name) for f in fields(config) if f.init})
+    given = {f.name: getattr(config, f.name) for f in fields(config) if f.init}
+    if config.rdzv_timeout == -1 and config.rdzv_configs.get("timeout") == _TORCHS_TIMEOUT:
+        given["rdzv_configs"] = {key: value for key, value in config.rdzv_configs.items() if key != "timeout"}
+    return LaunchConfig(**given)
 
 
 def _stop_once() -> Callable[[int, FrameType | None], None]:

@@ -26,6 +26,9 @@ _TAIL = 1 << 16
 _LOST_PEER = re.compile("connection (was )?(closed|reset|refused)|broken pipe|remote process exited", re.IGNORECASE)
 """What gloo, NCCL and torch's store say when the other side has died."""
 
+_TRAITS_WITHOUT_ERROR = {"category": "system_terminated_error", "retryability": "False"}
+"""What torch's `ProcessFailure` says of a process that ended with an exit code and without an exception."""
+
 
 class WorkerFailure(ProcessFailure):
     """A failed worker: torch's `ProcessFailure`, with the exception itself where the worker handed one over."""
@@ -67,7 +70,7 @@ class WorkerFailure(ProcessFailure):
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
         reason = what or _reason(pid, exitcode)
-        if not _is_complete(error_file) and not _write_error_file(error_file, reason, when, error):
+        if not _is_complete(error_file) and not _write_error_file(error_file, reason, when, error, exitcode):
             error_file = ""
         failure = cls(local_rank=local_rank, pid=pid, exitcode=exitcode, error_file=error_file)
         failure.error, failure.exact_time, failure.timestamp = error, when, int(when)
@@ -103,8 +106,11 @@ def _is_complete(error_file: str) -> bool:
         return False  # it was never written, or its writer was killed while it wrote
 
 
-def _write_error_file(path: str, reason: str, when: float, error: PackedError | None) -> bool:
+def _write_error_file(path: str, reason: str, when: float, error: PackedError | None, exitcode: int) -> bool:
     message: Any = reason
+    traits: dict[str, Any] = {}
+    if error is None and exitcode >= 0:
+        traits = {"errorTraits": _TRAITS_WITHOUT_ERROR}
     if error is not None:
         message = {
             "message": f"{error.type_name}: {error.message}",
@@ -112,7 +118,7 @@ def _write_error_file(path: str, reason: str, when: float, error: PackedError | 
         }
     try:
         with open(path, "w") as file:
-            json.dump({"message": message, "timestamp": int(when)}, file)
+            json.dump({"message": message, "timestamp": int(when), **traits}, file)
         return True
     except OSError:
         return False  # a full or vanished disk: the failure is reported all the same, from memory

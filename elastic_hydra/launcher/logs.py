@@ -103,8 +103,11 @@ class TemporaryLogs(DefaultLogsSpecs):
 
 
 def for_one_launch(specs: LogsSpecs) -> LogsSpecs:
-    """Copy log settings for one job: torch's remember the first job's folder, and the second would erase it."""
-    fresh = copy.copy(specs)
+    """Prepare log settings for one job: torch's remember the first job's folder, and the second would erase it.
+
+    Settings of the user's own class are the user's: they are asked themselves, and no copy of them.
+    """
+    fresh = copy.copy(specs) if type(specs) in (DefaultLogsSpecs, JobLogs, TemporaryLogs) else specs
     if hasattr(fresh, "_run_log_dir"):
         fresh._run_log_dir = None
     if isinstance(fresh, TemporaryLogs):

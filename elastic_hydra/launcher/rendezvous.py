@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from torch.distributed.elastic.rendezvous import (
@@ -21,14 +23,21 @@ from elastic_hydra.launcher.local_rendezvous import LocalRendezvous
 from elastic_hydra.launcher.static_rendezvous import StaticRendezvous
 from elastic_hydra.launcher.store import NotAStoreError, check_is_store, own_address
 
-__all__ = ["address_for", "create"]
+__all__ = ["create"]
 
 
-def address_for(backend: str, endpoint: str) -> str | None:
+def _address_for(config: Any) -> str | None:
     """Return the address under which this node takes part in a rendezvous; None where it needs none."""
-    if backend == "local":
+    if config.rdzv_backend == "local":
         return None
-    return own_address(parse_rendezvous_endpoint(endpoint or "localhost", default_port=0)[0])
+    if _meets_at_a_file(config.rdzv_backend, config.rdzv_configs):
+        return "127.0.0.1" if config.max_nodes == 1 else socket.gethostname()
+    return own_address(parse_rendezvous_endpoint(config.rdzv_endpoint or "localhost", default_port=0)[0])
+
+
+def _meets_at_a_file(backend: str, configs: Mapping[str, Any]) -> bool:
+    """Whether the endpoint is a path: torch's c10d can keep its store in a file that all nodes see."""
+    return backend == "c10d" and str(configs.get("store_type", "tcp")).strip().lower() == "file"
 
 
 def _create_local(params: RendezvousParameters) -> RendezvousHandler:
@@ -55,7 +64,7 @@ def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
         ValueError: the endpoint does not suit the backend.
         RendezvousConnectionError: the store cannot be reached.
     """
-    address = config.local_addr or address_for(config.rdzv_backend, config.rdzv_endpoint)
+    address = config.local_addr or _address_for(config)
     parameters = RendezvousParameters(
         backend=config.rdzv_backend,
         endpoint=config.rdzv_endpoint,
@@ -65,7 +74,7 @@ def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
         local_addr=address,
         **config.rdzv_configs,
     )
-    if config.rdzv_backend in ("c10d", "static"):
+    if config.rdzv_backend in ("c10d", "static") and not _meets_at_a_file(config.rdzv_backend, config.rdzv_configs):
         _check_endpoint(parameters)
     try:
         handler = (

@@ -1,15 +1,36 @@
-"""Python scripts and modules as entry points of warm workers: run as `__main__`, without a new interpreter."""
+"""Programs as entry points; Python scripts and modules run as `__main__` of warm workers, without a new interpreter."""
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
+import shutil
 import sys
 import types
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["run_script", "script_arguments"]
+__all__ = ["check_program", "run_script", "script_arguments"]
+
+
+def check_program(program: str, search_path: str | None = None) -> None:
+    """Refuse a program that cannot be executed, before anything is started for it.
+
+    Args:
+        program: a path, or a name that is looked for on the search path.
+        search_path: the workers' `PATH`; None: this process's.
+
+    Raises:
+        FileNotFoundError: there is no such program.
+        PermissionError: what has this name is a folder, or may not be executed.
+    """
+    if shutil.which(program, path=search_path) is not None:
+        return
+    folders = [""] if os.path.dirname(program) else os.get_exec_path({"PATH": search_path} if search_path else None)
+    there = any(os.path.exists(os.path.join(folder, program)) for folder in folders)
+    code = errno.EACCES if there else errno.ENOENT
+    raise OSError(code, os.strerror(code), program)  # Python makes it the subclass that the code stands for
 
 
 def script_arguments(program: str, args: Sequence[Any]) -> list[str] | None:

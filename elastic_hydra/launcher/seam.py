@@ -23,4 +23,5 @@ def with_globals(function: Callable[..., Any], **replaced: Any) -> Callable[...,
         inner.__code__, {**inner.__globals__, **replaced}, inner.__name__, inner.__defaults__, inner.__closure__
     )
     made.__kwdefaults__ = inner.__kwdefaults__
+    made.__qualname__ = inner.__qualname__  # Python 3.10 does not take it from the code
     return made

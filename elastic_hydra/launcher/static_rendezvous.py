@@ -41,6 +41,11 @@ class StaticRendezvous(RendezvousHandler):
     """
 
     def __init__(self, parameters: RendezvousParameters) -> None:
+        if "rank" not in parameters.config:
+            raise ValueError(
+                'rdzv_configs has no "rank": a static rendezvous needs the rank of this node, 0 to '
+                f'{parameters.max_nodes - 1}, as rdzv_configs={{"rank": 0}}'
+            )
         self._run_id = parameters.run_id
         self._rank = int(parameters.config["rank"])
         self._size = parameters.max_nodes

@@ -70,8 +70,9 @@ def unchanged() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(opened_once: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> Iterator[None]:
-    with monkeypatch.context() as patch:
+def nothing_left(opened_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Not the fixture `monkeypatch`: what a test changes by that has to be undone before this looks.
+    with pytest.MonkeyPatch.context() as patch:
         temporary = str(tmp_path_factory.mktemp("tmp"))
         patch.setattr(tempfile, "tempdir", temporary)
         patch.setenv("TMPDIR", temporary)

@@ -27,9 +27,9 @@ from elastic_hydra.launcher.failure import WorkersFailedError
 START_METHODS = ("warm", "forkserver", "spawn")
 
 
-def config(workers: int = 2, start_method: str = "warm", **settings: Any) -> LaunchConfig:
-    """Make a configuration for one node, without restarts."""
-    return LaunchConfig(1, 1, workers, start_method=start_method, **{"max_restarts": 0, **settings})
+def config(workers: int = 2, start_method: str = "warm", nodes: int = 1, **settings: Any) -> LaunchConfig:
+    """Make a configuration without restarts."""
+    return LaunchConfig(nodes, nodes, workers, start_method=start_method, **{"max_restarts": 0, **settings})
 
 
 def launch(entrypoint: Any, *args: Any, **settings: Any) -> dict[int, Any]:

@@ -18,6 +18,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.launcher.api import _ours
 from elastic_hydra.launcher.logs import JobLogs
 from elastic_hydra.launcher.processes import Server
 from elastic_hydra.sweep.machine import this_machine, torch_version
@@ -77,6 +78,7 @@ def test_torchs_launcher_knows_the_local_rendezvous() -> None:
         ({"start_method": "threads"}, "start_method='threads': must be one of warm, fork, forkserver, spawn"),
         ({"event_log_handler": "nowhere"}, "event_log_handler='nowhere': must be one of .*console"),
         ({"shutdown_timeout": -1}, "shutdown_timeout"),
+        ({"signals_to_handle": "SIGTERM,SIGNONE"}, "signals_to_handle='SIGTERM,SIGNONE': 'SIGNONE' must be one of"),
     ],
 )
 def test_wrong_values_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
@@ -115,6 +117,49 @@ def test_what_torch_refuses_is_refused(settings: dict[str, Any]) -> None:
 def test_a_static_rendezvous_needs_an_address_and_a_port(endpoint: str) -> None:
     with pytest.raises(ValueError, match=r"(?i)endpoint"):
         launch(rank, rdzv_backend="static", rdzv_endpoint=endpoint, rdzv_configs={"rank": 0})
+
+
+def test_a_static_rendezvous_without_a_rank_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match=r'rdzv_configs has no "rank"'):
+        launch(rank, rdzv_backend="static", rdzv_endpoint="127.0.0.1:1")
+
+
+def test_nodes_can_meet_at_a_file(tmp_path: Path) -> None:
+    endpoint = {"rdzv_backend": "c10d", "rdzv_endpoint": str(tmp_path / "the store")}
+    assert launch(rank, **endpoint, rdzv_configs={"store_type": "file"}) == {0: 0, 1: 1}
+
+
+def test_what_was_chosen_for_a_config_is_chosen_anew_for_a_changed_one() -> None:
+    one_node = LaunchConfig(1, 1, 1)
+    assert one_node.rdzv_backend == "local"
+    assert dataclasses.replace(one_node, max_nodes=2, rdzv_endpoint="node:1").rdzv_backend == "etcd"
+    c10d = dataclasses.replace(one_node, rdzv_backend="c10d", rdzv_timeout=50)
+    assert c10d.rdzv_configs == {"timeout": 50, "join_timeout": 50}
+    assert dataclasses.replace(c10d, rdzv_timeout=60).rdzv_configs == {"timeout": 60, "join_timeout": 60}
+    assert dataclasses.replace(c10d, min_nodes=1).rdzv_backend == "c10d"
+
+
+def test_a_timeout_holds_for_joining_only_if_it_was_given() -> None:
+    assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 900}).rdzv_configs["join_timeout"] == 900
+    assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 900, "join_timeout": 5}).rdzv_configs["join_timeout"] == 5
+    filled_in_by_torch = in_a_fork(lambda: _ours(torch_config()).rdzv_configs)
+    assert filled_in_by_torch == {"timeout": 900}
+
+
+class _Recording(DefaultLogsSpecs):
+    """Log settings of a user's own, who asks them after the launch."""
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> Any:
+        self.made = super().reify(envs)
+        return self.made
+
+
+def test_log_settings_of_ones_own_class_are_asked_themselves(tmp_path: Path) -> None:
+    specs = _Recording(str(tmp_path), redirects=Std.ALL)
+    for text in ("first", "second"):
+        launch(say, text, workers=1, logs_specs=specs)
+        assert Path(specs.made.stdouts[0]).read_text() == f"{text}\n"
+    assert len(list(tmp_path.rglob("stdout.log"))) == 2
 
 
 def test_the_callers_config_is_not_written_to(tmp_path: Path) -> None:

@@ -201,10 +201,28 @@ def test_the_exit_code_of_a_script_is_reported(program: list[str], tmp_path: Pat
     assert {rank: failure.exitcode for rank, failure in error.failures.items()} == {0: 3}
 
 
-def test_a_program_that_does_not_exist_is_a_failure_that_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    error = launch_failing("no-such-program", workers=1)
-    assert error.failures[0].exitcode == 127
-    assert "no-such-program" in capfd.readouterr().err
+@pytest.mark.parametrize("kind", ["no name", "no path", "a folder", "no program", "a broken link"])
+def test_what_is_no_program_is_refused_before_anything_starts_as_by_torch(kind: str, tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("")
+    link.symlink_to("nowhere")
+    program = {"no name": "no-such-program", "a folder": tmp_path, "no program": file, "a broken link": link}
+    entrypoint = str(program.get(kind, tmp_path / "none"))
+
+    def refusal(start: Callable[..., Any]) -> tuple[type, int]:
+        with pytest.raises(OSError) as caught:
+            start(entrypoint, workers=1, max_restarts=3)
+        return type(caught.value), caught.value.errno
+
+    ours = refusal(launch)
+    assert ours == in_a_fork(lambda: refusal(lambda *args, **kw: torch_api.elastic_launch(torch_config(**kw), *args)()))
+
+
+def test_a_program_is_looked_for_where_the_workers_look(tmp_path: Path) -> None:
+    program = tmp_path / "program-of-my-own"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o700)
+    assert launch(program.name, workers=1, worker_env={"PATH": f"{tmp_path}:/usr/bin:/bin"}) == {0: None}
 
 
 @pytest.mark.parametrize(
@@ -313,6 +331,17 @@ def test_a_failure_has_the_workers_own_exception_as_its_cause() -> None:
     error = launch_failing(fail, "KeyError", workers=1)
     assert type(error.__cause__) is KeyError
     assert error.__cause__.args == ("rank 0",)
+
+
+def test_an_exit_code_without_an_exception_has_the_traits_that_torch_gives_it() -> None:
+    ours = launch_failing(end_at_once, 3, workers=1).failures[0].error_file_data["errorTraits"]
+
+    def torchs() -> object:
+        with pytest.raises(ChildFailedError) as caught:
+            torch_api.elastic_launch(torch_config(1), end_at_once)(3)
+        return caught.value.failures[0].error_file_data["errorTraits"]
+
+    assert ours == in_a_fork(torchs)
 
 
 def test_traits_of_one_failure_do_not_show_in_the_next() -> None:
