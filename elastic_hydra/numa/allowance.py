@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from elastic_hydra.numa.errors import TopologyError
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nodes import online_nodes
 from elastic_hydra.numa.sysfs import read_list, read_text
+
+log = logging.getLogger("elastic_hydra.numa")
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,18 @@ def _status(top: Path, pid: int | str) -> dict[str, str]:
 
 
 def _list(status: Mapping[str, str], key: str) -> frozenset[int] | None:
-    return frozenset(parse_list(status[key])) if status.get(key) else None
+    text = status.get(key)
+    try:
+        return frozenset(parse_list(text)) if text else None
+    except ValueError:
+        _pass_over(key, text or "")
+        return None
+
+
+@cache
+def _pass_over(name: str, text: str) -> None:
+    """Say once that a file of the kernel, or of whoever stands in for it, holds what nobody understands."""
+    log.warning("%s says %.80r, which makes no sense: passed over", name, text)
 
 
 def _first(folders: list[Path], *names: str) -> frozenset[int] | None:
@@ -142,9 +157,11 @@ def _cgroup_mounts(top: Path, controller: str) -> list[tuple[str, int]]:
 
 def _cgroup_path(top: Path, controller: str, pid: int | str) -> str | None:
     for line in (read_text(top / "proc" / str(pid) / "cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
-            return path
+        words = line.split(":", 2)
+        if len(words) < 3:
+            _pass_over(f"/proc/{pid}/cgroup", line)
+        elif controller in words[1].split(","):
+            return words[2]
     return read_text(top / "proc" / str(pid) / "cpuset") if controller in ("cpuset", "") else None
 
 
@@ -161,6 +178,8 @@ def read_quota(root: str | Path = "/", pid: int | str = "self") -> float | None:
             read_text(folder / name) or "" for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         )
         words = text.split()
-        if len(words) == 2 and words[0].isdecimal() and int(words[1]) > 0:
+        if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
             limits.append(int(words[0]) / int(words[1]))
+        elif words and words[0] not in ("max", "-1"):  # versions 2 and 1 of "no limit"
+            _pass_over(f"the CPU quota of {folder}", text)
     return min(limits, default=None)

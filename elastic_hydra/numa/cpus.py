@@ -13,6 +13,7 @@ from elastic_hydra.numa.errors import TopologyError
 from elastic_hydra.numa.sysfs import numbered, read_list, read_number, read_set, read_text
 
 _CPU = "sys/devices/system/cpu"
+_MOST_THREADS = 8  # of a core, on any machine (POWER): a file that lists more is wrong
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,17 @@ def read_cpus(top: Path, node_of: dict[int, int]) -> dict[int, Cpu]:
         TopologyError: There is no list of CPUs.
     """
     online = online_cpus(top)
-    cores = _groups(top, online, "core_cpus", "thread_siblings")
+    cores = _cores(top, online)
     packages = _packages(top, online)
     caches = _caches(top, online, cores)
     found = {}
     for cpu in sorted(online):
-        core = cores.get(cpu, cpu)
+        # A core is in one place: where files say otherwise of its second hardware thread, its first one counts.
+        core = cores[cpu]
         own = caches.get(core, [])
         level, llc = own[0] if own else (None, None)
         inwards = tuple(first for _, first in own)
-        found[cpu] = Cpu(cpu, core, packages.get(cpu), node_of.get(cpu), llc, level, inwards)
+        found[cpu] = Cpu(cpu, core, packages.get(core), node_of.get(core), llc, level, inwards)
     return found
 
 
@@ -78,20 +80,29 @@ def online_cpus(top: Path) -> frozenset[int]:
     return present
 
 
-def _groups(top: Path, online: frozenset[int], *names: str) -> dict[int, int]:
-    """CPU to the smallest CPU with which it shares a core or package, where a file of `topology` tells."""
-    owner: dict[int, int] = {}
-    for cpu in sorted(online):
-        if cpu not in owner:
-            group = read_set(top / _CPU / f"cpu{cpu}" / "topology", *names, holding=cpu)
-            if group is not None:
-                _claim(owner, group & online, cpu)
-    return owner
+def _cores(top: Path, online: frozenset[int]) -> dict[int, int]:
+    """CPU to the smallest CPU of its core.
+
+    CPUs are one core when the file of either says so: workers may be kept from sharing a core, and two cores that are
+    taken for one do no harm, but one that is taken for two does.
+    """
+    members = {cpu: {cpu} for cpu in online}
+    for cpu in online:
+        told = read_set(top / _CPU / f"cpu{cpu}" / "topology", "core_cpus", "thread_siblings", holding=cpu)
+        if told and len(told) <= _MOST_THREADS and not told & online <= members[cpu]:
+            joined = members[cpu].union(*(members[sibling] for sibling in told & online))
+            members.update(dict.fromkeys(joined, joined))
+    return {cpu: min(core) for cpu, core in members.items()}
 
 
 def _packages(top: Path, online: frozenset[int]) -> dict[int, int]:
     """CPU to the smallest CPU of its package; by number where the kernel lists no siblings."""
-    owner = _groups(top, online, "package_cpus", "core_siblings")
+    owner: dict[int, int] = {}
+    for cpu in sorted(online):
+        if cpu not in owner:
+            told = read_set(top / _CPU / f"cpu{cpu}" / "topology", "package_cpus", "core_siblings", holding=cpu)
+            if told is not None:
+                _claim(owner, told & online, cpu)
     by_number: dict[str, set[int]] = {}
     for cpu in sorted(online - owner.keys()):
         number = read_text(top / _CPU / f"cpu{cpu}" / "topology" / "physical_package_id")
@@ -105,7 +116,7 @@ def _packages(top: Path, online: frozenset[int]) -> dict[int, int]:
 def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
     """Core to (level, smallest CPU that shares it) of each data cache that tells, the last level first."""
     owners: dict[int, dict[int, int]] = {}
-    for core in sorted({cores.get(cpu, cpu) for cpu in online}):  # hardware threads share all caches
+    for core in sorted(set(cores.values())):  # hardware threads share all caches
         for _, folder in numbered(top / _CPU / f"cpu{core}" / "cache", "index"):
             if read_text(folder / "type") not in ("Unified", "Data"):
                 continue

@@ -113,7 +113,7 @@ def used_memory(devices: Iterable[Device], root: str | Path = "/", library: Any 
     found = nvml.used_memory(library, [device.address for device in there if device.vendor == NVIDIA])
     for device in there:
         text = read_text(Path(root) / "sys/bus/pci/devices" / device.address / "mem_info_vram_used")  # of amdgpu
-        if text is not None and text.isdigit():
+        if text is not None and text.isdecimal():
             found[device.address] = int(text)
     return found
 

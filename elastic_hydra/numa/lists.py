@@ -17,10 +17,12 @@ def parse_list(text: str) -> tuple[int, ...]:
     for part in text.strip(" \t\r\n\0").split(","):
         first, dash, last = part.strip().partition("-")
         if first or dash:
-            end = int(last if dash else first) + 1
+            start, end = int(first), int(last if dash else first) + 1
             if end > _LIMIT:
                 raise ValueError(f"no machine has a number {end - 1}")
-            numbers.update(range(int(first), end))
+            if start >= end:
+                raise ValueError(f"{part.strip()} ends before it starts")
+            numbers.update(range(start, end))
     return tuple(sorted(numbers))
 
 

@@ -7,7 +7,7 @@ the list of CPUs is required.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,4 +84,7 @@ def read_topology(root: str | Path = "/") -> Topology:
     top = Path(root)
     nodes = read_nodes(top, online_cpus(top))
     cpus = read_cpus(top, {cpu: node.id for node in nodes.values() for cpu in node.cpus})
-    return Topology(cpus, nodes, tuple(read_devices(top, nodes)))
+    devices = tuple(read_devices(top, nodes))
+    # Files that contradict each other may divide a core between nodes: `read_cpus` has decided.
+    own = {number: frozenset(cpu for cpu, one in cpus.items() if one.node == number) for number in nodes}
+    return Topology(cpus, {number: replace(node, cpus=own[number]) for number, node in nodes.items()}, devices)

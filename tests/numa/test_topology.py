@@ -133,6 +133,33 @@ def test_a_group_that_contradicts_an_earlier_one_is_passed_over(tmp_path):
         assert topology.groups(level) == (frozenset({0, 1}), frozenset({2, 3}))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"cpu4/topology/core_cpus_list": "5"},
+        {"cpu4/topology/core_cpus_list": "4"},
+        {"cpu0/topology/core_cpus_list": "0"},
+        {"cpu1/topology/core_cpus_list": "0-7,9-10"},
+        {"cpu4/topology/package_cpus_list": "2-4,6-7"},
+        {"cpu4/topology/core_cpus_list": "4", "cpu0/topology/package_cpus_list": "0-1,5"},
+        {"../node/node0/cpulist": "0-1,5", "../node/node1/cpulist": "2-4,6-7"},
+    ],
+)
+def test_hardware_threads_of_a_core_stay_together_when_files_contradict_each_other(tmp_path, damage):
+    files = machine([[0, 1], [2, 3]], threads=2)
+    wrong = {
+        str(Path("sys/devices/system", "cpu" if "cpu" in name[:3] else "", name.removeprefix("../"))): text
+        for name, text in damage.items()
+    }
+    assert wrong.keys() <= files.keys()
+    host = read_machine(write(tmp_path, files | wrong))
+    for mode in (Cpus.spread, Cpus.node, Cpus.package, Cpus.llc, Cpus.core):
+        found = host.plan(NumaConfig(cpus=mode, exclusive=True), 2, {})
+        assert all({0, 4} <= set(one.cpus) or not {0, 4} & set(one.cpus) for one in found)
+        assert not set(found[0].cpus) & set(found[1].cpus)
+    assert all(cpu in host.topology.nodes[one.node or 0].cpus for cpu, one in host.topology.cpus.items())
+
+
 def test_inner_caches_tell_which_cores_are_close(small):
     topology, _ = small([[0, 1, 2, 3]], caches=[[0, 1, 2, 3]], inner_caches=[[0, 2], [1, 3]])
     assert [topology.cpus[cpu].caches for cpu in range(4)] == [(0, 0), (0, 1), (0, 0), (0, 1)]
@@ -222,6 +249,30 @@ class TestAllowance:
         }
         allowance = read_allowance(write(tmp_path, files))
         assert (allowance.cpus, allowance.mems) == ({0, 1}, {0})
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("proc/self/cgroup", "what\n\n::\n0::/job"),
+            ("proc/self/status", "Cpus_allowed_list:\t0-x\nMems_allowed_list:\t?"),
+            ("proc/self/status", "Cpus_allowed_list:\t3-1\nMems_allowed_list:\t99999999999"),
+            ("sys/fs/cgroup/job/cpu.max", "soon 100000"),
+            ("sys/fs/cgroup/job/cpu.max", "150000 1e5"),
+            ("sys/fs/cgroup/job/cpu.max", "150000"),
+            ("sys/fs/cgroup/job/cpu.max", "150000 0"),
+        ],
+    )
+    def test_what_makes_no_sense_is_passed_over_with_a_warning(self, tmp_path, caplog, name, text):
+        files = machine([[0, 1], [2, 3]]) | {
+            "proc/mounts": "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\nwhat",
+            "proc/self/cgroup": "0::/job",
+            "sys/fs/cgroup/job/cpuset.cpus.effective": "2-3",
+            "sys/fs/cgroup/cpu.max": "300000 100000",
+        }
+        allowance = read_allowance(write(tmp_path, files | {name: text}))
+        assert allowance.cpus == ({2, 3} if "status" in name else {0, 1, 2, 3})
+        assert (allowance.mems, allowance.quota) == ({0, 1}, 3.0)
+        assert "passed over" in caplog.text
 
     def test_it_is_written_as_text_and_read_back(self, small):
         _, allowance = small([[0, 1], [2, 3]], threads=2)
