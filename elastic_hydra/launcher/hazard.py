@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 import threading
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,16 @@ from elastic_hydra.numa import nvml
 
 __all__ = ["fork_hazard", "lacks_cuda_driver", "poisoned"]
 
+_HARMLESS_THREADS = frozenset(
+    {
+        # jemalloc's, which returns unused memory in the background. Libraries start it when they are imported: pyarrow,
+        # and with it pandas 3, datasets and mlflow. jemalloc takes its locks before a fork, renews them in the child,
+        # and notes there that the thread is gone (`background_thread_postfork_child`). Forty forks of a process that
+        # had allocated by it have allocated by it as well, in four threads each.
+        "jemalloc_bg_thd",
+    }
+)
+"""Names of native threads that a fork may leave behind. Any other may hold a lock, or be waited for, in the child."""
 
 _is_fork = False
 
@@ -30,7 +42,8 @@ def fork_hazard() -> str | None:
     """Say why a fork of this process would not be a sound parent of workers.
 
     A forked child has only the thread that forked: a lock that another thread held stays locked for ever, OpenMP waits
-    for threads that are gone, and CUDA refuses to work. OpenBLAS alone handles forks, so its threads are allowed.
+    for threads that are gone, and CUDA refuses to work. OpenBLAS handles forks, so its threads are allowed, and so
+    are those of `_HARMLESS_THREADS`.
 
     Returns:
         the reason in words, or None when forking is safe.
@@ -45,9 +58,12 @@ def fork_hazard() -> str | None:
         return "it has initialized CUDA"
     # OpenBLAS says how many threads it wants; in a fork they are not there until they are needed. Better one server too
     # many in a fresh interpreter than one that hangs.
-    native = _native_threads() - (0 if _is_fork else openblas_threads())
-    if native > 0:
-        return f"it runs {native} native threads, so it has run a parallel operation or holds a store"
+    native = [name for name in _native_threads() if name not in _HARMLESS_THREADS]
+    count = len(native) - (0 if _is_fork else openblas_threads())
+    if count > 0:
+        known = ", ".join(sorted({name for name in native if name != _own_name()})[:3])
+        named, ending = f" ({known})" if known else "", "s" if count > 1 else ""
+        return f"it runs {count} native thread{ending}{named}, so it has run a parallel operation or holds a store"
     return None
 
 
@@ -79,8 +95,21 @@ def _can_load(library: str) -> bool:
     return True
 
 
-def _native_threads() -> int:
+def _native_threads() -> list[str]:
+    """Return the names of this process's threads but the main one; the kernel keeps 15 bytes of each.
+
+    A thread that nobody has named has the name of the process.
+    """
+    names = []
     try:
-        return len(os.listdir("/proc/self/task")) - 1
+        others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
     except FileNotFoundError:
-        return 0  # not Linux: only Python's own threads can be counted
+        return []  # not Linux: only Python's own threads can be counted
+    for task in others:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+    return names
+
+
+def _own_name() -> str:
+    return Path("/proc/self/comm").read_text().strip()

@@ -136,6 +136,67 @@ def test_functions_of_a_module_whose_import_leaves_a_thread_behind_are_launched(
         assert started.output() == "{0: 'done', 1: 'done'}\n", started.stderr
 
 
+NAMED_THREAD = """
+    import os, sys
+    from pathlib import Path
+    import native_thread
+    from elastic_hydra.launcher.hazard import fork_hazard
+
+    (task,) = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
+    Path(f"/proc/self/task/{task}/comm").write_text(sys.argv[1])
+    print(fork_hazard())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "hazard"),
+    [
+        ("jemalloc_bg_thd", "None"),
+        (
+            "polars-ooc-clean",
+            "it runs 1 native thread (polars-ooc-clea), so it has run a parallel operation or holds a",
+        ),
+    ],
+)
+def test_only_threads_that_are_known_to_be_harmless_allow_a_fork(name: str, hazard: str, tmp_path: Path) -> None:
+    (tmp_path / "native_thread.py").write_text(textwrap.dedent(NATIVE_THREAD))
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with script(tmp_path, NAMED_THREAD, name, **one_thread) as started:
+        assert started.output().startswith(hazard), started.stderr
+
+
+ALLOCATOR = """
+    import threading
+    import pyarrow
+    from elastic_hydra.launcher.hazard import fork_hazard
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    pool = pyarrow.jemalloc_memory_pool()
+    kept = [pyarrow.array(range(10_000), memory_pool=pool) for _ in range(10)]
+
+    def allocate():
+        for _ in range(100):
+            pyarrow.array(range(1_000), memory_pool=pool)
+
+    def work():
+        threads = [threading.Thread(target=allocate) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return pool.bytes_allocated() > 0
+
+    if __name__ == "__main__":
+        print(fork_hazard(), elastic_launch(LaunchConfig(1, 1, 2, start_method="warm", max_restarts=0), work)())
+"""
+
+
+def test_workers_allocate_from_an_allocator_whose_thread_stayed_behind(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with script(tmp_path, ALLOCATOR) as started:
+        assert started.output() == "None {0: True, 1: True}\n", started.stderr
+
+
 def threads() -> int:
     return torch.get_num_threads()
 
