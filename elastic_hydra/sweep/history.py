@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from pathlib import Path
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep.recorded import Recorded
+from elastic_hydra.sweep.recorded import Record, Recorded
 
 __all__ = ["History"]
 
@@ -20,21 +20,28 @@ _RUN_AGAIN = {
 }
 
 
-@dataclass
 class History:
     """The recorded jobs of a sweep that is resumed.
 
     A job is known again by its overrides. Numbers and directories stay those of the record; jobs that are new (an
     adaptive sweeper goes on, or a range was extended) get the numbers after it.
+
+    Args:
+        record: what the journal says; None: nothing is resumed.
+        mode: `hydra.launcher.resume`.
     """
 
-    recorded: Mapping[int, Recorded] = field(default_factory=dict)
-    mode: str = "false"
-    """`hydra.launcher.resume`."""
-    _claimed: set[int] = field(default_factory=set)
+    def __init__(self, record: Record | None = None, mode: str = "false") -> None:
+        self.recorded = Record(Path()) if record is None else record
+        self.mode = mode
+        self._unclaimed: dict[tuple[str, ...], list[int]] = {}
+        """Numbers of recorded jobs that nobody has asked for yet, by their overrides."""
+        for job in self.recorded.values():
+            self._unclaimed.setdefault(tuple(job.overrides), []).append(job.num)
+        self._next = max(self.recorded, default=-1) + 1
 
     def number(self, overrides: Sequence[str], planned: int) -> int:
-        """Return the number of a job.
+        """Return the number of a job, another one at each call.
 
         Args:
             overrides: the job's.
@@ -42,12 +49,10 @@ class History:
         """
         if self.mode == "false":
             return planned
-        for num, job in self.recorded.items():
-            if num not in self._claimed and job.overrides == list(overrides):
-                break
-        else:
-            num = max([planned - 1, *self.recorded, *self._claimed]) + 1
-        self._claimed.add(num)
+        if known := self._unclaimed.get(tuple(overrides)):
+            return known.pop(0)
+        num = max(self._next, planned)
+        self._next = num + 1
         return num
 
     def check(self, num: int, config: str) -> None:
@@ -60,11 +65,10 @@ class History:
         Raises:
             ConfigError: the recorded one differs; the text shows the difference.
         """
-        job = self.recorded.get(num)
-        if self.mode == "false" or job is None or job.config == config:
+        if num not in self.recorded or (recorded := self.recorded.config(num)) == config:
             return
         difference = difflib.unified_diff(
-            job.config.splitlines(), config.splitlines(), "recorded", "now", lineterm="", n=1
+            recorded.splitlines(), config.splitlines(), "recorded", "now", lineterm="", n=1
         )
         raise ConfigError(
             f"hydra.launcher.resume={self.mode}: job #{num} is no longer what it was:\n"
@@ -75,6 +79,6 @@ class History:
     def settled(self, num: int) -> Recorded | None:
         """Return what is recorded of a job that is not to be run again; None when it is to be run."""
         job = self.recorded.get(num)
-        if self.mode == "false" or job is None or job.unreadable or job.state in _RUN_AGAIN[self.mode]:
+        if job is None or job.unreadable or job.state in _RUN_AGAIN[self.mode]:
             return None
         return job

@@ -39,12 +39,16 @@ from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.run_job import run_job
 from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
 
-__all__ = ["FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
+__all__ = ["NO_CONFIG", "FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
 
 log = logging.getLogger("elastic_hydra")
 
 _ABOVE_THE_USERS = ("hydra.core.utils", __name__)
 """Modules whose frames, in the agent, say nothing about where a worker failed."""
+
+
+NO_CONFIG = OmegaConf.create()
+"""In the place of a job's configuration that nobody needs any more: there may be thousands of them."""
 
 
 class JobError(CompactHydraException, RuntimeError):

@@ -37,7 +37,7 @@ from elastic_hydra.sweep.interrupt import (
     multirun_end_on_interrupt,
     signal_of,
 )
-from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.slots import Slot
@@ -77,7 +77,7 @@ class Sweep:
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._failures = 0
         self._journal: Journal | None = None
-        self._history = History()
+        self._history = self._read_history()
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run a batch of jobs, as many at once as the configuration says.
@@ -97,7 +97,9 @@ class Sweep:
         self._configure_log()
         if not job_overrides:
             return []
-        planned = deque((first + i, list(overrides)) for i, overrides in enumerate(job_overrides))
+        planned = deque(
+            (self._history.number(overrides, first + i), list(overrides)) for i, overrides in enumerate(job_overrides)
+        )
         batch = Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
@@ -136,10 +138,7 @@ class Sweep:
     def _configure_log(self) -> None:
         configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
 
-    def _compose(self, planned: int, overrides: list[str]) -> Job:
-        if self._journal is None and str(self._settings.resume).lower() != "false":
-            self._history = self._read_history()
-        num = self._history.number(overrides, planned)
+    def _compose(self, num: int, overrides: list[str]) -> Job:
         job = compose(self._context, self._config, self._machine, num, overrides)
         self._host.check(job)
         if self._history.mode != "false":
@@ -147,24 +146,30 @@ class Sweep:
         return job
 
     def _read_history(self) -> History:
-        path, mode = self._dir / journal.FILE_NAME, str(self._settings.resume).lower()
-        task, mine = recorded.task(path), str(self._config.hydra.job.name)
-        if task not in (None, mine):
+        mode, mine = str(self._settings.resume).lower(), str(self._config.hydra.job.name)
+        if mode == "false":
+            return History()
+        record = recorded.read(self._dir / journal.FILE_NAME)
+        if record.task not in (None, mine):
             raise ConfigError(
-                f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {task}, and this is {mine}. "
-                "Choose that sweep's own directory, or a new one"
+                f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {record.task}, and this is "
+                f"{mine}. Choose that sweep's own directory, or a new one"
             )
-        history = History(recorded.read(path), mode)
-        for job in history.recorded.values():
+        for job in record.values():
             if job.unreadable:
                 log.warning("#%s runs again: its recorded value cannot be read (%s)", job.num, job.unreadable)
-        return history
+        return History(record, mode)
 
     def _open_journal(self, jobs: list[Job]) -> Journal:
         if self._journal is None:
             self._journal = Journal(self._dir, shared=any(job.launch.several_nodes for job in jobs))
             command = [sys.executable, *sys.argv]
-            host, resume = os.uname().nodename, self._history.mode != "false"
+            host, resume, past = os.uname().nodename, self._history.mode != "false", self._history.recorded
+            if resume and self._journal.path == past.path and self._journal.position() != past.end:
+                raise ConfigError(
+                    f"hydra.sweep.dir={self._dir}: another launcher has ended there while this one was starting. Start "
+                    "this one again, so that it reads all of the journal"
+                )
             task = str(self._config.hydra.job.name)
             self._journal.write("sweep", pid=os.getpid(), host=host, task=task, command=command, resume=resume)
         return self._journal
@@ -179,6 +184,7 @@ class Sweep:
                 record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
             return
         batch.returns[job.num] = returns.recorded(job, settled, self._history.mode)
+        job.config = NO_CONFIG
         batch.ended[job.num] = Ended(
             job.num, job.overrides, settled.state, settled.reason, job.log_dir, settled.value, recorded=True
         )
@@ -186,23 +192,28 @@ class Sweep:
     def _compose_next(self, batch: Batch, record: Journal) -> None:
         """Compose one more job while others run; one that is refused lets those end, and no other start."""
         try:
-            batch.jobs.append(self._compose(*batch.planned.popleft()))
-            self._admit(batch, batch.jobs[-1], record)
+            job = self._compose(*batch.planned.popleft())
+            self._admit(batch, job, record)
+            batch.jobs.append(job)
         except ConfigError as error:
             log.error("no more jobs are started: %s", error)
             batch.refused = error
             batch.planned.clear()
-            batch.waiting.clear()
+            self._leave_out(batch, "a job of this sweep cannot be launched", record)
 
     # --- running -------------------------------------------------------------------------------------------------
 
     def _run(self, batch: Batch, record: Journal, signals: StopSignals) -> None:
+        while batch.planned and not batch.waiting:  # recorded jobs that are not to be run need no server
+            self._compose_next(batch, record)
+        if not batch.waiting:
+            return
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
-        teach_parser(batch.jobs[0])
+        teach_parser(batch.waiting[0])
         while batch.waiting or batch.planned:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
             with Server.open(batch.jobs[0].launch.start_method, self._shared, grace, [record.lock]) as server:
-                count = len(batch.waiting) + len(batch.planned)
+                count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
                 how = server.reason
                 if batch.jobs[0].launch.start_method == "spawn":
                     how = "each in an interpreter of its own"
@@ -234,10 +245,13 @@ class Sweep:
                 continue
             if server.lost and not batch.running:
                 return
-            if batch.planned:
+            composed = bool(batch.planned)
+            if composed:
                 self._compose_next(batch, record)  # meanwhile: what runs needs nothing of us
+            if composed and not batch.running:
+                continue  # there is nothing to wait for, and perhaps something to start
             with contextlib.suppress(ServerLost):
-                pauses = [0.0] if batch.planned else [pause] if pause else []
+                pauses = [0.0] if composed else [pause] if pause else []
                 pauses += [max(0.0, left) for one in batch.running if (left := one.time_left()) is not None]
                 pauses += [gpu_memory.INTERVAL] * bool(batch.leaving)
                 server.wait(
@@ -330,7 +344,7 @@ class Sweep:
         see = log_of(failure.log_dir or job.log_dir) if failure is not None else None
         value = end.job_return._return_value if failure is None else None
         batch.returns[job.num] = end.job_return
-        job.config = OmegaConf.create()  # nobody needs it any more, and there may be thousands
+        job.config = NO_CONFIG
         batch.ended[job.num] = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
         entry = {"num": job.num, "state": end.state, "kind": kind, "reason": reason, "seconds": round(seconds, 3)}
         result = journal.recordable(value) if failure is None else {}

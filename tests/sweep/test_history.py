@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import journal, recorded
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.journal import Journal
-from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.summary import Ended, render, rerun_command
 
 
@@ -95,43 +95,58 @@ def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> Non
 STATES = ["finished", "failed", "interrupted", "started", "waiting", "preempted"]
 
 
-def history(mode: str) -> History:
-    jobs = [Recorded(num, [f"x={num}"], f"x: {num}\n", state=state) for num, state in enumerate(STATES)]
-    return History({job.num: job for job in jobs}, mode)
+@pytest.fixture
+def history(record: Journal) -> Callable[[str], History]:
+    """Return the history of jobs in each state, for a mode."""
+    for num, state in enumerate(STATES):
+        if state == "waiting":
+            record.write("job", num=num, overrides=[f"x={num}"], config=f"x: {num}\n", dir=str(num))
+        else:
+            ran(record, num, state)
+    return lambda mode: History(recorded.read(record.path), mode)
 
 
 @pytest.mark.parametrize(
     ("mode", "again"),
     [
-        ("false", STATES),
         ("true", STATES[1:]),
         ("failed", ["failed"]),
         ("interrupted", STATES[2:]),
         ("all", STATES),
     ],
 )
-def test_each_mode_runs_its_jobs_again(mode: str, again: list[str]) -> None:
+def test_each_mode_runs_its_jobs_again(history: Callable[[str], History], mode: str, again: list[str]) -> None:
     past = history(mode)
     assert [state for num, state in enumerate(STATES) if past.settled(num) is None] == again
 
 
-def test_a_job_that_is_not_recorded_runs() -> None:
+def test_a_job_that_is_not_recorded_runs(history: Callable[[str], History]) -> None:
     assert history("failed").settled(99) is None
+    assert History().settled(0) is None
 
 
-def test_jobs_are_known_again_by_their_overrides_and_new_ones_get_new_numbers() -> None:
+def test_jobs_are_known_again_by_their_overrides_and_new_ones_get_new_numbers(
+    history: Callable[[str], History],
+) -> None:
     past = history("true")
     planned = [["x=3"], ["x=0"], ["x=7"], ["x=8"], ["x=0"]]
     assert [past.number(overrides, index) for index, overrides in enumerate(planned)] == [3, 0, 6, 7, 8]
 
 
+def test_jobs_with_the_same_overrides_keep_their_numbers(record: Journal) -> None:
+    for num in range(3):
+        record.write("job", num=num, overrides=["x=1"], config="x: 1\n", dir=str(num))
+    past = History(recorded.read(record.path), "all")
+    assert [past.number(["x=1"], num) for num in range(5)] == [0, 1, 2, 3, 4]
+
+
 def test_numbers_are_hydras_when_nothing_is_resumed() -> None:
-    assert history("false").number(["x=3"], 11) == 11
+    assert History().number(["x=3"], 11) == 11
 
 
-def test_a_changed_configuration_is_refused_with_the_difference() -> None:
+def test_a_changed_configuration_is_refused_with_the_difference(history: Callable[[str], History]) -> None:
     history("true").check(1, "x: 1\n")
-    history("false").check(1, "x: 2\n")
+    history("true").check(99, "x: 2\n")
     with pytest.raises(ConfigError, match=r"(?s)job #1 .*-x: 1.*\+x: 2"):
         history("true").check(1, "x: 2\n")
 
