@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -37,6 +38,7 @@ from elastic_hydra.launcher.workers import Starter, Workers
 from elastic_hydra.retry.evidence import Evidence, MemoryFacts, Overrun
 from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.retry.policy import Decision, decide, in_time
+from elastic_hydra.retry.standstill import explain, place_in
 
 __all__ = ["ElasticAgent"]
 
@@ -317,10 +319,34 @@ class ElasticAgent(LocalElasticAgent):
             if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
                 return overrun
             assert isinstance(self._pcontext, Workers)
-            files = self._pcontext.write_stacks(overrun.reason, last=False)
+            overrun, files = self._look_into(overrun, last=False)
             role = self._worker_group.spec.role
             logger.warning("[%s] %s; nothing is done (watch.action=log)%s", role, overrun.reason, _see(files))
         return None
+
+    def _look_into(self, overrun: Overrun, *, last: bool) -> tuple[Overrun, tuple[str, ...]]:
+        """Have the workers' stacks written, and say what they show of a hang: who is not where the others wait.
+
+        Args:
+            overrun: the limit that is exceeded.
+            last: whether the workers are stopped afterwards.
+
+        Returns:
+            also the files.
+        """
+        workers = self._pcontext
+        assert isinstance(workers, Workers)
+        written = workers.write_stacks(overrun.reason, last=last)
+        files = tuple(one.path for one in written.values() if one.path)
+        if overrun.kind is not Kind.hang:
+            return overrun, files
+        ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
+        places = {ranks[local]: place for local, one in written.items() if (place := place_in(one.text)) is not None}
+        culprit, words = explain(
+            places, {ranks[local]: how for local, how in workers.how_they_left().items()}, overrun.rank
+        )
+        rank = overrun.rank if culprit is None else culprit
+        return replace(overrun, rank=rank, reason=f"{overrun.reason}; {words}" if words else overrun.reason), files
 
     def _heard(self) -> Verdict | None:
         """Return the verdict that another node has published."""
@@ -338,7 +364,9 @@ class ElasticAgent(LocalElasticAgent):
         stuck = result.state == WorkerState.UNHEALTHY
         if not result.failures and overrun is None and not stuck:
             return self._settled(Failure(Kind.peer, reason, host, now))
-        stacks = workers.write_stacks(overrun.reason, last=True) if overrun is not None else []
+        stacks: tuple[str, ...] = ()
+        if overrun is not None:
+            overrun, stacks = self._look_into(overrun, last=True)
         deaths = [death_of(rank, failure, workers.started) for rank, failure in result.failures.items()]
         killed = [death.pid for death in deaths if death.exitcode == -9]
         evidence = Evidence(
@@ -349,7 +377,7 @@ class ElasticAgent(LocalElasticAgent):
             memory=memory_facts(self._kills, killed) if killed else MemoryFacts(),
             stuck=stuck,
             nodes=self._worker_group.group_world_size or 1,
-            stacks=tuple(stacks),
+            stacks=stacks,
         )
         must_end = overrun is not None and self._starter.watch.action is Action.fail
         return self._settled(classify(evidence), Decision(False, "watch.action=fail") if must_end else None)

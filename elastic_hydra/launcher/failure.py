@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, pack, unpack
 from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.retry.cause import is_connection, root
 from elastic_hydra.retry.evidence import Death, ExceptionFacts
 
 __all__ = ["WorkerFailure", "WorkersFailedError", "death_of", "facts_of"]
@@ -41,6 +42,8 @@ class WorkerFailure(ProcessFailure):
     """The reason in words, when it is not an exception that the worker wrote down itself."""
     refused: bool = False
     """Whether the worker could not even be started."""
+    speaks: bool = False
+    """Whether it hands over its exception: what else it wrote to its stderr is not the reason of its end."""
 
     @classmethod
     def of(
@@ -54,6 +57,7 @@ class WorkerFailure(ProcessFailure):
         outcome: Outcome | None = None,
         at: float | None = None,
         refused: bool = False,
+        speaks: bool = False,
     ) -> WorkerFailure:
         """Describe a failure, and leave an error file where the worker could not.
 
@@ -66,6 +70,7 @@ class WorkerFailure(ProcessFailure):
             outcome: what the worker handed over.
             at: when it ended, in seconds since the epoch.
             refused: whether it could not even be started.
+            speaks: whether it hands over its exception, if it has one.
         """
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
@@ -74,7 +79,7 @@ class WorkerFailure(ProcessFailure):
             error_file = ""
         failure = cls(local_rank=local_rank, pid=pid, exitcode=exitcode, error_file=error_file)
         failure.error, failure.exact_time, failure.timestamp = error, when, int(when)
-        failure.what, failure.refused = what, refused
+        failure.what, failure.refused, failure.speaks = what, refused, speaks
         if not error_file and what:
             failure.message = what
         return failure
@@ -84,6 +89,14 @@ class WorkerFailure(ProcessFailure):
         """Whether it looks like the consequence of another worker's end: the connection to that one broke."""
         text = self.message if isinstance(self.message, str) else str(self.message.get("message", ""))
         return bool(_LOST_PEER.search(text))
+
+    @property
+    def lost_peer(self) -> bool:
+        """Whether it is torch's word for a connection to another rank that broke, or waited in vain."""
+        said = death_of(self.local_rank, self, 0.0).exception
+        error = root(said) if said is not None else None
+        # A plain ConnectionError is rather the user's own, to a database or the web.
+        return error is not None and is_connection(error) and "ConnectionError" not in error.names
 
     def _set_no_reply_file(self) -> None:
         super()._set_no_reply_file()  # type: ignore[no-untyped-call]
@@ -209,14 +222,25 @@ def _last_words(failure: ProcessFailure, log_dir: str) -> tuple[ExceptionFacts |
         return _by_name(name, text, str(said["extraInfo"].get("py_callstack", ""))), ""
     with contextlib.suppress(OSError), open(os.path.join(log_dir, "stderr.log"), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        text = file.read().decode(errors="replace")
-        return _uncaught(text), next(iter(text.strip().splitlines()[-1:]), "")
+        text = _RANKS_PREFIX.sub("", file.read().decode(errors="replace"))
+        # Python ends with 1 after an exception: with another code of its own a program has handled what it printed.
+        unhandled = failure.exitcode == 1 and not getattr(failure, "speaks", False)
+        return _uncaught(text) if unhandled else None, next(iter(text.strip().splitlines()[-1:]), "")
     return None, ""
+
+
+_RANKS_PREFIX = re.compile(r"^\[rank\d+\]: ?", re.MULTILINE)
+"""What torch puts before each line of a traceback in a process group."""
+
+_CHAINED = re.compile(
+    r"\n\n(?:The above exception was the direct cause of the following|During handling of the above) exception"
+    r"(?:, another exception occurred)?:\n\n$"
+)
 
 
 def _uncaught(text: str) -> ExceptionFacts | None:
     """Find the exception that Python printed last before it ended."""
-    _, found, trace = text.rpartition("Traceback (most recent call last):\n")
+    before, found, trace = text.rpartition("Traceback (most recent call last):\n")
     # A syntax error in the script itself is printed without that line.
     lines = trace.splitlines()
     for index, line in enumerate(lines):
@@ -224,13 +248,14 @@ def _uncaught(text: str) -> ExceptionFacts | None:
         ends_like_one = match is not None and re.search(r"(Error|Exception|Exit|Interrupt)$", match[1])
         if match is not None and (ends_like_one or (found and not line.startswith(" "))):
             message = "\n".join([match[2] or "", *lines[index + 1 :]]).strip()
-            return _by_name(match[1], message, trace)
+            link = _CHAINED.search(before)
+            return _by_name(match[1], message, trace, _uncaught(before[: link.start()]) if link else None)
     return None
 
 
-def _by_name(name: str, message: str, trace: str) -> ExceptionFacts:
+def _by_name(name: str, message: str, trace: str, cause: ExceptionFacts | None = None) -> ExceptionFacts:
     """Describe an exception whose class is known by name; its bases too, if it is loaded here."""
     module, _, short = name.rpartition(".")
     cls = getattr(sys.modules.get(module), short, None) if module else getattr(builtins, name, None)
     bases = [full_name(base) for base in cls.__mro__[1:] if base is not object] if isinstance(cls, type) else []
-    return ExceptionFacts(name, tuple(bases), message, trace)
+    return ExceptionFacts(name, tuple(bases), message, trace, cause=cause)

@@ -18,11 +18,28 @@ from typing import IO, Any, cast
 import cloudpickle
 from tblib import Traceback
 
-__all__ = ["Outcome", "PackedError", "WorkerError", "dumps", "has_value", "loads", "pack", "read", "unpack", "write"]
+__all__ = [
+    "Outcome",
+    "PackedError",
+    "ResultError",
+    "Returned",
+    "WorkerError",
+    "dumps",
+    "has_value",
+    "loads",
+    "pack",
+    "read",
+    "unpack",
+    "write",
+]
 
 
 class WorkerError(RuntimeError):
     """Stands in for a worker's exception that cannot be sent to another process; its text names the original type."""
+
+
+class ResultError(WorkerError, TypeError):
+    """A worker's return value cannot be sent to another process; the next try would not change that."""
 
 
 same_main = False
@@ -269,6 +286,16 @@ def unpack(packed: PackedError) -> BaseException:
 
 
 @dataclass
+class Returned:
+    """What a function returns for the user's code that it has called."""
+
+    value: Any
+    """The user's own."""
+    exited: str = ""
+    """Where that code called `sys.exit()`; empty: it returned."""
+
+
+@dataclass
 class Outcome:
     """How a function that ran in another process ended."""
 
@@ -276,7 +303,7 @@ class Outcome:
     error: PackedError | None = None
 
 
-_UNFINISHED, _VALUE, _ERROR = b"?", b"V", b"E"
+_UNFINISHED, _VALUE, _EXITED, _ERROR = b"?", b"V", b"X", b"E"
 
 
 def write(fd: int, outcome: Outcome) -> None:
@@ -293,12 +320,31 @@ def write(fd: int, outcome: Outcome) -> None:
             _Pickler(file, {}, same_main).dump(outcome.value)
         else:
             pickle.dump(outcome.error, file)
-    os.pwrite(fd, _VALUE if outcome.error is None else _ERROR, 0)
+    exited = isinstance(outcome.value, Returned) and outcome.value.exited
+    os.pwrite(fd, _ERROR if outcome.error is not None else _EXITED if exited else _VALUE, 0)
 
 
 def has_value(fd: int) -> bool:
     """Whether a value was handed over, and completely."""
-    return os.pread(fd, 1, 0) == _VALUE
+    return os.pread(fd, 1, 0) in (_VALUE, _EXITED)
+
+
+def how_it_left(fd: int) -> str:
+    """Say in words how a function ended that has handed over a value, which is not read if it is the user's."""
+    if os.pread(fd, 1, 0) != _EXITED:
+        return "returned"
+    left = read(fd)
+    return f"called sys.exit(0) at {left.value.exited}" if left is not None else "called sys.exit(0)"
+
+
+def place(error: BaseException) -> str:
+    """Say where an exception was raised: `train.py:42 in main`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"
+        if frames
+        else "an unknown place"
+    )
 
 
 def read(fd: int, *, errors_only: bool = False) -> Outcome | None:
@@ -315,8 +361,8 @@ def read(fd: int, *, errors_only: bool = False) -> Outcome | None:
         Exception: whatever unpickling the value raises.
     """
     kind = os.pread(fd, 1, 0)
-    if kind not in (_VALUE, _ERROR) or (errors_only and kind == _VALUE):
+    if kind not in (_VALUE, _EXITED, _ERROR) or (errors_only and kind != _ERROR):
         return None
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content, memoryview(content) as view, view[1:] as body:
         result = pickle.loads(body)
-    return Outcome(value=result) if kind == _VALUE else Outcome(error=result)
+    return Outcome(error=result) if kind == _ERROR else Outcome(value=result)

@@ -66,6 +66,10 @@ class Process:
         """Read what its function has handed over so far; see `outcome.read`."""
         return outcome.read(self.result_fd, errors_only=errors_only) if self.result_fd >= 0 else None
 
+    def how_it_left(self) -> str:
+        """Say in words how one that has ended well came to its end."""
+        return outcome.how_it_left(self.result_fd) if self.result_fd >= 0 else "ended with exit code 0"
+
     def close(self) -> None:
         """Forget its outcome."""
         if self.result_fd >= 0:

@@ -16,7 +16,7 @@ import psutil
 from elastic_hydra.launcher.heartbeat import STACKS_SIGNAL, Pulses
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 
-__all__ = ["FILE_NAME", "write_stacks"]
+__all__ = ["FILE_NAME", "Written", "write_stacks"]
 
 FILE_NAME = "stacks.txt"
 
@@ -37,6 +37,15 @@ class _Asked:
     settled: bool = False
 
 
+@dataclass(frozen=True)
+class Written:
+    """One worker's stacks."""
+
+    path: str
+    """The file, to which they were appended; empty when it could not be written."""
+    text: str
+
+
 def write_stacks(
     server: Server,
     processes: Mapping[int, Process],
@@ -45,7 +54,7 @@ def write_stacks(
     reason: str,
     *,
     last: bool,
-) -> list[str]:
+) -> dict[int, Written]:
     """Have every worker that runs write down where it is.
 
     Args:
@@ -58,7 +67,7 @@ def write_stacks(
             programs that cannot answer otherwise are aborted, which makes them write their stacks to their stderr.
 
     Returns:
-        the files that were written, `stacks.txt`, in the ranks' order; an earlier one is appended to.
+        what was written, by local rank, in their order.
     """
     running = {rank: process for rank, process in processes.items() if process.exitcode is None and process.pid}
     states = {rank: _describe(process.pid or 0) for rank, process in running.items()}
@@ -77,11 +86,8 @@ def write_stacks(
             server.signal(silent, signal.SIGCONT)
             server.signal(silent, signal.SIGABRT)
             server.wait(lambda: all(process.exitcode is not None for process in silent), _LIMIT)
-    return [
-        path
-        for rank in sorted(running)
-        if (path := _write(folders[rank], reason, states[rank], _text(asked.get(rank), pulses, rank, last)))
-    ]
+    texts = {rank: _text(asked.get(rank), pulses, rank, last) for rank in sorted(running)}
+    return {rank: Written(_write(folders[rank], reason, states[rank], text), text) for rank, text in texts.items()}
 
 
 def _await(server: Server, asked: Mapping[int, _Asked], pulses: Pulses) -> None:

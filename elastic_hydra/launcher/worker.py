@@ -64,7 +64,8 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
     except SystemExit as stop:
         code = _exit_code(stop)
         if code == 0:
-            _hand_over(None, result_fd)  # sys.exit() is how many scripts end well
+            # sys.exit() is how many scripts end well
+            _hand_over(outcome.Returned(None, exited=outcome.place(stop)), result_fd)
     except BaseException as error:
         error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
         packed = outcome.pack(error)  # before anything that takes time: it tells who failed first
@@ -80,10 +81,33 @@ def _hand_over(value: Any, result_fd: int) -> None:
     try:
         outcome.write(result_fd, outcome.Outcome(value=value))
     except Exception as error:
-        raise outcome.WorkerError(
-            f"rank {os.environ.get('RANK', '?')} returned a value of type {type(value).__qualname__} that cannot be "
-            f"handed over to the agent: {type(error).__name__}: {error}"
+        users = value.value if isinstance(value, outcome.Returned) else value
+        raise outcome.ResultError(
+            f"rank {os.environ.get('RANK', '?')} returned {_what_does_not_pickle(users)}, which cannot be handed over "
+            f"to its agent ({type(error).__name__}: {error}). Return numbers, strings, tensors or containers of them; "
+            "save anything else to a file, and return its path"
         ) from error
+
+
+def _what_does_not_pickle(value: Any, depth: int = 5) -> str:
+    """Name the type of a value; of a container that of the first part that cannot be sent, and where it is."""
+    words = f"a value of type {outcome.full_name(type(value))}"
+    if isinstance(value, Mapping):
+        parts: list[tuple[str, Any]] = [(f"[{key!r}]", part) for key, part in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(f"[{index}]", part) for index, part in enumerate(value)]
+    else:
+        parts = [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
+    odd = next(((name, part) for name, part in parts if not _pickles(part)), None) if depth else None
+    return words if odd is None else f"{words} with {_what_does_not_pickle(odd[1], depth - 1)} in {odd[0][:60]}"
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        outcome.dumps(value, by_reference=outcome.same_main)
+    except Exception:
+        return False
+    return True
 
 
 def _exit_code(stop: SystemExit) -> int:

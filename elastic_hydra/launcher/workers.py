@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from elastic_hydra.launcher import stacks, worker
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure
 from elastic_hydra.launcher.heartbeat import Pulses
-from elastic_hydra.launcher.outcome import Outcome, has_value
+from elastic_hydra.launcher.outcome import Outcome, Returned, has_value, place
 from elastic_hydra.launcher.placement import Placer
 from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
@@ -192,12 +193,16 @@ class Workers(PContext):
                 total += os.stat(path).st_size if path and path != os.devnull else 0
         return total
 
-    def write_stacks(self, reason: str, *, last: bool) -> list[str]:
+    def write_stacks(self, reason: str, *, last: bool) -> dict[int, stacks.Written]:
         """Write every worker's stacks into its log directory; see `stacks.write_stacks`."""
         if self.pulses is None:
-            return []
+            return {}
         folders = {rank: os.path.dirname(path) for rank, path in self.error_files.items()}
         return stacks.write_stacks(self._starter.server, self._processes, self.pulses, folders, reason, last=last)
+
+    def how_they_left(self) -> dict[int, str]:
+        """Say in words how those have ended that have ended well, by local rank."""
+        return {rank: process.how_it_left() for rank, process in self._processes.items() if process.exitcode == 0}
 
     def wait_for_end(self, timeout: float | None) -> None:
         """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
@@ -224,6 +229,7 @@ class Workers(PContext):
             if own_failures and all(failure.is_aftermath for failure in own_failures.values()):
                 self._wait_for_another_end()
                 own_failures = self._failures()
+                own_failures = self._who_left(own_failures) | own_failures
             failures: dict[int, ProcessFailure] = dict(own_failures)
             values = {} if failures else self._values(failures)
             self._result = RunProcsResult(
@@ -246,6 +252,17 @@ class Workers(PContext):
         with contextlib.suppress(ServerLost):
             self._starter.server.wait(lambda: before == self.nprocs or ended() > before, _ROOT_CAUSE_DELAY)
 
+    def _who_left(self, failures: Mapping[int, WorkerFailure]) -> dict[int, WorkerFailure]:
+        """Describe those that have ended well while others still worked with them, whose connections broke."""
+        if not all(failure.lost_peer for failure in failures.values()):
+            return {}
+        left = {}
+        for local_rank, process in self._processes.items():
+            if local_rank not in failures and process.exitcode == 0:
+                what = f"{process.how_it_left()} while other ranks still worked with it"
+                left[local_rank] = self._failure(local_rank, process, what=what)
+        return left
+
     def _values(self, failures: dict[int, ProcessFailure]) -> dict[int, Any]:
         values: dict[int, Any] = {}
         for local_rank, process in self._processes.items():
@@ -254,10 +271,11 @@ class Workers(PContext):
             except SignalException:
                 raise
             except Exception as error:
-                what = f"its result cannot be read: {type(error).__name__}: {error}"
+                what = f"returned a value that cannot be read by its agent: {type(error).__name__}: {error}"
                 failures[local_rank] = self._failure(local_rank, process, what=what)
                 continue
-            values[local_rank] = outcome.value if outcome is not None else None
+            value = outcome.value if outcome is not None else None
+            values[local_rank] = value.value if type(value) is Returned else value
         return values
 
     def _failures(self) -> dict[int, WorkerFailure]:
@@ -286,6 +304,7 @@ class Workers(PContext):
             outcome=outcome,
             at=process.exit_time or None,
             refused=bool(process.refused),
+            speaks=process.result_fd >= 0,
         )
 
     def _log(self, failures: Mapping[int, ProcessFailure]) -> None:
@@ -334,4 +353,19 @@ def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any
             write_down(e)
 
     handler.record_exception = try_to_write_down  # type: ignore[method-assign]
-    return record(entrypoint, handler)(*args)
+    return record(_exits_noted(entrypoint), handler)(*args)
+
+
+def _exits_noted(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Have `sys.exit(0)`, which torch takes for a return, told from one: it may leave other ranks in the lurch."""
+
+    @functools.wraps(entrypoint, assigned=("__name__", "__qualname__", "__module__"), updated=())
+    def call(*args: Any) -> Any:
+        try:
+            return entrypoint(*args)
+        except SystemExit as stop:
+            if stop.code not in (None, 0):
+                raise
+            return Returned(None, exited=place(stop))
+
+    return call

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.retry.cause import in_words, is_connection, is_echo, is_out_of_memory, root
+from elastic_hydra.retry.cause import in_words, is_connection, is_echo, is_out_of_memory, one_line, root
 from elastic_hydra.retry.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun, size
 
 __all__ = ["Failure", "classify", "is_peers_echo"]
@@ -20,6 +20,7 @@ CANNOT_START = 127
 _CAUSE_LAG = 1.0
 """Seconds by which the report of a death may come later than an error that it caused in another rank."""
 
+_RESULT_ERROR = "elastic_hydra.launcher.outcome.ResultError"
 _RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
 
 
@@ -118,12 +119,9 @@ def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
 
 
 def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
-    where = (
-        f" (rank {overrun.rank} on host {evidence.host})" if overrun.rank is not None else f" (host {evidence.host})"
-    )
     return Failure(
         overrun.kind,
-        overrun.reason + where,
+        f"{overrun.reason} (host {evidence.host})",
         evidence.host,
         overrun.time,
         rank=overrun.rank,
@@ -197,6 +195,8 @@ def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence)
     # A plain ConnectionError is rather the user's own, to a database or the web.
     if evidence.nodes > 1 and is_peers_echo(death) and "ConnectionError" not in error.names:
         return Kind.peer, f"lost the connection to a worker on another node: {words}"
+    if error.type_name == _RESULT_ERROR:
+        return Kind.exception, one_line(error.message, 500).removeprefix(f"rank {death.rank} ")
     return Kind.exception, f"raised {words}"
 
 

@@ -6,9 +6,8 @@ import copy
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
@@ -26,11 +25,10 @@ _IMPORTED_LATE = ("torch._dynamo",)
 
 
 @dataclass
-class TaskResult:
+class TaskResult(outcome.Returned):
     """What a worker's task has returned."""
 
-    value: Any
-    imported: list[str]
+    imported: list[str] = field(default_factory=list)
     """Slow modules that the worker had to import: the warm server may spare the next ones that."""
 
 
@@ -63,13 +61,14 @@ def run_task(
         logging_config = _for_rank(logging_config, rank, other_ranks_level)
     configure_hydra_log(logging_config, config, context)
     missing = [name for name in _IMPORTED_LATE if name not in sys.modules]
+    value, exited = None, ""
     try:
         value = task_function(task_config)
-    except SystemExit as stop:
+    except SystemExit as stop:  # how many scripts end well
         if stop.code not in (None, 0):
             raise
-        value = None  # sys.exit() is how many scripts end well
-    return TaskResult(value, [name for name in missing if name in sys.modules])
+        exited = outcome.place(stop)
+    return TaskResult(value, exited, [name for name in missing if name in sys.modules])
 
 
 class HydraState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_a_worker_that_dies_while_it_hands_over_has_failed(
 
 
 def lock_on_rank_1() -> Any:
-    return threading.Lock() if rank() == 1 else None
+    return {"loss": 0.5, "held": threading.Lock()} if rank() == 1 else None
 
 
 @pytest.mark.parametrize("start_method", ["warm", "spawn"])
@@ -129,14 +130,19 @@ def test_a_result_that_does_not_pickle_is_named_with_its_rank(start_method: str)
     error = launch_failing(lock_on_rank_1, start_method=start_method)
     assert list(error.failures) == [1]
     assert isinstance(error.__cause__, WorkerError)
-    assert str(error.__cause__).startswith("rank 1 returned a value of type lock that cannot be handed over")
-    assert "rank 1 returned a value of type lock" in str(error)
+    assert str(error.__cause__).startswith(
+        "rank 1 returned a value of type dict with a value of type _thread.lock in ['held'], which cannot be handed"
+    )
+    assert "rank 1 returned a value of type" in str(error)
+    assert error.verdict is not None
+    reason = error.verdict.failure.reason
+    assert re.match(r"rank 1 on host \S+ returned a value of type dict with .* and return its path$", reason)
 
 
 def test_a_result_that_cannot_be_read_is_a_failure() -> None:
     error = launch_failing(Unreadable)
     assert sorted(error.failures) == [0, 1]
-    assert error.failures[1].message == "its result cannot be read: LookupError: cannot be read"
+    assert error.failures[1].message == "returned a value that cannot be read by its agent: LookupError: cannot be read"
 
 
 def a_thread_that_goes_on() -> str:

@@ -46,7 +46,7 @@ class Launched:
             1,
             1,
             self.workers,
-            start_method="warm",
+            start_method=settings.pop("start_method", "warm"),
             retry=retry,
             watch=watch or WatchConfig(),
             on_verdict=self.verdicts.append,

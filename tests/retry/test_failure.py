@@ -84,7 +84,7 @@ CPU_ALLOCATOR = (
             "RendezvousTimeoutError: late",
         ),
         (evidence(overrun=Overrun(Kind.timeout, "too long", None, T)), Kind.timeout, "too long (host node-a)"),
-        (evidence(overrun=Overrun(Kind.hang, "no progress", 3, T)), Kind.hang, "no progress (rank 3 on host node-a)"),
+        (evidence(overrun=Overrun(Kind.hang, "no progress", 3, T)), Kind.hang, "no progress (host node-a)"),
     ],
 )
 def test_kinds_and_words(what: Evidence, kind: Kind, words: str) -> None:

@@ -146,6 +146,58 @@ def test_ranks_that_lost_their_peer_are_told_from_the_cause(how: str, kind: str,
         assert type(error.__cause__) is KeyError
 
 
+def leaves_the_others(how: str) -> None:
+    dist.init_process_group("gloo")
+    dist.barrier()
+    if rank() == 1 and how == "returns":
+        return
+    if rank() == 1:
+        sys.exit(None if how == "exits" else 0)
+    dist.barrier()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("returns", "returned while other ranks still worked with it"),
+        ("exits", "called sys.exit(0) at test_restarts.py:"),
+        ("exits with 0", "called sys.exit(0) at test_restarts.py:"),
+    ],
+)
+def test_a_rank_that_leaves_in_the_middle_is_the_cause_of_broken_connections(
+    how: str, words: str, tmp_path: Path
+) -> None:
+    launched = Launched(tmp_path, workers=3)
+    error = launched.fail(leaves_the_others, how, retry=RetryConfig())
+    assert error.verdict is not None
+    failure = error.verdict.failure
+    assert (failure.kind.value, failure.rank, failure.exitcode) == ("exit", 1, 0)
+    assert words in failure.reason
+    assert "died because of it" in failure.reason
+    assert error.get_first_failure()[0] == 1
+
+
+def log_and_exit(code: Any) -> None:
+    try:
+        raise ValueError("handled")
+    except ValueError:
+        logging.getLogger("app").exception("this epoch is lost")
+    sys.exit(code)
+
+
+@pytest.mark.parametrize("start_method", ["warm", "spawn"])
+@pytest.mark.parametrize("code", [1, 75, "gave up"])
+def test_an_exit_code_is_not_judged_by_an_exception_that_was_handled(
+    code: Any, start_method: str, launched: Launched
+) -> None:
+    expected = 1 if isinstance(code, str) else code
+    rules = no_wait(only_on=[expected], max_restarts=1)
+    launched.fail(log_and_exit, code, retry=rules, redirects=3, start_method=start_method)
+    assert [verdict.decision.again for verdict in launched.verdicts] == [True, False]
+    assert launched.kinds == ["exit", "exit"]
+    assert f"ended with exit code {expected}" in launched.verdicts[0].failure.reason
+
+
 # --- programs ----------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +223,30 @@ def test_a_scripts_exception_is_known(
     assert verdict.decision.again is again
     assert verdict.failure.kind.value == "exception"
     assert verdict.failure.type_name == ("ValueError" if again else "ModuleNotFoundError")
+
+
+@pytest.mark.parametrize("interpreter_options", [[], ["-B"]], ids=["in a warm worker", "in an interpreter of its own"])
+def test_a_scripts_exit_code_is_not_judged_by_an_exception_that_was_handled(
+    interpreter_options: list[str], launched: Launched, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, traceback\ntry:\n    raise ValueError('handled')\nexcept ValueError:\n    traceback.print_exc()\n"
+        "sys.exit(75)\n"
+    )
+    rules = no_wait(only_on=[75], max_restarts=1)
+    launched.fail(sys.executable, *interpreter_options, "-u", str(script), retry=rules, redirects=3)
+    assert [verdict.decision.again for verdict in launched.verdicts] == [True, False]
+
+
+def test_the_cause_behind_a_scripts_exception_is_known(launched: Launched, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from hydra.errors import InstantiationException as E\nraise E('x:\\ny') from ConnectionError('z')\n"
+    )
+    launched.fail(sys.executable, "-B", "-u", str(script), retry=no_wait(max_restarts=1), redirects=3)
+    assert [verdict.decision.again for verdict in launched.verdicts] == [True, False]
+    assert "raised ConnectionError: z (hydra.errors.InstantiationException: x)" in launched.verdicts[0].failure.reason
 
 
 def test_a_program_that_is_not_there_is_not_tried_again(launched: Launched) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from groups import Launched, no_wait, rank, restarts, stand_still
 
 import elastic_hydra
@@ -71,6 +72,27 @@ def test_a_stopped_worker_is_a_hang_and_is_woken_to_show_its_stacks(launched: La
     assert "the process is stopped by a signal" in error.verdict.failure.reason
     assert "is stopped" in stacks(launched, 0)
     assert "in stopped" in stacks(launched, 0)
+
+
+def one_does_not_come(stopped: int = 1) -> None:
+    dist.init_process_group("gloo")
+    elastic_hydra.heartbeat()
+    if rank() == stopped:
+        load_data()
+    dist.barrier()
+
+
+def load_data() -> None:
+    time.sleep(600)
+
+
+def test_a_hang_names_the_rank_that_is_in_no_collective_operation(launched: Launched) -> None:
+    error = launched.fail(one_does_not_come, watch=hangs(3.0))
+    assert error.verdict is not None
+    failure = error.verdict.failure
+    assert failure.rank == 1
+    assert "rank 1 is in no collective operation but at test_watch.py:" in failure.reason
+    assert "in load_data, and rank 0 waits in barrier" in failure.reason
 
 
 def hang_once() -> int:
