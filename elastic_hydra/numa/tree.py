@@ -41,9 +41,10 @@ def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
 def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ...]:
     """Cut a set of CPUs into disjoint parts that are even in cores and keep to the borders of the machine.
 
-    The parts are those of `hwloc-distrib` where the machine divides evenly, and more even ones elsewhere: 3 parts of 8
-    equal nodes are 2, 3 and 3 nodes, where hwloc-distrib answers 2, 2 and 4. With more parts than cores, cores are cut
-    into hardware threads; with more parts than threads, parts repeat.
+    The parts are those of `hwloc-distrib` where the machine divides evenly, and never less even elsewhere: 3 parts of 8
+    equal nodes are 2, 3 and 3 nodes, where hwloc-distrib answers 2, 2 and 4. Where parts that keep to the borders would
+    be less even than its parts (2 parts of a node with 24 cores and one with 1), the cores are cut evenly across them.
+    With more parts than cores, cores are cut into hardware threads; with more parts than threads, parts repeat.
 
     Args:
         topology: The machine.
@@ -53,16 +54,55 @@ def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ..
     Returns:
         The parts, in the order of the machine; together they are `cpus`.
     """
-    if parts == 1:
-        return (cpus,)
     below = branches(topology, cpus)
-    if not below:
+    if parts == 1 or not below:
         return (cpus,) * parts
-    weights = [_weight(topology, cpus, branch) for branch in below]
+    found = _within_borders(topology, cpus, below, parts)
+    if parts >= topology.cores(cpus):
+        return found
+    theirs = by_weight(topology, below, parts)
+    even = tuple(union(run) for run in split(leaves(topology, cpus), parts))
+    whole_cores = sum(map(topology.cores, theirs)) == topology.cores(cpus)
+    candidates = (found, even, tuple(theirs)) if whole_cores else (found, even)
+    return min(candidates, key=lambda parts: _excess(topology, parts, theirs))
+
+
+def by_weight(topology: Topology, below: Sequence[CpuSet], parts: int) -> list[CpuSet]:
+    """The parts that `hwloc-distrib` makes of some branches: by their hardware threads, each share rounded up.
+
+    A branch whose share was used up by those before it joins the last of their parts.
+    """
+    total = sum(map(len, below))
+    found: list[CpuSet] = []
+    weight = 0
+    for branch in below:
+        share = -(-(weight + len(branch)) * parts // total) - -(-weight * parts // total)
+        weight += len(branch)
+        inner = branches(topology, branch) if share > 1 else ()
+        if not share:
+            found[-1] |= branch
+        else:
+            found += by_weight(topology, inner, share) if inner else [branch] * share
+    return found
+
+
+def _within_borders(topology: Topology, cpus: CpuSet, below: Sequence[CpuSet], parts: int) -> tuple[CpuSet, ...]:
+    by_cores = parts <= topology.cores(cpus)
+    weights = [topology.cores(branch) if by_cores else len(branch) for branch in below]
     if parts >= len(below):
         shares = apportion(weights, parts)
         return tuple(part for branch, n in zip(below, shares, strict=True) for part in distribute(topology, branch, n))
     return tuple(union(below[first:last]) for first, last in _join(weights, parts))
+
+
+def _excess(topology: Topology, parts: Sequence[CpuSet], others: Sequence[CpuSet]) -> tuple[int, int]:
+    """How much less even some parts are than others: in cores, and in hardware threads."""
+
+    def beyond(size: Callable[[CpuSet], int]) -> int:
+        mine, theirs = ([size(part) for part in cut] for cut in (parts, others))
+        return max(0, max(mine) - min(mine) - max(theirs) + min(theirs))
+
+    return beyond(topology.cores), beyond(len)
 
 
 def apportion(weights: Sequence[int], parts: int) -> tuple[int, ...]:
@@ -111,10 +151,6 @@ def match(parts: int, wishes: Sequence[Sequence[int]], cost: Callable[[int, int]
             taken[wisher] = part
     left = iter([part for part in range(parts) if part not in taken.values()])
     return tuple(taken[wisher] if wisher in taken else next(left) for wisher in range(len(wishes)))
-
-
-def _weight(topology: Topology, whole: CpuSet, branch: CpuSet) -> int:
-    return topology.cores(branch) if topology.cores(whole) > 1 else len(branch)
 
 
 def _unevenness(weights: Sequence[int], shares: Iterable[int]) -> float:

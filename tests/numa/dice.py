@@ -66,6 +66,19 @@ def allowance(dice: random.Random, machine: Topology) -> Allowance:
     return Allowance(frozenset(cpus), frozenset(mems), quota=dice.choice([None, None, 0.5, 3.0]))
 
 
+def cpuset(dice: random.Random, machine: Topology, cpus: frozenset[int]) -> frozenset[int]:
+    """Some of the CPUs: any, or of each node another fraction of its CPUs or cores."""
+    if dice.random() < 0.3:
+        return frozenset(dice.sample(sorted(cpus), dice.randint(1, len(cpus))))
+    level = dice.choice(["core", "node"])
+    found = frozenset[int]()
+    for node in machine.groups("node", cpus):
+        fraction = dice.choice([0, 0.1, dice.random(), 1, 1])
+        units = machine.groups("core", node) if level == "core" else [frozenset((cpu,)) for cpu in node]
+        found = found.union(*(unit for unit in units if dice.random() < fraction))
+    return found or cpus
+
+
 def settings(dice: random.Random, usable: Sequence[int], workers: int) -> NumaConfig:
     """Anything that can be written in a configuration, sense or nonsense."""
     found = NumaConfig(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa import Allowance, Binding, NumaError, Topology, instances, plan, render, take
+from elastic_hydra.numa.tree import distribute
 from elastic_hydra.sweep.slots import Slot, Slots
 from tests.numa import dice as throw
+from tests.numa import hwloc
 
 SEEDS = range(40)
 ROUNDS = 25
@@ -117,6 +120,27 @@ def _check_slots(held: list[Slot], topology: Topology, whole: Allowance) -> None
     assert sum(map(len, cores)) == len(set().union(*cores))
     assert all(part.cpus <= whole.cpus and part.mems <= whole.mems and part.mems for part in parts)
     assert sum(part.quota or 0.0 for part in parts) <= (whole.quota or 0.0) + 1e-9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_parts_are_no_less_even_than_those_of_hwloc_distrib(seed):
+    for turn in range(ROUNDS):
+        dice = random.Random(f"{seed} {turn}")
+        topology = throw.topology(dice)
+        cpus = throw.cpuset(dice, topology, frozenset(topology.cpus))
+        cores = topology.cores(cpus)
+        parts = dice.randint(1, cores)
+        if not hwloc.nests(topology, cpus):
+            continue
+        mine, theirs = distribute(topology, cpus, parts), hwloc.distrib(topology, cpus, parts)
+        assert len(mine) == parts
+        assert sum(map(topology.cores, mine)) == cores
+        assert _range(topology, mine) <= _range(topology, theirs), (topology, cpus, mine, theirs)
+
+
+def _range(topology: Topology, parts: Sequence[frozenset[int]]) -> int:
+    sizes = [topology.cores(part) for part in parts]
+    return max(sizes) - min(sizes)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

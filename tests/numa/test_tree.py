@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, match, split
+from tests.numa import dice as throw
+from tests.numa import hwloc
 from tests.numa.machines import real_machines, truth
+
+# hwloc calls half of a Bulldozer module a core, and has a level for the caches of four small cores.
+OTHER_TREES = ("64amd64-4s2n4ca2co", "20em64t-hybrid-1p6c2t+2ca4co1t")
 
 
 def symmetric(topology, cpus):
@@ -21,6 +28,8 @@ def symmetric(topology, cpus):
 def test_parts_are_those_of_hwloc_distrib(real, name, parts):
     topology, allowance = real(name)
     expected = truth(name)["distrib"][str(parts)]
+    if parts <= len(allowance.cpus) and name not in OTHER_TREES:
+        assert [format_list(part) for part in hwloc.distrib(topology, allowance.cpus, parts)] == expected
     found = distribute(topology, allowance.cpus, parts)
     if symmetric(topology, allowance.cpus) and parts <= len(allowance.cpus):
         assert [format_list(part) for part in found] == expected
@@ -67,6 +76,27 @@ def test_cores_that_share_an_inner_cache_stay_together(small):
 def test_parts_that_do_not_divide_evenly_are_more_even_than_those_of_hwloc_distrib(small):
     topology, allowance = small([[core, core + 1] for core in range(0, 16, 2)])
     assert [len(part) for part in distribute(topology, allowance.cpus, 3)] == [4, 6, 6]  # hwloc-distrib: 4, 4, 8
+
+
+def test_lopsided_machines_are_cut_no_less_evenly_than_by_hwloc_distrib(small):
+    topology, allowance = small([list(range(24)), list(range(24, 48))], cpus="0-23,24")
+    assert sorted(len(part) for part in distribute(topology, allowance.cpus, 2)) == [12, 13]
+    topology, allowance = small([list(range(10))], caches=[list(range(8))])  # two cores outside the last-level cache
+    assert sorted(len(part) for part in distribute(topology, allowance.cpus, 2)) == [5, 5]
+    topology, allowance = small([list(range(8)), list(range(8, 16)), list(range(16, 24))], cpus="0-7,8-14,16-23")
+    assert [len(part) for part in distribute(topology, allowance.cpus, 3)] == [8, 7, 8]  # borders stay borders
+
+
+@pytest.mark.parametrize("name", real_machines())
+def test_any_cpuset_is_cut_no_less_evenly_than_by_hwloc_distrib(real, name):
+    topology, allowance = real(name)
+    dice = random.Random(name)
+    for _ in range(10):
+        cpus = throw.cpuset(dice, topology, allowance.cpus)
+        for parts in {2, 3, 4, 8, topology.cores(cpus)} - set(range(topology.cores(cpus) + 1, 9)):
+            mine = [topology.cores(part) for part in distribute(topology, cpus, parts)]
+            theirs = [topology.cores(part) for part in hwloc.distrib(topology, cpus, parts)]
+            assert max(mine) - min(mine) <= max(theirs) - min(theirs), (format_list(cpus), parts, mine, theirs)
 
 
 def test_apportion_gives_every_branch_one_part_at_least():
