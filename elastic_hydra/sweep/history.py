@@ -76,9 +76,28 @@ class History:
             + "\nRestore the configuration, or start a new sweep in another hydra.sweep.dir"
         )
 
+    def check_trust(self) -> None:
+        """Refuse recorded values that would have to be unpickled, if somebody else may have written them.
+
+        Raises:
+            ConfigError: that is so; the text says what to do.
+        """
+        if "finished" in _RUN_AGAIN.get(self.mode, _RUN_AGAIN["all"]):
+            return
+        values = {num: job.value for num, job in self.recorded.items() if job.value is not None}
+        suspect = [num for num, value in values.items() if value.is_pickled and value.distrust]
+        if not suspect:
+            return
+        value, jobs = values[suspect[0]], ", ".join(f"#{num}" for num in suspect[:5]) + ", …" * (len(suspect) > 5)
+        raise ConfigError(
+            f"hydra.launcher.resume={self.mode}: the recorded values of {jobs} are pickles, which run code when they "
+            f"are read, and {value.journal} {value.distrust}. Or run all jobs again with hydra.launcher.resume=all, "
+            "which reads none of them"
+        )
+
     def settled(self, num: int) -> Recorded | None:
         """Return what is recorded of a job that is not to be run again; None when it is to be run."""
         job = self.recorded.get(num)
-        if job is None or job.unreadable or job.state in _RUN_AGAIN[self.mode]:
+        if job is None or job.state in _RUN_AGAIN[self.mode]:
             return None
         return job

@@ -10,42 +10,39 @@
 | `failure` | `num`, `attempt`, `again` (restarted, `after` so many seconds), `counts`, `reason`, `failure` (kind, …) |
 | `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
 | `lost` | `num`, `attempt`, `kind`, `reason`: its agent died or was told to stop; another attempt follows |
-| `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value`, `pickle` |
+| `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value` or `pickle` or `file` |
 | `stop` | `reason`: the launcher ended before the sweep was done |
 
 `counts` is false for a restart that is not one of `retry.max_restarts`.
 
 `state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
 agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.
-`value` is there when the return value is JSON; `pickle` (base64) when it is not. A crash loses at most the line that
-was being written; a reader skips what is not a whole line.
+For `value`, `pickle` and `file` see `elastic_hydra.sweep.values`; instead of them `unrecorded` says why the value of a
+job that finished is not there. A crash loses at most the line that was being written; a reader skips what is not a
+whole line. Configurations, commands and pickles are nobody else's business: only the owner can read the file.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import fcntl
 import json
 import logging
 import os
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.sweep import lock, values
+from elastic_hydra.sweep.files import open_private
 
-__all__ = ["FILE_NAME", "VERSION", "Journal", "append", "is_at_work", "recordable"]
+__all__ = ["FILE_NAME", "VERSION", "Journal", "append"]
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
 
 log = logging.getLogger("elastic_hydra")
-
-_open_files: dict[str, int] = {}
-"""Journals of this process, by path: the lock on one is ours as long as we live."""
 
 
 class Journal:
@@ -62,25 +59,31 @@ class Journal:
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
         path = folder / FILE_NAME
-        fd = _locked(path)
-        if fd is None and shared:
-            path = folder / f"journal.{os.uname().nodename}.{os.getpid()}.jsonl"
-            fd = _locked(path)
-        if fd is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = lock.acquire(path)
+            if held is None and shared:
+                path = folder / f"journal.{os.uname().nodename}.{os.getpid()}.jsonl"
+                held = lock.acquire(path)
+            if held is None:
+                raise ConfigError(
+                    f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for "
+                    "it, stop it, or choose another directory"
+                )
+            fd = open_private(path, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
             raise ConfigError(
-                f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for it, "
-                "stop it, or choose another directory"
-            )
+                f"hydra.sweep.dir={folder}: the sweep's journal cannot be written there ({error}). Make it writable, "
+                "or choose another directory"
+            ) from error
         self.path = path
         self.problem = ""
         """Why the last lines could not be written; empty when all are there."""
-        self._fd = fd
-        self._unwritten: list[bytes] = []
-
-    @property
-    def lock(self) -> int:
+        self.lock = held
         """The file descriptor that keeps other launchers out as long as any process has it."""
-        return self._fd
+        self._fd = fd
+        weakref.finalize(self, os.close, fd).atexit = False
+        self._unwritten: list[bytes | Callable[[], bytes]] = []
 
     def position(self) -> int:
         """Return where the next line will be, in bytes."""
@@ -97,6 +100,25 @@ class Journal:
         self._unwritten.append(_line(event, fields))
         self.flush(durable=durable)
 
+    def write_end(self, num: int, state: str, value: Any, **fields: Any) -> None:
+        """Append the line that says how a job ended; durable, and kept for later if need be, as any other.
+
+        Args:
+            num: the job.
+            state: see above.
+            value: what it has returned, if it has finished.
+            fields: the rest of the line.
+        """
+        moment = time.time()
+
+        def line() -> bytes:
+            field = values.recordable(value, num, self.path) if state == "finished" else {}
+            return _line("end", {"num": num, "state": state, **fields, **field}, moment)
+
+        self._unwritten.append(line)
+        if self.flush(durable=True):
+            values.forget_older(self.path, num)
+
     def flush(self, *, durable: bool = False) -> bool:
         """Write what could not be written before.
 
@@ -108,7 +130,10 @@ class Journal:
         """
         try:
             while self._unwritten:
-                _append(self._fd, self._unwritten[0])
+                line = self._unwritten[0]
+                if callable(line):
+                    line = self._unwritten[0] = line()
+                _append(self._fd, line)
                 del self._unwritten[0]
             if durable:
                 os.fsync(self._fd)
@@ -141,35 +166,9 @@ def append(path: Path, event: str, **fields: Any) -> None:
         os.close(fd)
 
 
-def is_at_work(path: Path) -> bool:
-    """Whether another launcher is writing a journal."""
-    if str(path.absolute()) in _open_files:
-        return False
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
-
-
-def recordable(value: Any) -> dict[str, Any]:
-    """Put a return value into the form in which a line holds it."""
-    with contextlib.suppress(TypeError, ValueError, RecursionError):
-        if json.loads(json.dumps(value, allow_nan=False)) == value:
-            return {"value": value}
-    return {"pickle": base64.b64encode(cloudpickle.dumps(value)).decode()}
-
-
-def _line(event: str, fields: dict[str, Any]) -> bytes:
-    return (json.dumps({"v": VERSION, "time": round(time.time(), 3), "event": event, **fields}) + "\n").encode()
+def _line(event: str, fields: dict[str, Any], moment: float | None = None) -> bytes:
+    seconds = round(time.time() if moment is None else moment, 3)
+    return (json.dumps({"v": VERSION, "time": seconds, "event": event, **fields}) + "\n").encode()
 
 
 def _append(fd: int, line: bytes) -> None:
@@ -179,27 +178,3 @@ def _append(fd: int, line: bytes) -> None:
         line = b"\n" + line  # a writer died in the middle of it, or the disk was full
     while line:
         line = line[os.write(fd, line) :]
-
-
-def _locked(path: Path) -> int | None:
-    key = str(path.absolute())
-    if key in _open_files:
-        return _open_files[key]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise ConfigError(
-            f"hydra.sweep.dir={path.parent}: the sweep's journal cannot be written there ({error}). Make it writable, "
-            "or choose another directory"
-        ) from error
-    try:
-        # It belongs to the open file, so forked workers hold it too: nobody starts while some of them still write.
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): take care that no second launcher uses its directory", path, error)
-    _open_files[key] = fd
-    return fd

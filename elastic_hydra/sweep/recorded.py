@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
-import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep.journal import VERSION, is_at_work
+from elastic_hydra.sweep import lock
+from elastic_hydra.sweep.journal import VERSION
+from elastic_hydra.sweep.lines import Lines
+from elastic_hydra.sweep.values import Value
 
 __all__ = ["Record", "Recorded", "read", "restarts"]
 
@@ -30,9 +29,8 @@ class Recorded:
     `preempted`."""
     attempts: int = 0
     reason: str = ""
-    value: Any = None
-    unreadable: str = ""
-    """Why the recorded value cannot be had back; empty: it can."""
+    value: Value | None = None
+    """What it has returned; None if it has not finished."""
 
 
 class Record(dict[int, Recorded]):
@@ -52,12 +50,12 @@ class Record(dict[int, Recorded]):
 
     def config(self, num: int) -> str:
         """Read a job's recorded configuration, as YAML."""
-        _, line = next(_lines(self.path, self[num].offset))
+        _, line = next(iter(Lines(self.path, self[num].offset)))
         return str(line["config"])
 
 
 def read(path: Path) -> Record:
-    """Read what happened to each job of a sweep: the file once, line by line.
+    """Read what happened to each job of a sweep: the file once, line by line. No return value is unpickled.
 
     Args:
         path: the journal. What a launcher adds that is at work now, on another node of the same sweep, is left out:
@@ -70,10 +68,13 @@ def read(path: Path) -> Record:
         ConfigError: it was written by a newer version.
     """
     record = Record(path, _end_of_past(path))
-    for offset, line in _lines(path, end=record.end):
-        if line.get("v", 0) > VERSION:
-            raise ConfigError(f"{path}: written by a newer elastic_hydra (version {line['v']} of the format)")
-        _apply(line, offset, record)
+    lines = Lines(path, end=record.end)
+    for offset, line in lines:
+        if line["v"] > VERSION:
+            version = f"version {line['v']} of the format"
+            raise ConfigError(f"{path}, line {lines.number}: written by a newer elastic_hydra ({version})")
+        _apply(line, offset, record, lines.distrust)
+    lines.say_what_is_lost()
     return record
 
 
@@ -85,40 +86,27 @@ def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
         num: the job.
         start: where in the journal to begin, in bytes.
     """
-    failures = (line for _, line in _lines(path, start) if line["event"] == "failure" and line.get("num") == num)
+    failures = (line for _, line in Lines(path, start) if line["event"] == "failure" and line["num"] == num)
     return tuple(line["time"] for line in failures if line.get("again") and line.get("counts", True))
 
 
 def _end_of_past(path: Path) -> int:
     """Return where the lines of a launcher that is at work begin, or where the journal ends, in bytes."""
-    if is_at_work(path):
-        return max((offset for offset, line in _lines(path) if line["event"] == "sweep"), default=0)
+    if lock.is_held_by_another(path):
+        return max((offset for offset, line in Lines(path) if line["event"] == "sweep"), default=0)
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
 
 
-def _lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each whole line of a journal with where it begins, in bytes."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        file.seek(start)
-        for text in file:
-            offset, start = start, start + len(text)
-            if end is not None and offset >= end:
-                return
-            with contextlib.suppress(ValueError):  # half a line: its writer was killed, or the disk was full
-                line = json.loads(text)
-                if isinstance(line, dict) and "event" in line:
-                    yield offset, line
-
-
-def _apply(line: dict[str, Any], offset: int, record: Record) -> None:
-    event, num = line["event"], line.get("num", -1)
+def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> None:
+    event = line["event"]
     if event == "sweep":
         record.task = line.get("task", record.task)
         if not line.get("resume"):
             record.clear()
         return
+    num = line["num"]
     if event == "job":
         record[num] = Recorded(num, line["overrides"], offset)
         return
@@ -131,13 +119,4 @@ def _apply(line: dict[str, Any], offset: int, record: Record) -> None:
         job.state, job.reason = "interrupted", line["reason"]
     elif event == "end":
         job.state, job.reason = line["state"], line["reason"]
-        job.value, job.unreadable = _value(line)
-
-
-def _value(line: dict[str, Any]) -> tuple[Any, str]:
-    if "pickle" not in line:
-        return line.get("value"), ""
-    try:
-        return pickle.loads(base64.b64decode(line["pickle"])), ""
-    except Exception as error:  # its class has moved or changed: unpickling may raise anything
-        return None, f"{type(error).__name__}: {error}"
+        job.value = Value.of(line, record.path, distrust) if job.state == "finished" else None

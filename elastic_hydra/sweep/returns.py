@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import OmegaConf
@@ -121,17 +122,18 @@ def _with_logs(reason: str, job: Job) -> str:
     return f"job #{job.num}: {reason}; the workers' logs: {job.log_dir}"
 
 
-def recorded(job: Job, record: Recorded, mode: str) -> JobReturn:
+def recorded(job: Job, record: Recorded, value: Any, mode: str) -> JobReturn:
     """Return what an earlier launcher has recorded of a job that is not run again.
 
     Args:
         job: the job.
         record: its record.
+        value: what it has returned.
         mode: `hydra.launcher.resume`.
     """
     if record.state == "finished":
         job_return = _new(job, JobStatus.COMPLETED)
-        job_return.return_value = record.value
+        job_return.return_value = value
         return job_return
     if record.state == "failed":
         return failed(job, JobError(f"failed before: {record.reason}"))

@@ -40,6 +40,7 @@ from elastic_hydra.sweep.interrupt import (
 from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
+from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, rerun_command, shown_path
 from elastic_hydra.sweep.task import HydraState, configure_hydra_log
@@ -155,10 +156,10 @@ class Sweep:
                 f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {record.task}, and this is "
                 f"{mine}. Choose that sweep's own directory, or a new one"
             )
-        for job in record.values():
-            if job.unreadable:
-                log.warning("#%s runs again: its recorded value cannot be read (%s)", job.num, job.unreadable)
-        return History(record, mode)
+        history = History(record, mode)
+        if not self._settings.dry_run:
+            history.check_trust()
+        return history
 
     def _open_journal(self, jobs: list[Job]) -> Journal:
         if self._journal is None:
@@ -177,17 +178,32 @@ class Sweep:
     def _admit(self, batch: Batch, job: Job, record: Journal) -> None:
         """Put a job among those that wait to run, unless its recorded end counts."""
         meet(job)
-        settled = self._history.settled(job.num)
+        settled, value = self._settled(job)
         if settled is None:
             batch.waiting.append(job)
             if job.num not in self._history.recorded:  # else it stays what it was until it is started again
                 record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
             return
-        batch.returns[job.num] = returns.recorded(job, settled, self._history.mode)
+        batch.returns[job.num] = returns.recorded(job, settled, value, self._history.mode)
         job.config = NO_CONFIG
         batch.ended[job.num] = Ended(
-            job.num, job.overrides, settled.state, settled.reason, job.log_dir, settled.value, recorded=True
+            job.num, job.overrides, settled.state, settled.reason, job.log_dir, value, recorded=True
         )
+
+    def _settled(self, job: Job) -> tuple[Recorded | None, Any]:
+        """Return what is recorded of a job that is not run again, and the value that it has returned."""
+        settled = self._history.settled(job.num)
+        if settled is None or settled.value is None:
+            return settled, None
+        try:
+            return settled, settled.value.load()
+        except ConfigError:
+            raise
+        except Exception as error:  # its class has moved or changed: unpickling may raise anything
+            log.warning(
+                "#%s runs again: its recorded value cannot be read (%s: %s)", job.num, type(error).__name__, error
+            )
+            return None, None
 
     def _compose_next(self, batch: Batch, record: Journal) -> None:
         """Compose one more job while others run; one that is refused lets those end, and no other start."""
@@ -346,9 +362,8 @@ class Sweep:
         batch.returns[job.num] = end.job_return
         job.config = NO_CONFIG
         batch.ended[job.num] = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
-        entry = {"num": job.num, "state": end.state, "kind": kind, "reason": reason, "seconds": round(seconds, 3)}
-        result = journal.recordable(value) if failure is None else {}
-        record.write("end", durable=True, **entry, attempts=attempts, restarts=restarts, **result)
+        entry = {"kind": kind, "reason": reason, "seconds": round(seconds, 3)}
+        record.write_end(job.num, end.state, value, **entry, attempts=attempts, restarts=restarts)
         if see is None:
             log.debug("#%s finished after %.1f s", job.num, seconds)
         else:

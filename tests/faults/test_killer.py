@@ -75,7 +75,7 @@ def drive(folder: Path, seed: int, seconds: float) -> None:
         done = finished.returncode == 0
         assert done or time.monotonic() < deadline + 60, (seed, deeds, finished.output)
     jobs = recorded.read(folder / "sweep" / FILE_NAME)
-    assert {num: (job.state, job.value) for num, job in jobs.items()} == {
+    assert {num: (job.state, job.value and job.value.load()) for num, job in jobs.items()} == {
         num: ("finished", 2.0 * num) for num in range(JOBS)
     }, (seed, deeds)
     assert sorted(int(path.name) for path in (folder / "sweep").iterdir() if path.is_dir()) == list(range(JOBS))

@@ -68,9 +68,8 @@ def test_a_study_in_a_storage_goes_on_and_no_directory_is_used_twice(tmp_path: P
         assert ran == job.overrides
     study = optuna.load_study(study_name="s", storage=storage)
     values = [trial.value for trial in study.trials if trial.value is not None]
-    journaled = [
-        job.value for job in recorded.read(resumed.folder / journal.FILE_NAME).values() if job.state != "started"
-    ]
+    jobs = recorded.read(resumed.folder / journal.FILE_NAME).values()
+    journaled = [job.value.load() for job in jobs if job.value is not None]
     assert sorted(values) == sorted(journaled)
     best = yaml.safe_load((resumed.folder / "optimization_results.yaml").read_text())["best_value"]
     assert best == pytest.approx(min(values))
