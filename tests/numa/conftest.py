@@ -10,14 +10,18 @@ import pytest
 
 from elastic_hydra.numa.allowance import Allowance, read_allowance
 from elastic_hydra.numa.topology import Topology, read_topology
-from tests.numa.machines import machine, write, write_real
+from tests.numa.machines import DATA, machine, write, write_real
 
 Host = tuple[Topology, Allowance]
 _ON_REQUEST = {"qemu": "boots a virtual machine (about a minute)", "slow": "takes long"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long run only when `-m` names their marker."""
+    """Tests that take long run only when `-m` names their marker; tests over real machines only where the data is."""
+    if not DATA.is_dir():
+        left_out = [item for item in items if item.get_closest_marker("topologies")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     asked = config.option.markexpr or ""
     for item in items:
         for marker, why in _ON_REQUEST.items():

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.numa import cut, instances, plan, render, visible_accelerators
 from elastic_hydra.numa.lists import format_list
-from tests.numa.machines import DATA
 
 CONF = Path(__file__).resolve().parents[2] / "conf/hydra/launcher/numa"
 PROFILES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -47,7 +46,7 @@ TORCH = {
 }
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"real machines' topologies are not at {DATA}")
+@pytest.mark.topologies
 @pytest.mark.parametrize("mode", TORCH)
 def test_torchs_modes_give_torchs_cpus(real, mode):
     topology, allowance = real("derived-dgx-a100-nps4")
@@ -56,7 +55,7 @@ def test_torchs_modes_give_torchs_cpus(real, mode):
     assert [format_list(one.cpus) for one in found][:4] == TORCH[mode]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"real machines' topologies are not at {DATA}")
+@pytest.mark.topologies
 def test_the_plans_in_the_readme_are_real(real):
     text = (CONF.parents[3] / "README.md").read_text()
     topology, allowance = real("derived-dgx-a100-nps4")
