@@ -26,7 +26,14 @@ from elastic_hydra.sweep.task import set_hydra_config
 __all__ = ["compose", "meet", "task_config", "teach_parser"]
 
 
-def compose(context: HydraContext, sweep_config: DictConfig, machine: Machine, num: int, overrides: list[str]) -> Job:
+def compose(
+    context: HydraContext,
+    sweep_config: DictConfig,
+    machine: Machine,
+    num: int,
+    overrides: list[str],
+    recorded_dir: Path | None = None,
+) -> Job:
     """Compose one job, and check how it is to be launched.
 
     Args:
@@ -35,6 +42,7 @@ def compose(context: HydraContext, sweep_config: DictConfig, machine: Machine, n
         machine: this host.
         num: the job's number.
         overrides: the job's.
+        recorded_dir: where an earlier launcher has run it; None: it is new.
 
     Raises:
         ConfigError: it cannot be launched as configured.
@@ -44,9 +52,7 @@ def compose(context: HydraContext, sweep_config: DictConfig, machine: Machine, n
         config.hydra.job.id = str(num)
         config.hydra.job.num = num
     with _hydra_config(config):
-        output_dir = Path(os.path.abspath(os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))))
-        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(output_dir)
+        output_dir = _fix_output_dir(num, config, recorded_dir)
     with _hydra_config(config):
         launch = _resolve(num, config, machine)
     return Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
@@ -90,6 +96,28 @@ def meet(job: Job) -> None:
     except OSError as error:
         raise ConfigError(f"{key}: {error}") from error
     launch.rdzv_configs["is_host"] = False
+
+
+def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> Path:
+    """Find out a job's directory, once, and write it into the configuration in which `run_job` looks for it.
+
+    What is behind the keys may say something else each time it is asked, and something else than it did when the job
+    ran before: an environment variable, the time, a resolver that is not cached.
+    """
+    try:
+        sweep_dir = str(config.hydra.sweep.dir)
+        subdir = str(config.hydra.sweep.subdir) if recorded_dir is None else ""
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"job #{num}: hydra.sweep.dir and hydra.sweep.subdir: {error}") from error
+    output_dir = recorded_dir or Path(os.path.abspath(os.path.join(sweep_dir, subdir)))
+    if recorded_dir is not None:
+        if not output_dir.is_relative_to(os.path.abspath(sweep_dir)):
+            sweep_dir = str(output_dir.parent)
+        subdir = os.path.relpath(output_dir, sweep_dir)
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = sweep_dir, subdir
+        config.hydra.runtime.output_dir = str(output_dir)
+    return output_dir
 
 
 def _resolve(num: int, config: DictConfig, machine: Machine) -> Launch:

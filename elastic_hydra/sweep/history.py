@@ -101,3 +101,8 @@ class History:
         if job is None or job.state in _RUN_AGAIN[self.mode]:
             return None
         return job
+
+    def output_dir(self, num: int) -> Path | None:
+        """Return a recorded job's directory, which stays its own whatever the configuration says now."""
+        job = self.recorded.get(num)
+        return None if job is None else Path(job.dir)

@@ -4,8 +4,8 @@
 
 | event | further fields |
 | --- | --- |
-| `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `resume`: a launcher has begun, or has begun again |
-| `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir`: a job was composed |
+| `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `dir` (the sweep's), `resume`: a launcher has begun |
+| `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir` (the job's): a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
 | `failure` | `num`, `attempt`, `again` (restarted, `after` so many seconds), `counts`, `reason`, `failure` (kind, …) |
 | `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |

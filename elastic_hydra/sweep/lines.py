@@ -18,7 +18,7 @@ log = logging.getLogger("elastic_hydra")
 _STATES = ("finished", "failed", "interrupted", "preempted")
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "sweep": {},
-    "job": {"num": int, "overrides": list, "config": str},
+    "job": {"num": int, "overrides": list, "config": str, "dir": str},
     "start": {"num": int, "attempt": int},
     "failure": {"num": int, "time": (int, float)},
     "lost": {"num": int, "reason": str},

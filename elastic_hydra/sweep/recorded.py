@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Recorded:
     overrides: list[str]
     offset: int
     """Where in the journal its `job` line begins, in bytes."""
+    dir: str
+    """Its output directory."""
     state: str = "waiting"
     """`waiting`, `started` (no end was written: its launcher was killed), `finished`, `failed`, `interrupted` or
     `preempted`."""
@@ -47,6 +50,8 @@ class Record(dict[int, Recorded]):
         self.end = end
         self.task: str | None = None
         """The name of the app (`hydra.job.name`) whose sweep it is; None: unknown."""
+        self.dir = path.parent.absolute()
+        """The sweep's directory, where it was when the line was written that is being read."""
 
     def config(self, num: int) -> str:
         """Read a job's recorded configuration, as YAML."""
@@ -102,13 +107,13 @@ def _end_of_past(path: Path) -> int:
 def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> None:
     event = line["event"]
     if event == "sweep":
-        record.task = line.get("task", record.task)
+        record.task, record.dir = line.get("task", record.task), Path(str(line.get("dir", record.dir)))
         if not line.get("resume"):
             record.clear()
         return
     num = line["num"]
     if event == "job":
-        record[num] = Recorded(num, line["overrides"], offset)
+        record[num] = Recorded(num, line["overrides"], offset, _dir(line, record))
         return
     job = record.get(num)
     if job is None:
@@ -120,3 +125,10 @@ def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> 
     elif event == "end":
         job.state, job.reason = line["state"], line["reason"]
         job.value = Value.of(line, record.path, distrust) if job.state == "finished" else None
+
+
+def _dir(line: dict[str, Any], record: Record) -> str:
+    """Return where a job's directory is now: what lies in the sweep's directory has been moved with it."""
+    now, then = record.path.parent.absolute(), str(record.dir)
+    recorded = os.path.abspath(os.path.join(now, line["dir"]))
+    return os.path.join(now, os.path.relpath(recorded, then)) if recorded.startswith(then + os.sep) else recorded

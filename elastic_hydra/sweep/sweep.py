@@ -28,6 +28,7 @@ from elastic_hydra.sweep import gpu_memory, journal, recorded, returns
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
+from elastic_hydra.sweep.directories import Directories
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.host import Host
 from elastic_hydra.sweep.interrupt import (
@@ -79,6 +80,7 @@ class Sweep:
         self._failures = 0
         self._journal: Journal | None = None
         self._history = self._read_history()
+        self._directories = Directories(self._history.recorded)
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run a batch of jobs, as many at once as the configuration says.
@@ -140,10 +142,13 @@ class Sweep:
         configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
 
     def _compose(self, num: int, overrides: list[str]) -> Job:
-        job = compose(self._context, self._config, self._machine, num, overrides)
+        recorded_dir = self._history.output_dir(num)
+        job = compose(self._context, self._config, self._machine, num, overrides, recorded_dir)
         self._host.check(job)
-        if self._history.mode != "false":
+        if recorded_dir is not None:
             self._history.check(num, _yaml(job))
+        if self._history.settled(num) is None:
+            self._directories.claim(job)
         return job
 
     def _read_history(self) -> History:
@@ -164,15 +169,20 @@ class Sweep:
     def _open_journal(self, jobs: list[Job]) -> Journal:
         if self._journal is None:
             self._journal = Journal(self._dir, shared=any(job.launch.several_nodes for job in jobs))
-            command = [sys.executable, *sys.argv]
-            host, resume, past = os.uname().nodename, self._history.mode != "false", self._history.recorded
+            resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
                 raise ConfigError(
                     f"hydra.sweep.dir={self._dir}: another launcher has ended there while this one was starting. Start "
                     "this one again, so that it reads all of the journal"
                 )
-            task = str(self._config.hydra.job.name)
-            self._journal.write("sweep", pid=os.getpid(), host=host, task=task, command=command, resume=resume)
+            who: dict[str, Any] = {
+                "pid": os.getpid(),
+                "host": os.uname().nodename,
+                "command": [sys.executable, *sys.argv],
+            }
+            self._journal.write(
+                "sweep", **who, task=str(self._config.hydra.job.name), dir=str(self._dir), resume=resume
+            )
         return self._journal
 
     def _admit(self, batch: Batch, job: Job, record: Journal) -> None:

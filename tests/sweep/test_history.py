@@ -83,7 +83,7 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         ({"event": "end", "num": 0, "state": "finished"}, "'end' without 'reason'"),
         ({"event": "end", "num": 0, "state": "done", "reason": ""}, "'end' with state='done'"),
         ({"event": "start", "num": 0}, "'start' without 'attempt'"),
-        ({"event": "job", "num": 1, "overrides": [1], "config": ""}, "'job' with overrides="),
+        ({"event": "job", "num": 1, "overrides": [1], "config": "", "dir": "1"}, "'job' with overrides="),
         ({"event": "job", "num": [], "overrides": [], "config": ""}, "'job' with num="),
         ({"event": "lost", "num": True, "reason": ""}, "'lost' with num=True"),
         ({"event": "sweep", "v": "2.0"}, "v='2.0' is no version"),

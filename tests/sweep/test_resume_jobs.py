@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.sweep.apps import App, Finished
 
 BODY = """
@@ -85,3 +87,81 @@ def test_a_recorded_sweep_whose_late_job_is_refused_ends(tmp_path: Path) -> None
     assert refused.returncode == 2, refused.output
     assert "job #39 is no longer what it was" in refused.output
     assert "Traceback" not in refused.output
+
+
+# --- directories ---------------------------------------------------------------------------------------------------
+
+RESOLVERS = """
+import itertools
+from datetime import datetime
+numbers = itertools.count()
+OmegaConf.register_new_resolver("turn", lambda: next(numbers))
+OmegaConf.register_new_resolver("clock", lambda: datetime.now().strftime("%H%M%S%f"))
+"""
+
+CHECKPOINT = """
+folder = Path(HydraConfig.get().runtime.output_dir)
+checkpoint = folder / "checkpoint"
+if checkpoint.exists():
+    return checkpoint.read_text()
+checkpoint.write_text(f"{cfg.x}")
+raise RuntimeError("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["hydra.sweep.subdir='${clock:}/${x}'"],
+        ["hydra.sweep.subdir='${now:%H%M%S%f}_${hydra.job.num}'"],
+        ["hydra.sweep.subdir='${oc.env:PLACE}/${hydra.job.num}'"],
+        ["hydra.sweep.subdir='${oc.env:PLACE}${turn:}'"],
+    ],
+)
+def test_a_resumed_job_finds_its_checkpoint_wherever_its_directory_would_be_now(
+    tmp_path: Path, place: list[str]
+) -> None:
+    app = App(tmp_path, CHECKPOINT, before=RESOLVERS)
+    assert app.run("+x=a,b", *place, environ={"PLACE": "here"}).returncode == 1
+    resumed = app.run("+x=b,a", *place, "hydra.launcher.resume=true", environ={"PLACE": "there"})
+    assert resumed.returncode == 0, resumed.output
+    assert [end["value"] for end in lines(resumed.folder, "end")[2:]] == ["b", "a"]
+    assert len(list(resumed.folder.rglob("checkpoint"))) == 2
+
+
+def test_a_job_has_one_directory_also_where_a_resolver_is_not_cached(tmp_path: Path) -> None:
+    app = App(tmp_path, BODY, before=RESOLVERS)
+    finished = app.run("+x=1,2", "hydra.sweep.subdir='${turn:}'")
+    assert finished.returncode == 0, finished.output
+    made = {folder for folder in finished.folder.iterdir() if folder.is_dir()}
+    assert {Path(job["dir"]) for job in lines(finished.folder, "job")} == made
+    assert all((folder / "ran").exists() and (folder / ".hydra").exists() for folder in made)
+
+
+def test_a_sweep_that_has_been_moved_is_resumed_where_it_is(tmp_path: Path) -> None:
+    app = App(tmp_path, CHECKPOINT)
+    first = app.run("+x=a,b")
+    moved = tmp_path / "moved"
+    first.folder.rename(moved)
+    resumed = app.run("+x=a,b", f"hydra.sweep.dir={moved}", "hydra.launcher.resume=true")
+    assert resumed.returncode == 0, resumed.output
+    assert not first.folder.exists()
+
+
+@pytest.mark.parametrize("place", ["same", "'${oc.select:x}'", "'seed_${oc.select:seed}'"])
+def test_two_jobs_with_one_directory_are_refused_before_anything_starts(tmp_path: Path, place: str) -> None:
+    refused = App(tmp_path, BODY).run("+x=1,2,1", "+seed=5", f"hydra.sweep.subdir={place}")
+    assert refused.returncode == 2, refused.output
+    assert "jobs #0 (+x=1 +seed=5) and #" in refused.output
+    assert not (refused.folder / "journal.jsonl").exists()
+
+
+def test_a_new_job_does_not_get_the_directory_of_a_recorded_one(tmp_path: Path) -> None:
+    app = App(tmp_path, BODY)
+    place = "hydra.sweep.subdir='${oc.select:place,p}'"
+    assert app.run("+x=1", place).returncode == 0
+    refused = app.run("+x=2", place, "hydra.launcher.resume=true")
+    assert refused.returncode == 2, refused.output
+    assert "jobs #0 (+x=1) and #1 (+x=2) have the same directory" in refused.output
+    advised = app.run("+x=2", "hydra.sweep.subdir='job_${hydra.job.num}'", "hydra.launcher.resume=true")
+    assert advised.returncode == 0, advised.output
