@@ -17,6 +17,7 @@ from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import (
     Demand,
     Machine,
+    cpus_of,
     demand_of,
     gpus_per_worker_of,
     read_parallel,
@@ -110,7 +111,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
     backend, endpoint, configs = rendezvous_of(rendezvous, min_nodes, max_nodes, machine, problems)
     redirects = _streams("logs.redirects", logs["redirects"], workers, problems)
     tee = _streams("logs.tee", logs["tee"], workers, problems)
-    cpus = max(1, machine.cpus // (parallel or 1)) if demand.cpus is None else demand.cpus
+    cpus = cpus_of(demand, machine, parallel, settings["resources"]["jobs_per_gpu"])
     threads = threads_of(settings["omp_num_threads"], workers, machine.within_quota(cpus), environ, problems)
     if settings["omp_num_threads"] == "auto" and settings["numa"]["cpus"] != Cpus.none:
         threads = None  # they follow from what each worker is bound to

@@ -47,7 +47,8 @@ class Demand:
 
     gpus: int = 0
     cpus: int | None = None
-    """Hardware threads; None: an equal share for each of the jobs that may run at once."""
+    """Hardware threads; None: an equal share for each of the jobs that may run at once, or (with `parallel=auto`) what
+    belongs to its GPUs."""
     memory: int = 0
     """Bytes."""
     instances: int = 0
@@ -56,6 +57,8 @@ class Demand:
     """Physical cores; None: all of a node."""
     listed: tuple[str, ...] = ()
     """The CPUs themselves, in lists such as `0-3,8`, instead of a number of them."""
+    cores: int = 1
+    """Of what belongs to its GPUs, the physical cores that its workers cannot do without."""
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:
@@ -124,7 +127,7 @@ def demand_of(
     if cpus_per_worker is not None:
         cpus = workers * cpus_per_worker
     elif parallel is None and not instances and not listed:
-        cpus = max(1, machine.cpus * gpus // (machine.gpus * share)) if gpus and machine.gpus else workers
+        cpus = None if gpus and machine.gpus else workers
     for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
         if wanted > there:
             key = f"resources.{what[:-1].lower()}s_per_worker"
@@ -135,7 +138,19 @@ def demand_of(
     if memory > machine.memory:
         sizes = f"this host has {machine.memory / 1e9:.1f} GB"
         problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
-    return Demand(gpus, cpus, memory, instances, numa["cores_per_worker"] if instances else None, listed)
+    instance_cores = numa["cores_per_worker"] if instances else None
+    own = parallel is None and gpus and cpus is None
+    cores = _least_cores(numa, workers) if own else 1
+    return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores)
+
+
+def cpus_of(demand: Demand, machine: Machine, parallel: int | None, jobs_per_gpu: int) -> int:
+    """Return about how many hardware threads a job will have, 1 or more; its slot is in whole cores."""
+    if demand.cpus is not None:
+        return demand.cpus
+    if parallel is None and demand.gpus and machine.gpus and jobs_per_gpu > 0:
+        return max(1, machine.cpus * demand.gpus // (machine.gpus * jobs_per_gpu))
+    return max(1, machine.cpus // (parallel or 1))
 
 
 def gpus_per_worker_of(settings: Mapping[str, Any]) -> int:
@@ -149,6 +164,13 @@ def _are_instances(numa: Mapping[str, Any], parallel: int | None) -> bool:
         return bool(numa["cpus"] != Cpus.none and numa["cores_per_worker"] > 0)
     whole_node = numa["cpus"] == Cpus.node and numa["near"] == Near.none and numa["exclusive"]
     return bool(parallel is None and whole_node)
+
+
+def _least_cores(numa: Mapping[str, Any], workers: int) -> int:
+    each = int(numa["cores_per_worker"] or 1)
+    if numa["cpus"] in (Cpus.none, Cpus.explicit):
+        return 1
+    return max(1, each * workers if numa["exclusive"] or numa["cpus"] == Cpus.spread else each)
 
 
 def _count(key: str, value: Any, least: int, problems: Problems) -> int | None:

@@ -93,8 +93,9 @@ class ResourcesConfig:
     """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs). Worker i has the i-th so many."""
     cpus_per_worker: Any = "auto"
     """CPUs (hardware threads) per worker: a number, 1 or more, or `auto` (an equal share of the host for each of
-    `parallel` jobs; with `parallel=auto` the share of the job's GPUs, or 1). Workers without a GPU that have
-    `numa.cores_per_worker`, or a node each (`numa=cpu-throughput` with `parallel=auto`), take that of one NUMA node."""
+    `parallel` jobs; with `parallel=auto` the cores that belong to the job's GPUs, or 1). Workers without a GPU that
+    have `numa.cores_per_worker`, or a node each (`numa=cpu-throughput` with `parallel=auto`), take that of one NUMA
+    node."""
     memory_per_job: Optional[str] = None
     """Memory that a job needs, as `16GB`; null: it is not counted."""
     jobs_per_gpu: int = 1

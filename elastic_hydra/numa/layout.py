@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa.anchor import Anchor
+from elastic_hydra.numa.assignment import assign
 from elastic_hydra.numa.binding import Place
 from elastic_hydra.numa.errors import NumaError, setting_error
 from elastic_hydra.numa.lists import format_list, parse_list
+from elastic_hydra.numa.nearness import closest, remoteness
 from elastic_hydra.numa.topology import Topology
-from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, match, split, union
+from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, split, union
 
 _PREFIXES = {Cpus.package: "package of ", Cpus.llc: "last-level cache of ", Cpus.core: "cores of "}
 
@@ -51,7 +53,7 @@ def spread(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Seque
         found = _sized(topology, cpus, size, wished, parts)
         what = "cores spread over the job's nodes"
     else:
-        found = _closest(topology, parts, wished)
+        found = list(closest(topology, parts, [(anchor.node,) for anchor in wished]))
         what = f"one of {workers} even parts" if workers > 1 else "all CPUs of the job"
     return [
         _place(f"{what}, on {_name(topology, own)}", own, anchor) for own, anchor in zip(found, wished, strict=True)
@@ -154,36 +156,22 @@ def _sized(
     topology: Topology, cpus: CpuSet, size: int, wished: Sequence[Anchor], parts: Sequence[CpuSet]
 ) -> list[CpuSet]:
     """Parts of `size` cores, each on or near the worker's node; they cross nodes only if they must."""
-    nodes = {topology.cpus[min(node)].node: leaves(topology, node) for node in topology.groups("node", cpus)}
-    room = {node: len(cores) // size for node, cores in nodes.items()}
-    if sum(room.values()) < len(wished):
+    nodes = [leaves(topology, node) for node in topology.groups("node", cpus)]
+    seats = [index for index, cores in enumerate(nodes) for _ in range(min(len(cores) // size, len(wished)))]
+    if len(seats) < len(wished):
         return [union(run[:size]) for run in split(leaves(topology, cpus), len(wished))]
-    homes: dict[int | None, list[int]] = {node: [] for node in nodes}
-    for rank, anchor in enumerate(wished):
-        wish = anchor.node if anchor.node is not None else topology.cpus[min(parts[rank])].node
-        free = [node for node in nodes if len(homes[node]) < room[node]]
-        home = wish if wish in free else min(free, key=lambda node: _distance(topology, node, wish))
-        homes[home].append(rank)
+    near = [
+        anchor.node if anchor.node is not None else topology.cpus[min(part)].node
+        for anchor, part in zip(wished, parts, strict=True)
+    ]
+    costs = [[remoteness(topology, union(cores), node) for cores in nodes] for node in near]
+    homes = [seats[seat] for seat in assign([[row[index] for index in seats] for row in costs])]
     found: dict[int, CpuSet] = {}
-    for node, ranks in homes.items():
+    for index, cores in enumerate(nodes):
+        ranks = [rank for rank, home in enumerate(homes) if home == index]
         if ranks:
-            found.update(zip(ranks, (union(run[:size]) for run in split(nodes[node], len(ranks))), strict=True))
+            found.update(zip(ranks, (union(run[:size]) for run in split(cores, len(ranks))), strict=True))
     return [found[rank] for rank in range(len(wished))]
-
-
-def _closest(topology: Topology, parts: Sequence[CpuSet], wished: Sequence[Anchor]) -> list[CpuSet]:
-    """The parts, each to the worker whose accelerator it is closest to; in their own order without accelerators."""
-
-    def cost(part: int, node: int) -> float:
-        homes = topology.nodes_of(parts[part])
-        return sum(topology.distance(home, node) for home in homes) / len(homes) if homes else float("inf")
-
-    order = match(len(parts), [() if one.node is None else (one.node,) for one in wished], cost)
-    return [parts[part] for part in order]
-
-
-def _distance(topology: Topology, first: int | None, second: int | None) -> float:
-    return float("inf") if first is None or second is None else topology.distance(first, second)
 
 
 def _check_room(settings: NumaConfig, where: str, cores: int, workers: int) -> None:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.assignment import transport
 from elastic_hydra.numa.binding import memory_nodes
 from elastic_hydra.numa.errors import NumaError, setting_error
 from elastic_hydra.numa.lists import format_list, parse_list
-from elastic_hydra.numa.topology import Device, Topology
-from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, match, split, union
-
-Near = Sequence["Device | int | None"]
-"""Accelerators or node numbers that a slot should be close to; what has no known node is left out."""
+from elastic_hydra.numa.nearness import Near, closest, homes, remoteness
+from elastic_hydra.numa.topology import Topology
+from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, split, union
 
 
 def reserve(topology: Topology, allowance: Allowance, cores: int) -> Allowance:
@@ -72,7 +71,8 @@ def take(topology: Topology, free: Allowance, cpus: int, near: Near = ()) -> All
         topology: The machine.
         free: What no other job holds.
         cpus: Hardware threads, 1 or more; rounded up to whole cores.
-        near: The job's accelerators (or node numbers): the slot is divided over their nodes in proportion.
+        near: The job's accelerators (or node numbers): each has an equal part of the slot, as near as what is free
+            allows.
 
     Returns:
         The slot.
@@ -82,12 +82,11 @@ def take(topology: Topology, free: Allowance, cpus: int, near: Near = ()) -> All
     """
     if not 1 <= cpus <= len(free.cpus):
         raise NumaError(f"a slot of {cpus} CPUs: {len(free.cpus)} are free")
-    homes = _homes(topology, near)
     taken: CpuSet = frozenset()
-    for turn, node in enumerate(homes or [None]):
-        left = -(-(cpus - len(taken)) // (max(1, len(homes)) - turn))
-        taken |= _carve(topology, free.cpus - taken, left, node) if left > 0 else frozenset()
-    return _slot(topology, free, taken)
+    for pool, count in _pools(topology, free.cpus, cpus, homes(topology, near)):
+        left = min(count, cpus - len(taken))
+        taken |= _carve(topology, pool, left) if left > 0 else frozenset()
+    return slot_of(topology, free, taken)
 
 
 def instances(topology: Topology, allowance: Allowance, cores: int | None = None) -> tuple[Allowance, ...]:
@@ -106,13 +105,13 @@ def instances(topology: Topology, allowance: Allowance, cores: int | None = None
     """
     nodes = topology.groups("node", allowance.cpus)
     if cores is None:
-        return tuple(_slot(topology, allowance, node) for node in nodes)
+        return tuple(slot_of(topology, allowance, node) for node in nodes)
     runs = [split(own, len(own) // cores) for own in (leaves(topology, node) for node in nodes) if len(own) >= cores]
     found = [union(run[:cores]) for own in runs for run in own]
     if not found:
         most = max((topology.cores(node) for node in nodes), default=0)
         raise setting_error("cores_per_worker", cores, f"the largest NUMA node has {most} cores for this host's jobs")
-    return tuple(_slot(topology, allowance, own) for own in found)
+    return tuple(slot_of(topology, allowance, own) for own in found)
 
 
 def take_instances(topology: Topology, free: Allowance, there: Sequence[Allowance], count: int) -> Allowance | None:
@@ -135,7 +134,7 @@ def take_instances(topology: Topology, free: Allowance, there: Sequence[Allowanc
     chosen = [one for home in idlest for one in home][:count]
     if len(chosen) < count:
         return None
-    return _slot(topology, free, union(one.cpus for one in chosen))
+    return slot_of(topology, free, union(one.cpus for one in chosen))
 
 
 def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Sequence[str]) -> Allowance | None:
@@ -164,50 +163,50 @@ def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Se
         raise setting_error("explicit", list(lists), problem)
     cores = {topology.cpus[cpu].core for cpu in wanted}
     held = frozenset(cpu for cpu in whole.cpus if topology.cpus[cpu].core in cores)
-    return _slot(topology, free, held) if held <= free.cpus else None
+    return slot_of(topology, free, held) if held <= free.cpus else None
 
 
 def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequence[Near]) -> tuple[Allowance, ...]:
     cores = topology.cores(allowance.cpus)
     if not 1 <= parts <= cores:
         raise NumaError(f"{parts} jobs side by side: this host has {cores} cores for them, so at most {cores} jobs")
-    found = distribute(topology, allowance.cpus, parts)
-
-    def cost(part: int, node: int) -> float:
-        return _remoteness(topology, found[part], node)
-
-    order = match(parts, [_homes(topology, wish) for wish in near] or [()] * parts, cost)
-    return tuple(_slot(topology, allowance, found[part]) for part in order)
+    found = closest(topology, distribute(topology, allowance.cpus, parts), near or [()] * parts)
+    return tuple(slot_of(topology, allowance, part) for part in found)
 
 
-def _carve(topology: Topology, free: CpuSet, cpus: int, node: int | None) -> CpuSet:
+def _pools(topology: Topology, free: CpuSet, cpus: int, near: Sequence[int]) -> list[tuple[CpuSet, int]]:
+    """From which CPUs to take how many, so that each of some nodes has its part as near as can be."""
+    if not near:
+        return [(free, cpus)]
+    nodes = topology.groups("node", free)
+    # Of nodes that are equally far: the smallest that is large enough, else the largest.
+    order = sorted(nodes, key=lambda node: (len(node) < cpus, len(node) if len(node) >= cpus else -len(node)))
+    costs = [[remoteness(topology, node, home) * len(nodes) + order.index(node) for node in nodes] for home in near]
+    parts = [len(part) for part in split(range(cpus), len(near))]
+    flow = transport(parts, [len(node) for node in nodes], costs, cpus)
+    return [(node, sum(shipped)) for node, shipped in zip(nodes, zip(*flow, strict=True), strict=True)]
+
+
+def _carve(topology: Topology, free: CpuSet, cpus: int) -> CpuSet:
     """At least `cpus` CPUs in whole cores, from as few and as small parts of the tree as possible."""
-    if cpus >= len(free) or topology.cores(free) <= 1:
-        return free
-    below = branches(topology, free)
-    fitting = [branch for branch in below if len(branch) >= cpus]
-    if fitting:
-        smallest = min(fitting, key=lambda branch: (_remoteness(topology, branch, node), len(branch), min(branch)))
-        return _carve(topology, smallest, cpus, node)
-    # No branch is enough: the closest and largest whole, and the rest from what is left.
-    first = min(below, key=lambda branch: (_remoteness(topology, branch, node), -len(branch), min(branch)))
-    return first | _carve(topology, free - first, cpus - len(first), node)
+    whole: list[CpuSet] = []
+    while cpus < len(free) and topology.cores(free) > 1:
+        below = sorted(branches(topology, free), key=lambda branch: (-len(branch), min(branch)))
+        enough = [branch for branch in below if len(branch) >= cpus]
+        if enough:
+            free = min(enough, key=lambda branch: (len(branch), min(branch)))
+            continue
+        # No branch is enough: the largest whole, until one is enough for the rest.
+        used = 0
+        while len(below[used]) < cpus:
+            cpus -= len(below[used])
+            used += 1
+        whole += below[:used]
+        free = union(below[used:])
+    return union((*whole, free))
 
 
-def _remoteness(topology: Topology, cpus: CpuSet, node: int | None) -> float:
-    """How far CPUs are from a node on average; 0 when no node matters."""
-    if node is None:
-        return 0.0
-    homes = topology.nodes_of(cpus)
-    return sum(topology.distance(home, node) for home in homes) / len(homes) if homes else float("inf")
-
-
-def _homes(topology: Topology, near: Near) -> list[int]:
-    nodes = [one.node if isinstance(one, Device) else one for one in near]
-    return [node for node in nodes if node is not None and node in topology.nodes]
-
-
-def _slot(topology: Topology, source: Allowance, cpus: Iterable[int]) -> Allowance:
+def slot_of(topology: Topology, source: Allowance, cpus: Iterable[int]) -> Allowance:
     """Some CPUs of an allowance, with their memory nodes and their share of the container's CPU time."""
     own = frozenset(cpus)
     # Where the kernel has no memory nodes to choose from, the slot keeps what the host has.

@@ -1,4 +1,4 @@
-"""The machine as a tree of CPU sets, and how to share it: evenly, by size, or close to given nodes."""
+"""The machine as a tree of CPU sets, and how to share it evenly."""
 
 from __future__ import annotations
 
@@ -129,28 +129,6 @@ def split(items: Sequence[Item], parts: int) -> tuple[tuple[Item, ...], ...]:
     size, longer = divmod(len(items), parts)
     starts = [part * size + min(part, longer) for part in range(parts + 1)]
     return tuple(tuple(items[first:last]) for first, last in pairwise(starts))
-
-
-def match(parts: int, wishes: Sequence[Sequence[int]], cost: Callable[[int, int], float]) -> tuple[int, ...]:
-    """Which part each wisher gets, the cheapest pairs first.
-
-    Args:
-        parts: How many parts there are; as many as wishers.
-        wishes: Per wisher, what it wants to be close to; a wisher without wishes takes what is left.
-        cost: (part, wish) to how far they are apart.
-    """
-    order = sorted(
-        (sum(cost(part, wish) for wish in wanted), wisher, part)
-        for wisher, wanted in enumerate(wishes)
-        if wanted
-        for part in range(parts)
-    )
-    taken: dict[int, int] = {}
-    for _, wisher, part in order:
-        if wisher not in taken and part not in taken.values():
-            taken[wisher] = part
-    left = iter([part for part in range(parts) if part not in taken.values()])
-    return tuple(taken[wisher] if wisher in taken else next(left) for wisher in range(len(wishes)))
 
 
 def _unevenness(weights: Sequence[int], shares: Iterable[int]) -> float:

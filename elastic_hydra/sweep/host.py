@@ -100,7 +100,8 @@ class Host:
             if slot is None:
                 raise NumaError(_never_fits(demand))
         except NumaError:
-            free = replace(demand, cpus=None if self._parallel else job.launch.nproc_per_node, instances=0, listed=())
+            shared = self._parallel or demand.gpus
+            free = replace(demand, cpus=None if shared else job.launch.nproc_per_node, instances=0, listed=(), cores=1)
             if numa.on_error != OnError.warn or free == demand:
                 raise
             job.launch = replace(job.launch, demand=free)
@@ -109,8 +110,9 @@ class Host:
         strict = binds(numa) and numa.exclusive and numa.on_error == OnError.error
         if strict and slot.allowance is None and self._parallel != 1:
             cores = self._host.topology.cores(self._allowance.cpus)
+            jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
             raise NumaError(
-                f"hydra.launcher.parallel={self._parallel}: this host has {cores} cores for that many jobs, and "
+                f"hydra.launcher.parallel={self._parallel or 'auto'}: this host has {cores} cores for {jobs}, and "
                 f"numa.exclusive=true lets none share one; at most {cores}, or numa.exclusive=false"
             )
         return slot

@@ -9,6 +9,7 @@ from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.slots import cut, instances, take, take_instances, take_listed
 from elastic_hydra.numa.topology import Device, Topology
+from elastic_hydra.sweep.gpus import Gpus
 
 __all__ = ["Slot", "Slots", "next_to_start"]
 
@@ -51,16 +52,19 @@ class Slots:
         self._topology = topology
         self._allowance = allowance
         self._free = allowance
-        self._devices = devices
-        self._shares = [jobs_per_gpu] * gpus
+        self._gpus = Gpus(
+            topology, [devices[gpu].node if gpu < len(devices) else None for gpu in range(gpus)], jobs_per_gpu
+        )
         self._memory = memory
         self._parallel = parallel
         self._held = 0
         # More jobs than cores share the CPUs as the kernel sees fit: they are there to wait, not to compute.
-        even = parallel is not None and 1 < parallel <= topology.cores(allowance.cpus)
-        shares = cut(topology, allowance, parallel) if parallel is not None and even else ()
+        cores = topology.cores(allowance.cpus)
+        shares = cut(topology, allowance, parallel) if parallel is not None and 1 < parallel <= cores else ()
         # The smallest first: a job that this one has room for, all have.
         self._equal_shares = sorted(shares, key=lambda share: len(share.cpus))
+        if parallel is None and 0 < gpus * jobs_per_gpu <= cores:
+            self._gpus.deal(cut(topology, allowance, gpus * jobs_per_gpu))
 
     def take(self, demand: Demand) -> Slot | None:
         """Hold a part of the host.
@@ -78,57 +82,55 @@ class Slots:
             return None
         if demand.memory > self._memory or (demand.cpus or 0) > len(self._free.cpus):
             return None
-        gpus = self._choose_gpus(demand.gpus)
-        if gpus is None:
+        chosen = self._choose(demand)
+        if chosen is None:
             return None
-        allowance = self._choose_cpus(demand, gpus)
-        if allowance is None and (self._equal_shares or demand.cpus is not None or demand.instances or demand.listed):
-            return None
+        gpus, allowance = chosen
         if allowance is not None:
             self._free = self._free.without(allowance)
-        for gpu in gpus:
-            self._shares[gpu] -= 1
+        self._gpus.take(gpus)
         self._memory -= demand.memory
         self._held += 1
         return Slot(gpus, allowance, demand.memory)
 
     def give_back(self, slot: Slot) -> None:
         """Take back what a job held."""
-        for gpu in slot.gpus:
-            self._shares[gpu] += 1
+        self._gpus.give_back(slot.gpus)
         if slot.allowance is not None:
             self._free = self._free.plus(slot.allowance)
         self._memory += slot.memory
         self._held -= 1
 
-    def _choose_cpus(self, demand: Demand, gpus: Sequence[int]) -> Allowance | None:
+    def _choose(self, demand: Demand) -> tuple[tuple[int, ...], Allowance | None] | None:
+        """GPUs and CPUs together: those that are nearest to each other."""
+        if demand.gpus > self._gpus.free:
+            return None
+        fixed = demand.listed or demand.instances or demand.cpus is not None
+        if demand.gpus and not fixed and self._gpus.dealt:
+            return self._gpus.choose_with_cpus(demand.gpus, demand.cores, self._free)
+        if not fixed and not self._equal_shares:
+            return self._gpus.choose_together(demand.gpus), None
+        places = self._places(demand)
+        if not places:
+            return None
+        place, gpus = self._gpus.choose_near(demand.gpus, [one.cpus for one in places], apart=not fixed)
+        if demand.cpus is None or len(gpus) < 2:
+            return gpus, places[place]
+        return gpus, take(self._topology, self._free, demand.cpus, self._gpus.nodes_of(gpus))
+
+    def _places(self, demand: Demand) -> list[Allowance]:
+        """The CPUs that a job could have; none while there are too few."""
         if demand.listed:
-            return take_listed(self._topology, self._free, self._allowance, demand.listed)
+            listed = take_listed(self._topology, self._free, self._allowance, demand.listed)
+            return [] if listed is None else [listed]
         if demand.instances:
             there = instances(self._topology, self._allowance, demand.instance_cores)
-            return take_instances(self._topology, self._free, there, demand.instances)
-        near = [self._devices[gpu] for gpu in gpus if gpu < len(self._devices)]
-        if demand.cpus is not None:
-            return take(self._topology, self._free, demand.cpus, near)
-        shares = [share for share in self._equal_shares if share.cpus <= self._free.cpus]
-        nodes = {device.node for device in near}
-        closest = [share for share in shares if nodes.intersection(self._topology.nodes_of(share.cpus))]
-        return next(iter(closest or shares), None)
-
-    def _choose_gpus(self, count: int) -> tuple[int, ...] | None:
-        """Choose GPUs of one NUMA node if one has enough: the fullest such node, so that others stay whole."""
-        free = [gpu for gpu, shares in enumerate(self._shares) if shares > 0]
-        if len(free) < count:
-            return None
-        by_node: dict[int | None, list[int]] = {}
-        for gpu in free:
-            node = self._devices[gpu].node if gpu < len(self._devices) else None
-            by_node.setdefault(node, []).append(gpu)
-        enough = [gpus for gpus in by_node.values() if len(gpus) >= count]
-        by_size = sorted(by_node.values(), key=len, reverse=True)
-        candidates = min(enough, key=len) if enough else [gpu for gpus in by_size for gpu in gpus]
-        idle_first = sorted(candidates, key=lambda gpu: (-self._shares[gpu], candidates.index(gpu)))
-        return tuple(sorted(idle_first[:count]))
+            several = take_instances(self._topology, self._free, there, demand.instances)
+            return [] if several is None else [several]
+        if demand.cpus is None:
+            return [share for share in self._equal_shares if share.cpus <= self._free.cpus]
+        near = self._gpus.nodes_of(self._gpus.idle()) if demand.gpus else []
+        return [take(self._topology, self._free, demand.cpus, [node]) for node in dict.fromkeys(near or [None])]
 
 
 def next_to_start(waiting: Sequence[Demand], slots: Slots, overtaken: int) -> tuple[int, Slot] | None:

@@ -242,7 +242,7 @@ THROUGHPUT = {"numa__cpus": Cpus.node, "numa__near": Near.none, "numa__exclusive
         (CPU_HOST, {**LATENCY, "parallel": "auto", "resources__cpus_per_worker": 3}, Demand(cpus=6)),
         (CPU_HOST, {**THROUGHPUT, "parallel": "auto"}, Demand(instances=2)),
         (CPU_HOST, {**THROUGHPUT, "parallel": 2}, Demand()),  # an equal share each
-        (GPU_HOST, {**LATENCY, "parallel": "auto"}, Demand(gpus=2, cpus=16)),
+        (GPU_HOST, {**LATENCY, "parallel": "auto"}, Demand(gpus=2, cores=8)),
         (CPU_HOST, {"parallel": "auto"}, Demand(cpus=2)),
     ],
 )

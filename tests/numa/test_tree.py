@@ -7,7 +7,7 @@ import random
 import pytest
 
 from elastic_hydra.numa.lists import format_list, parse_list
-from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, match, split
+from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, split
 from tests.numa import dice as throw
 from tests.numa import hwloc
 from tests.numa.machines import real_machines, truth
@@ -107,7 +107,3 @@ def test_apportion_gives_every_branch_one_part_at_least():
 
 def test_split_gives_the_longer_runs_first():
     assert split(range(5), 2) == ((0, 1, 2), (3, 4))
-
-
-def test_match_prefers_close_pairs_and_leaves_the_rest_to_those_without_a_wish():
-    assert match(3, [(2,), (), (2,)], lambda part, wish: abs(part - wish)) == (2, 0, 1)
