@@ -55,6 +55,27 @@ class History:
         self._next = num + 1
         return num
 
+    def found(self, nums: Sequence[int], whole: bool) -> str:
+        """Say what is recorded of the jobs that are about to be run; nothing when that is not worth a line.
+
+        Args:
+            nums: of the jobs of a batch, each from `number`.
+            whole: whether these are all jobs of the sweep.
+        """
+        known = sum(num in self.recorded for num in nums)
+        left = sorted(num for recorded in self._unclaimed.values() for num in recorded) if whole else []
+        said = []
+        if known:
+            to_run = sum(self.settled(num) is None for num in nums)
+            said.append(f"{known} of {len(nums)} jobs {'is' if known == 1 else 'are'} recorded, {to_run} to run")
+        elif left:
+            said.append(f"none of {len(nums)} jobs is recorded, all are to be run")
+        if left:
+            some = ", ".join(f"#{num}" for num in left[:5]) + ", …" * (len(left) > 5)
+            parts = "job is no part" if len(left) == 1 else "jobs are not part"
+            said.append(f"{len(left)} recorded {parts} of this command ({some})")
+        return "; ".join(said)
+
     def check(self, num: int, config: str) -> None:
         """Refuse a job that is not what it was.
 

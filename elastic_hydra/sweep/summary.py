@@ -1,10 +1,8 @@
-"""The last screen of a sweep: what became of each job, and the command that runs the failed ones again."""
+"""The last screen of a sweep: what became of each job."""
 
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot
 
-__all__ = ["NOT_STARTED", "Ended", "describe", "log_of", "render", "rerun_command", "shown_path"]
+__all__ = ["NOT_STARTED", "Ended", "describe", "log_of", "render", "shown_path"]
 
 NOT_STARTED = "not started"
 
@@ -127,22 +125,3 @@ def describe(job: Job, slot: Slot, bindings: Sequence[Binding]) -> str:
     if bindings:
         lines += ["    " + line for line in render_bindings(bindings).splitlines()]
     return "\n".join(lines)
-
-
-def rerun_command(sweep_dir: Path, argv: Sequence[str] | None = None, orig_argv: Sequence[str] | None = None) -> str:
-    """Return the command that runs what has not finished of this sweep, and nothing else.
-
-    Args:
-        sweep_dir: of this sweep.
-        argv: `sys.argv`.
-        orig_argv: `sys.orig_argv`: with the interpreter, and `-m package` where the app was started so.
-    """
-    argv = sys.argv if argv is None else argv
-    orig_argv = sys.orig_argv if orig_argv is None else orig_argv
-    given = list(argv[1:])
-    program = list(orig_argv[: len(orig_argv) - len(given)]) or [sys.executable, argv[0]]
-    flags = [word for word in given if word in ("-m", "--multirun")] or ["-m"]
-    mine = ("hydra.sweep.dir=", "hydra.launcher.resume=")
-    # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in given if word not in ("-m", "--multirun") and not word.startswith(mine)]
-    return shlex.join([*program, flags[0], *kept, f"hydra.sweep.dir={sweep_dir}", "hydra.launcher.resume=true"])

@@ -42,8 +42,9 @@ from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.recorded import Recorded
+from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.slots import Slot
-from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, rerun_command, shown_path
+from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, shown_path
 from elastic_hydra.sweep.task import HydraState, configure_hydra_log
 
 __all__ = ["Sweep"]
@@ -103,6 +104,7 @@ class Sweep:
         planned = deque(
             (self._history.number(overrides, first + i), list(overrides)) for i, overrides in enumerate(job_overrides)
         )
+        self._say_what_is_recorded([num for num, _ in planned])
         batch = Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
@@ -165,6 +167,17 @@ class Sweep:
         if not self._settings.dry_run:
             history.check_trust()
         return history
+
+    def _say_what_is_recorded(self, nums: list[int]) -> None:
+        if self._history.mode == "false":
+            return
+        sweeper = self._config.hydra.sweeper
+        whole = str(sweeper.get("_target_")).endswith(".BasicSweeper") and sweeper.get("max_batch_size") is None
+        found = self._history.found(nums, whole)
+        if not self._history.recorded and self._journal is None:
+            found = f"nothing is recorded in {shown_path(self._dir)}"
+        if found:
+            log.info("hydra.launcher.resume=%s: %s", self._history.mode, found)
 
     def _open_journal(self, jobs: list[Job]) -> Journal:
         if self._journal is None:
@@ -417,7 +430,8 @@ class Sweep:
             return
         log.info("%s", render(ended))
         if not well:
-            log.info("To run what has not finished:\n%s", rerun_command(self._dir))
+            given = self._config.hydra.overrides
+            log.info("%s", how_to_go_on(self._dir, [*given.hydra, *given.task]))
 
 
 def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:

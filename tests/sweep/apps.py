@@ -200,6 +200,11 @@ class App:
         self.path.write_text(HEAD + code)
         (folder / "spy.py").write_text(SPY)
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which it finds what belongs to it."""
+        path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
+        return {**os.environ, "PYTHONPATH": path}
+
     @contextlib.contextmanager
     def started(self, *overrides: str, name: str = "sweep", environ: dict[str, str] | None = None) -> Iterator[Running]:
         """Run the app as a sweep; whatever it has started is killed in the end."""
@@ -207,8 +212,7 @@ class App:
         out = self.folder / name
         command = [*self._inside, sys.executable, *start, "-m", "hydra/launcher=elastic", f"hydra.sweep.dir={out}"]
         spy = ["+hydra.callbacks.spy._target_=spy.Spy", f"+hydra.callbacks.spy.file={self.folder / 'calls'}"]
-        path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
-        running = Running([*command, *spy, *overrides], self.folder, out, {"PYTHONPATH": path, **(environ or {})})
+        running = Running([*command, *spy, *overrides], self.folder, out, {**self.environment(), **(environ or {})})
         try:
             yield running
         finally:

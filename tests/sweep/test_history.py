@@ -13,7 +13,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import journal, recorded
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.journal import Journal
-from elastic_hydra.sweep.summary import Ended, render, rerun_command
+from elastic_hydra.sweep.summary import Ended, render
 
 
 @pytest.fixture
@@ -174,6 +174,19 @@ def test_jobs_with_the_same_overrides_keep_their_numbers(record: Journal) -> Non
     assert [past.number(["x=1"], num) for num in range(5)] == [0, 1, 2, 3, 4]
 
 
+def test_what_is_recorded_is_said(history: Callable[[str], History]) -> None:
+    def found(mode: str, *planned: str, whole: bool = True) -> str:
+        past = history(mode)
+        return past.found([past.number([one], num) for num, one in enumerate(planned)], whole)
+
+    left = "recorded jobs are not part of this command"
+    assert found("true", "x=0", "x=1", "x=9") == f"2 of 3 jobs are recorded, 2 to run; 4 {left} (#2, #3, #4, #5)"
+    assert found("true", *(f"x={num}" for num in range(6))) == "6 of 6 jobs are recorded, 5 to run"
+    assert found("all", "x=0", whole=False) == "1 of 1 jobs is recorded, 1 to run"
+    assert found("true", "x=9") == f"none of 1 jobs is recorded, all are to be run; 6 {left} (#0, #1, #2, #3, #4, …)"
+    assert found("true", "x=9", whole=False) == ""
+
+
 def test_numbers_are_hydras_when_nothing_is_resumed() -> None:
     assert History().number(["x=3"], 11) == 11
 
@@ -206,17 +219,3 @@ def test_a_long_table_leaves_out_what_went_well() -> None:
     assert "#50" in table
     assert "#51" not in table
     assert "99 finished" in table
-
-
-@pytest.mark.parametrize(
-    ("argv", "orig_argv", "command"),
-    [
-        (["app.py", "-m", "x=1,2"], ["python", "app.py", "-m", "x=1,2"], "python app.py -m x=1,2"),
-        (["app.py", "x=1", "--multirun"], ["python", "app.py", "x=1", "--multirun"], "python app.py --multirun x=1"),
-        (["/p/app.py", "-m", "x=a b"], ["python", "-m", "p.app", "-m", "x=a b"], "python -m p.app -m 'x=a b'"),
-        (["app.py", "x=1"], ["python", "app.py", "x=1"], "python app.py -m x=1"),
-    ],
-)
-def test_the_command_that_runs_the_rest(argv: list[str], orig_argv: list[str], command: str) -> None:
-    rest = " hydra.sweep.dir=/out hydra.launcher.resume=true"
-    assert rerun_command(Path("/out"), argv, orig_argv) == command + rest

@@ -1,0 +1,111 @@
+"""What a sweep that has not finished says about how to go on: it works, whatever the directory is called."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from elastic_hydra.sweep.rerun import how_to_go_on
+from tests.sweep.apps import App
+
+NAMES = [
+    *"=,([{'\";&!#~)]}|<>?*^%@:+-\\`$",
+    *(
+        "a b",
+        " a",
+        "a ",
+        "a\tb",
+        "a\nb",
+        "é",
+        "日本",
+        "\\'",
+        "a\\\\'b",
+        "a\\",
+        "'a'",
+        '"a"',
+        "null",
+        "1",
+        "x=1,2",
+        "~/a",
+        "a/b",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "orig_argv", "command"),
+    [
+        (["app.py", "-m", "x=1,2"], ["python", "app.py", "-m", "x=1,2"], "python app.py -m x=1,2"),
+        (["app.py", "x=1", "--multirun"], ["python", "app.py", "x=1", "--multirun"], "python app.py --multirun x=1"),
+        (["/p/app.py", "-m", "x=a b"], ["python", "-m", "p.app", "-m", "x=a b"], "python -m p.app -m 'x=a b'"),
+        (["app.py", "x=1"], ["python", "app.py", "x=1"], "python app.py -m x=1"),
+        (["-c", "-m", "x=1"], ["python", "-c", "main()", "-m", "x=1"], "python -c 'main()' -m x=1"),
+        (
+            ["app.py", "-cn", "b", "-m", "x=1"],
+            ["python", "app.py", "-cn", "b", "-m", "x=1"],
+            "python app.py -m -cn b x=1",
+        ),
+        (
+            ["app.py", "-m", "++hydra.sweep.dir=a", "+hydra.launcher.resume=all", "x=1"],
+            ["python", "app.py", "-m", "++hydra.sweep.dir=a", "+hydra.launcher.resume=all", "x=1"],
+            "python app.py -m x=1",
+        ),
+    ],
+)
+def test_the_command_that_runs_the_rest(argv: list[str], orig_argv: list[str], command: str) -> None:
+    overrides = [word for word in argv[1:] if "=" in word]
+    said = how_to_go_on(Path("/out"), [*overrides, "hydra.mode=MULTIRUN"], argv, orig_argv)
+    rest = " hydra.sweep.dir=/out hydra.launcher.resume=true"
+    assert said == f"To run what has not finished:\n{command}{rest}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "orig_argv", "overrides"),
+    [
+        (["app.py"], ["python", "app.py"], ["x=1"]),
+        (["app.py", "-m", "x=1"], ["python", "other.py"], ["x=1"]),
+        (["kernel.py", "-f", "k.json"], ["python", "-m", "kernel", "-f", "k.json"], []),
+        ([""], ["python"], []),
+        (["-"], ["python", "-"], []),
+        (["pytest", "tests"], ["python", "-m", "pytest", "tests"], ["x=1"]),
+    ],
+)
+def test_without_a_command_line_of_its_own_a_sweep_names_the_overrides(
+    argv: list[str], orig_argv: list[str], overrides: list[str]
+) -> None:
+    said = how_to_go_on(Path("/a b"), overrides, argv, orig_argv)
+    assert said.splitlines()[1:] == ["hydra.sweep.dir=/a b", "hydra.launcher.resume=true"]
+    assert "with these two overrides" in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("argv", [["app.py", "-m"], ["notebook", "-f"]])
+def test_hydra_reads_the_directory_as_it_is(name: str, argv: list[str]) -> None:
+    _, _, said = how_to_go_on(Path("/x") / name, [], argv, ["python", *argv]).partition("\n")
+    words = shlex.split(said)[-2:] if "app.py" in said else said.rsplit("\n", 1)
+    directory, resume = OverridesParser.create().parse_overrides(words)
+    assert resume.input_line == "hydra.launcher.resume=true"
+    assert directory.key_or_group == "hydra.sweep.dir"
+    assert OmegaConf.create({"dir": directory.value()}).dir == f"/x/{name}"
+
+
+def test_the_printed_command_goes_on_with_the_sweep(tmp_path: Path) -> None:
+    app = App(tmp_path, 'if not Path("mended").exists():\n    raise ValueError\n')
+    name = "=,([{'\";&!#~ é \\ "
+    quoted = name.replace("'", "\\'")
+    failed = app.run(f"hydra.sweep.dir='{quoted}'", "+x=1,2")
+    assert failed.returncode == 1, failed.output
+    assert (tmp_path / name / "journal.jsonl").exists(), failed.output
+    (tmp_path / "mended").touch()
+    _, _, rest = failed.output.partition("To run what has not finished:\n")
+    command = rest[: rest.index("hydra.launcher.resume=true")] + "hydra.launcher.resume=true"
+    again = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=app.environment(), check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 finished" in again.stdout
