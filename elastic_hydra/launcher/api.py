@@ -33,6 +33,7 @@ from elastic_hydra.launcher.environment import environment, handlers, heard_whil
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
+from elastic_hydra.launcher.main_module import stop_if_executed_again
 from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.script import check_program
@@ -210,6 +211,7 @@ def launch_agent(
         SignalException: this process got one of `signals_to_handle`.
         FileNotFoundError, PermissionError: the program does not exist, or is none.
     """
+    stop_if_executed_again()
     if entrypoint is None or not (callable(entrypoint) or isinstance(entrypoint, str)):
         raise ValueError(f"entrypoint={entrypoint!r}: must be a callable or the name of a program")
     config = _ours(config)

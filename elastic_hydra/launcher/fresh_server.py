@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-import sys
 from typing import NoReturn
 
-from elastic_hydra.launcher import hazard, outcome, server, wire, worker
+from elastic_hydra.launcher import hazard, main_module, pickles, server, wire, worker
+from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["main"]
 
@@ -24,21 +24,23 @@ class _LoadedLate(dict[str, object]):
         self._data = data
 
     def __missing__(self, name: str) -> object:
-        self.update(outcome.loads(self._data))
+        self.update(pickles.loads(self._data))
         return self[name]
 
 
-def _preload(data: bytes, early: bool) -> str | None:
-    """Import what agents and workers need, and load the shared objects unless that makes forking unsafe."""
+def _preload(data: bytes, launcher: Interpreter, early: bool) -> str | None:
+    """Import what agents and workers need, `__main__` among it, and load the shared objects, unless that is unsafe."""
     for name in PRELOAD:
         importlib.import_module(name)
     if not early:
+        main_module.late = launcher
         server.shared = _LoadedLate(data)
         return None
     try:
-        server.shared = outcome.loads(data)
+        launcher.execute_main()
+        server.shared = pickles.loads(data)
     except Exception as error:
-        return f"loading the job's function fails: {type(error).__name__}: {error}"
+        return f"loading the job's modules fails: {type(error).__name__}: {error}"
     return hazard.fork_hazard()
 
 
@@ -53,9 +55,9 @@ def main(argv: list[str]) -> NoReturn:
     received = wire.receive(sock)
     if received is None:
         os._exit(0)
-    (path, early), (data_fd,) = received
-    sys.path[:] = path
+    (launcher, early), (data_fd,) = received
+    launcher.adopt()
     worker.single_threaded_server = True
     data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
     os.close(data_fd)
-    server.become_server(sock, _preload(data, early))
+    server.become_server(sock, _preload(data, launcher, early))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import builtins
-import io
 import mmap
 import os
 import pickle
-import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import Any, cast
 
-import cloudpickle
 from tblib import Traceback
+
+from elastic_hydra.launcher import pickles
 
 __all__ = [
     "Outcome",
@@ -24,9 +23,7 @@ __all__ = [
     "ResultError",
     "Returned",
     "WorkerError",
-    "dumps",
     "has_value",
-    "loads",
     "pack",
     "read",
     "unpack",
@@ -40,79 +37,6 @@ class WorkerError(RuntimeError):
 
 class ResultError(WorkerError, TypeError):
     """A worker's return value cannot be sent to another process; the next try would not change that."""
-
-
-same_main = False
-"""Whether this process is a fork of the one that runs the user's script, so that both have the same `__main__`."""
-
-# --- objects -----------------------------------------------------------------------------------------------------
-
-
-_NO_FILE = "<dynamic-code>"
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: IO[bytes], shared: Mapping[str, object], by_reference: bool) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._names = {id(value): name for name, value in shared.items()}
-        self._by_reference = by_reference
-
-    def reducer_override(self, obj: Any) -> Any:
-        # A `persistent_id` would be asked about every number and string as well: two thirds of the time.
-        if (name := self._names.get(id(obj))) is not None:
-            return _shared_object, (name,)
-        # cloudpickle copies what __main__ defines. Where the reader has the same __main__ a copy would be a stranger:
-        # isinstance() fails for its instances.
-        if self._by_reference and isinstance(obj, (type, types.FunctionType)) and _is_in_main(obj):
-            return NotImplemented
-        if isinstance(obj, types.CodeType):
-            # cloudpickle 3.1.3 takes the name of the file away, and with it the user's lines from each traceback.
-            make, args = self.dispatch_table[types.CodeType](obj)
-            return make, tuple(obj.co_filename if arg == _NO_FILE else arg for arg in args)
-        return super().reducer_override(obj)
-
-
-def _is_in_main(obj: type | types.FunctionType) -> bool:
-    found: Any = sys.modules["__main__"]
-    for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return obj.__module__ == "__main__" and found is obj
-
-
-def _shared_object(name: str) -> object:
-    """Stand in a pickle for an object that its reader has."""
-    raise LookupError(f"{name} is known to `loads` only")
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, shared: Mapping[str, object]) -> None:
-        super().__init__(file)
-        self._shared = shared
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == (__name__, _shared_object.__name__):
-            return self._shared.__getitem__
-        return super().find_class(module, name)
-
-
-def dumps(value: object, shared: Mapping[str, object] | None = None, by_reference: bool = False) -> bytes:
-    """Pickle anything that cloudpickle takes: closures, lambdas, classes of `__main__`.
-
-    Args:
-        value: the object.
-        shared: objects, by name, that the reader already has; they are sent as their names. Nothing of a
-            built-in type.
-        by_reference: send what `__main__` defines as its name, because the reader has the same `__main__`.
-    """
-    file = io.BytesIO()
-    _Pickler(file, {} if shared is None else shared, by_reference).dump(value)
-    return file.getvalue()
-
-
-def loads(data: bytes, shared: Mapping[str, object] | None = None) -> Any:
-    """Undo `dumps`, given the reader's own `shared` objects."""
-    # Not `shared or {}`: a mapping that loads its objects when they are first asked for is empty until then.
-    return _Unpickler(io.BytesIO(data), {} if shared is None else shared).load()
 
 
 # --- exceptions --------------------------------------------------------------------------------------------------
@@ -166,8 +90,8 @@ def _pickled(error: BaseException) -> bytes | None:
     by_parts = (type(error), error.args[:1] if _members(error) else error.args, error.__dict__)
     for parts in (by_parts,) if _members(error) else (error, by_parts):
         try:
-            data = dumps(parts, by_reference=same_main)
-            restored = loads(data)
+            data = pickles.dumps(parts, main=pickles.main_names)
+            restored = pickles.loads(data)
             if parts is error and (type(restored) is not type(error) or str(restored) != str(error)):
                 continue
             return data
@@ -268,7 +192,7 @@ def unpack(packed: PackedError) -> BaseException:
     members = [unpack(member) for member in packed.members]
     if packed.exception is not None:
         try:
-            restored = loads(packed.exception)
+            restored = pickles.loads(packed.exception)
             error = _rebuild(members, *restored) if isinstance(restored, tuple) else cast(BaseException, restored)
         except Exception:
             error = None  # its class is not importable here; the stand-in below says what it was
@@ -317,7 +241,7 @@ def write(fd: int, outcome: Outcome) -> None:
     with open(fd, "wb", closefd=False) as file:
         file.write(_UNFINISHED)
         if outcome.error is None:
-            _Pickler(file, {}, same_main).dump(outcome.value)
+            pickles.Pickler(file, {}, pickles.main_names).dump(outcome.value)
         else:
             pickle.dump(outcome.error, file)
     exited = isinstance(outcome.value, Returned) and outcome.value.exited

@@ -11,17 +11,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 from typing_extensions import Self
 
-from elastic_hydra.launcher import child, outcome, server, wire, worker
+from elastic_hydra.launcher import child, outcome, pickles, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import shared_change, wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
+from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["ENDS", "Process", "Server", "ServerLost"]
 
@@ -86,8 +87,8 @@ class Server:
     """What payloads refer to by name instead of containing it."""
     reason: str
     """How the server came to be, in words."""
-    same_main: bool = False
-    """Whether it has the same `__main__` as this process."""
+    main_names: Container[str] = ()
+    """Names that its `__main__` and that of this process have in common."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     """The environment in which it has started."""
     grace: float = 30.0
@@ -116,7 +117,7 @@ class Server:
             keep: file descriptors that a new server holds until it and all that it has started are gone: locks.
         """
         if server.connection is not None:
-            made = cls(server.connection.dup(), server.shared, "of the sweep", outcome.same_main)
+            made = cls(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
             made.environment = server.environment
         else:
             with contextlib.ExitStack() as stack:
@@ -153,11 +154,11 @@ class Server:
                 os.setsid()
                 ours.close()
                 server.shared = dict(shared)
-                outcome.same_main = True
+                server.forked, pickles.main_names = True, pickles.EVERYTHING
                 server.become_server(theirs)
             os._exit(1)
         theirs.close()
-        made = cls(ours, shared, "forked from this process", True, _pid=pid)
+        made = cls(ours, shared, "forked from this process", pickles.EVERYTHING, _pid=pid)
         return made._if_ready()
 
     def _if_ready(self) -> Server | str:
@@ -175,19 +176,22 @@ class Server:
 
     @classmethod
     def _fresh(cls, shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Server:
-        data = outcome.dumps(dict(shared))
-        made = cls._fresh_with(shared, data, True, keep)
+        launcher = Interpreter.like_this(os.getcwd())
+        data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
+        made = cls._fresh_with(shared, data, launcher, True, keep)
         if isinstance(made, Server):
             made.reason = f"from a fresh interpreter ({hazard})"
             return made
-        refusal, made = made, cls._fresh_with(shared, data, False, keep)
+        refusal, made = made, cls._fresh_with(shared, data, launcher, False, keep)
         if not isinstance(made, Server):
             raise ServerLost(f"no warm server could be started: {made}")
         made.reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
         return made
 
     @classmethod
-    def _fresh_with(cls, shared: Mapping[str, object], data: bytes, early: bool, keep: Sequence[int]) -> Server | str:
+    def _fresh_with(
+        cls, shared: Mapping[str, object], data: bytes, launcher: Interpreter, early: bool, keep: Sequence[int]
+    ) -> Server | str:
         ours, theirs = socket.socketpair()
         with theirs:
             popen = subprocess.Popen(
@@ -197,9 +201,9 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        made = cls(ours, shared, "", _popen=popen)
+        made = cls(ours, shared, "", launcher.names, _popen=popen)
         with _file_with(data) as fd:
-            wire.send(ours, (list(sys.path), early), [fd])
+            wire.send(ours, (launcher, early), [fd])
         return made._if_ready()
 
     # --- processes -----------------------------------------------------------------------------------------------
@@ -212,8 +216,9 @@ class Server:
             fresh: for a new interpreter; else for a fork of the server.
         """
         if fresh:
-            return pickle.dumps((list(sys.path), outcome.dumps(payload)))
-        return outcome.dumps(payload, self.shared, self.same_main)
+            launcher = Interpreter.like_this(server.directory or os.getcwd())
+            return pickle.dumps((launcher, pickles.dumps(payload, main=launcher.names, for_new=True)))
+        return pickles.dumps(payload, self.shared, self.main_names, for_new=self._popen is not None)
 
     def prepare(self, count: int) -> None:
         """Have so many processes forked ahead: to start one of them is then to say what it shall be."""

@@ -7,9 +7,10 @@ import os
 import runpy
 import shutil
 import sys
-import types
 from collections.abc import Sequence
 from typing import Any
+
+from elastic_hydra.launcher.main_module import become_main
 
 __all__ = ["check_program", "run_script", "script_arguments"]
 
@@ -69,9 +70,7 @@ def run_script(words: list[str]) -> None:
     sys.argv[:] = words
     sys.path.insert(0, os.path.dirname(path))
     # Not runpy.run_path: that takes the module's globals away at its end, before atexit functions and threads.
-    main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=path, __builtins__=__builtins__)
-    sys.modules["__main__"] = main
+    main = become_main(path)
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec")
     exec(code, main.__dict__)

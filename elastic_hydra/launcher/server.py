@@ -36,6 +36,12 @@ shared: dict[str, object] = {}
 environment: dict[str, str] = dict(os.environ)
 """The environment in which the server has started."""
 
+directory: str | None = None
+"""Where it has started; None in a process that is no descendant of a server."""
+
+forked = False
+"""Whether this process and the launcher are the same but for forks."""
+
 connection: socket.socket | None = None
 """An agent's own connection to the server; None in every other process."""
 
@@ -356,10 +362,10 @@ def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
         sock: the connection.
         refused: why this process cannot be one, if so.
     """
-    global environment
+    global environment, directory
     code = 1
     try:
-        environment = dict(os.environ)
+        environment, directory = dict(os.environ), os.getcwd()
         refused = refused or hazard.poisoned()
         wire.send(sock, ("ready", refused))
         if refused is not None:

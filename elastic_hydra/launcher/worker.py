@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import child, heartbeat, outcome, pools
+from elastic_hydra.launcher import child, heartbeat, main_module, outcome, pickles, pools
 
 __all__ = ["Payload", "command", "interpreter", "run"]
 
 _INTERNAL_MODULES = (
+    "elastic_hydra.launcher.main_module",
     "elastic_hydra.launcher.script",
     "elastic_hydra.launcher.worker",
     "elastic_hydra.launcher.workers",
@@ -57,7 +58,9 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
     try:
         heartbeat.attach()
         _apply_thread_count()
-        function, args = outcome.loads(payload, shared)
+        if main_module.late is not None:
+            main_module.late.execute_main()
+        function, args = pickles.loads(payload, shared)
         value = function(*args)
         _hand_over(value, result_fd)
         code = 0
@@ -104,7 +107,7 @@ def _what_does_not_pickle(value: Any, depth: int = 5) -> str:
 
 def _pickles(value: Any) -> bool:
     try:
-        outcome.dumps(value, by_reference=outcome.same_main)
+        pickles.dumps(value, main=pickles.main_names)
     except Exception:
         return False
     return True
@@ -138,8 +141,8 @@ def main(argv: list[str]) -> NoReturn:
     for fd in (payload_fd, result_fd):
         os.set_inheritable(fd, False)
     try:
-        path, payload = pickle.loads(content)
-        sys.path[:] = path
+        main_module.late, payload = pickle.loads(content)
+        main_module.late.adopt()
     except Exception:
         traceback.print_exc()
         child.end(child.EXIT_CANNOT_START)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Container
 
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from elastic_hydra.launcher import outcome
+from elastic_hydra.launcher import pickles
 
 __all__ = ["CompactReturn"]
 
@@ -19,24 +20,24 @@ class CompactReturn(JobReturn):
     _configs: tuple[DictConfig | None, DictConfig | None] = (None, None)
 
     @classmethod
-    def of(cls, job_return: JobReturn, *, same_main: bool) -> CompactReturn:
+    def of(cls, job_return: JobReturn, *, main: Container[str]) -> CompactReturn:
         """Pack a job's return.
 
         Args:
             job_return: what Hydra made; it is not changed.
-            same_main: whether the reader has the `__main__` of this process, and so the classes that it defines.
+            main: names in `__main__` that mean the same to the reader.
         """
         made = cls()
         values = vars(job_return) | {"cfg": None, "hydra_cfg": None}
         for name, value in values.items():
             setattr(made, name, value)
         configs = (job_return.cfg, job_return.hydra_cfg)
-        made._packed = zlib.compress(outcome.dumps(configs, by_reference=same_main), 1)
+        made._packed = zlib.compress(pickles.dumps(configs, main=main), 1)
         return made
 
     def _unpacked(self) -> tuple[DictConfig | None, DictConfig | None]:
         if self._packed is not None:
-            self._configs = outcome.loads(zlib.decompress(self._packed))
+            self._configs = pickles.loads(zlib.decompress(self._packed))
             self._packed = None
         return self._configs
 

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.config.resolve import Launch
-from elastic_hydra.launcher import outcome, server, wire
+from elastic_hydra.launcher import pickles, server, wire
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.failure import facts_of
 from elastic_hydra.launcher.logs import JobLogs, std
@@ -109,7 +109,7 @@ class FinishedJob:
     @classmethod
     def of(cls, job_return: JobReturn, failure: Failure | None) -> FinishedJob:
         """Prepare a job's return for the journey."""
-        job_return = CompactReturn.of(job_return, same_main=outcome.same_main)
+        job_return = CompactReturn.of(job_return, main=pickles.main_names)
         if job_return.status is not JobStatus.FAILED:
             return cls(job_return, None, None)
         raised = job_return._return_value

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.outcome import unpack
+from elastic_hydra.launcher.pickles import EVERYTHING
 from elastic_hydra.launcher.processes import Process
 from elastic_hydra.retry.failure import Failure
 from elastic_hydra.sweep.compact import CompactReturn
@@ -162,4 +163,4 @@ def _new(job: Job, status: JobStatus) -> JobReturn:
         task_name=JobRuntime.instance().get("name"),
         status=status,
     )
-    return CompactReturn.of(made, same_main=True)
+    return CompactReturn.of(made, main=EVERYTHING)

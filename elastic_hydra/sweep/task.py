@@ -15,7 +15,7 @@ from hydra.core.utils import configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from elastic_hydra.launcher import outcome
+from elastic_hydra.launcher import outcome, server
 
 __all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
 
@@ -80,7 +80,7 @@ class HydraState:
     def adopt(self) -> None:
         """Give them to this process, if it is not such a fork."""
         setup_globals()
-        if not outcome.same_main:
+        if not server.forked:
             Singleton.set_state(self._singletons)
 
 

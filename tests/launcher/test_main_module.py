@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,6 @@ SOURCE = """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from elastic_hydra import LaunchConfig, elastic_launch
 
-    print("main runs", flush=True)
     OFFSET = 10
 
     @dataclass
@@ -39,6 +41,7 @@ SOURCE = """
         raise Mistake(7, "training")
 
     def main():
+        print("main runs", flush=True)
         config = LaunchConfig(1, 1, 2, start_method=sys.argv[1], max_restarts=0)
         trainer = Trainer(1)
         entrypoints = [lambda: trainer.train(), trainer, trainer.train, functools.partial(Trainer.train, trainer)]
@@ -64,14 +67,103 @@ UNGUARDED = SOURCE + "\n    main()\n"
 )
 def test_a_script_launches_its_own_functions_and_classes(source: str, start_method: str, tmp_path: Path) -> None:
     with script(tmp_path, source, start_method) as started:
-        assert started.output(180).splitlines() == ["main runs", "main ends"], started.stderr
+        first, *others, last = started.output(180).splitlines()
+        assert (first, last) == ("main runs", "main ends"), started.stderr
+        # Without a guard, new interpreters run it as far as the launch.
+        assert set(others) <= ({"main runs"} if source is UNGUARDED and start_method != "warm" else set())
         assert started.process.returncode == 0
+
+
+BEHIND_THE_GUARD = """
+    import sys
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    OFFSET = 10
+    print("executed", flush=True)
+
+    if __name__ == "__main__":
+        print("behind the guard", flush=True)
+        factor = 2
+        OFFSET = 20
+
+        class Result:
+            def __init__(self, value):
+                self.value = value
+
+        def work(number):
+            return Result(factor * number + OFFSET)
+
+        config = LaunchConfig(1, 1, 1, start_method=sys.argv[1], max_restarts=0)
+        result = elastic_launch(config, work)(1)[0]
+        print(type(result) is Result, result.value)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["warm", "forkserver", "spawn"])
+def test_what_is_defined_behind_a_guard_is_launched_and_nothing_there_is_executed_twice(
+    start_method: str, tmp_path: Path
+) -> None:
+    with script(tmp_path, BEHIND_THE_GUARD, start_method) as started:
+        lines = started.output(180).splitlines()
+    assert [line for line in lines if line != "executed"] == ["behind the guard", "True 22"], started.stderr
+
+
+WITHOUT_A_GUARD = """
+    import sys
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    def work():
+        return sys.argv[2:], __name__, __file__ == sys.modules["__main__"].__file__
+
+    def main():
+        print(elastic_launch(LaunchConfig(1, 1, 1, start_method=sys.argv[1], max_restarts=0), work)()[0])
+        return 3
+
+    try:
+        sys.exit(main())
+    finally:
+        sys.modules.setdefault("ended", None)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["warm", "forkserver", "spawn"])
+def test_a_script_without_a_guard_launches_once_and_its_workers_have_its_arguments(
+    start_method: str, tmp_path: Path
+) -> None:
+    with script(tmp_path, WITHOUT_A_GUARD, start_method, "--lr", "0.1") as started:
+        assert started.output(180) == "(['--lr', '0.1'], '__main__', True)\n", started.stderr
+        assert started.process.returncode == 3
+
+
+IN_A_NOTEBOOK = """
+    import sys
+    from dataclasses import dataclass
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    @dataclass
+    class Result:
+        value: int
+
+    def work():
+        return Result(3)
+
+    for start_method in ("warm", "forkserver", "spawn"):
+        result = elastic_launch(LaunchConfig(1, 1, 1, start_method=start_method, max_restarts=0), work)()[0]
+        print(type(result).__name__, result.value)
+"""
+
+
+def test_code_that_is_in_no_file_is_launched(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-"], input=textwrap.dedent(IN_A_NOTEBOOK), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.stdout == "Result 3\n" * 3, ended.stderr
 
 
 def test_a_failed_script_shows_the_workers_traceback(tmp_path: Path) -> None:
     source = SOURCE + "\n    elastic_launch(LaunchConfig(1, 1, 1, start_method='warm', max_restarts=0), fail)()\n"
     with script(tmp_path, source) as started:
-        assert started.output().splitlines() == ["main runs"]
+        assert started.output() == ""
         assert started.process.returncode == 1
         assert "raise Mistake(7" in started.stderr
         assert "fail FAILED" in started.stderr

@@ -15,7 +15,7 @@ import pytest
 from launching import in_a_fork
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 
-from elastic_hydra.launcher import hazard, outcome, wire
+from elastic_hydra.launcher import hazard, outcome, pickles, wire
 from elastic_hydra.launcher.environment import environment
 from elastic_hydra.launcher.failure import WorkerFailure, WorkersFailedError
 from elastic_hydra.launcher.logs import JobLogs, TemporaryLogs, for_one_launch, std
@@ -128,7 +128,7 @@ def test_a_value_that_does_not_pickle_leaves_no_outcome(file: int) -> None:
 
 def test_shared_objects_travel_as_names() -> None:
     shared = {"lock": threading.Lock()}
-    assert outcome.loads(outcome.dumps([shared["lock"]], shared), shared)[0] is shared["lock"]
+    assert pickles.loads(pickles.dumps([shared["lock"]], shared), shared)[0] is shared["lock"]
 
 
 class Odd(Exception):

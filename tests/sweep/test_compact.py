@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from elastic_hydra.launcher.pickles import EVERYTHING
 from elastic_hydra.sweep.compact import CompactReturn
 
 
@@ -24,7 +25,7 @@ def made() -> JobReturn:
 
 
 def test_everything_is_there() -> None:
-    packed = CompactReturn.of(made(), same_main=True)
+    packed = CompactReturn.of(made(), main=EVERYTHING)
     assert isinstance(packed, JobReturn)
     assert (packed.overrides, packed.working_dir, packed.task_name) == (["lr=1"], "/here", "task")
     assert (packed.status, packed.return_value) == (JobStatus.COMPLETED, 7)
@@ -34,13 +35,13 @@ def test_everything_is_there() -> None:
 
 
 def test_it_is_small_until_somebody_looks_and_survives_a_journey() -> None:
-    packed = pickle.loads(pickle.dumps(CompactReturn.of(made(), same_main=True)))
+    packed = pickle.loads(pickle.dumps(CompactReturn.of(made(), main=EVERYTHING)))
     assert len(pickle.dumps(packed)) < 2000
     assert packed.hydra_cfg.hydra.big[0] == "x" * 100
 
 
 def test_what_is_changed_stays_changed() -> None:
-    packed = CompactReturn.of(made(), same_main=True)
+    packed = CompactReturn.of(made(), main=EVERYTHING)
     assert packed.cfg is not None
     packed.cfg.lr = 0.25
     packed.hydra_cfg = None
