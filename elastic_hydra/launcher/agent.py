@@ -70,7 +70,7 @@ class ElasticAgent(LocalElasticAgent):
         starter: how it starts them.
         retry: when a failed group is started again; None: as torch does, `max_restarts` times, at once, whatever the
             cause.
-        history: when the job was restarted before, by earlier agents, in seconds since the epoch.
+        history: when the job was restarted before, by earlier agents, on the monotonic clock, in seconds.
         elapsed: seconds that they have used of the job's time.
         on_verdict: is told every decision about a failure.
         Everything else as in `LocalElasticAgent` of the installed torch.
@@ -409,11 +409,10 @@ class ElasticAgent(LocalElasticAgent):
             self._stop_signal = None
 
     def _proposed(self, failure: Failure, decision: Decision | None) -> Verdict:
-        now = time.time()
         if decision is None:
             draw = random.SystemRandom().random()  # not the seeded one: jobs that died together shall not draw the same
-            decision = decide(self._policy, self._history, failure, now, draw)
-        return Verdict(failure, in_time(decision, self._watch.time_left()), now)
+            decision = decide(self._policy, self._history, failure, time.monotonic(), draw)
+        return Verdict(failure, in_time(decision, self._watch.time_left()), time.time())
 
     def _settled(self, failure: Failure, decision: Decision | None = None) -> Verdict:
         proposed = self._proposed(failure, decision)
@@ -457,7 +456,7 @@ class ElasticAgent(LocalElasticAgent):
         self._stop_as_decided()
         self._pause(verdict.decision.after)
         if decision.counts:
-            self._history.append(verdict.time)
+            self._history.append(time.monotonic())
             self._remaining_restarts -= 1
         return True
 

@@ -91,7 +91,7 @@ class LaunchConfig(torch_api.LaunchConfig):
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Limits for time, progress and memory; sizes in bytes."""
     history: tuple[float, ...] = ()
-    """When earlier agents of this job have restarted it, in seconds since the epoch: these restarts count too."""
+    """When earlier agents of this job have restarted it, on the monotonic clock, in seconds: these count too."""
     elapsed: float = 0.0
     """Seconds that earlier agents of this job have used of `watch.time_limit`."""
     signals_to_handle: str = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"

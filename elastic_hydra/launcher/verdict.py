@@ -51,16 +51,17 @@ class Agreement:
         """Tell all nodes when the job was restarted so far: one that has just come does not know.
 
         Args:
-            mine: what this node knows, in seconds since the epoch.
+            mine: what this node knows, in seconds on its monotonic clock.
 
         Returns:
-            what the node knows that has seen most.
+            what the node knows that has seen most, on the clock of this one.
         """
-        self._store.set(_HISTORY.format(self._rank), json.dumps(list(mine)))
+        now = time.monotonic()  # no two nodes have the same clock: they tell each other how long ago it was
+        self._store.set(_HISTORY.format(self._rank), json.dumps([now - moment for moment in mine]))
         keys = [_HISTORY.format(rank) for rank in range(self._size)]
         self._store.wait(keys, _PATIENCE)
         known: list[list[float]] = [json.loads(self._store.get(key)) for key in keys]
-        return max(known, key=len)
+        return [now - ago for ago in max(known, key=len)]
 
     def heard(self) -> Verdict | None:
         """Return the verdict, if there is one."""

@@ -6,7 +6,7 @@ import os
 import pwd
 import stat
 
-__all__ = ["distrust", "is_at", "open_private"]
+__all__ = ["distrust", "free", "is_at", "open_private", "shown_size"]
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
@@ -64,6 +64,30 @@ def distrust(fd: int) -> str:
         mode = stat.S_IMODE(status.st_mode)
         return f"can be written by others (mode {mode:04o}): if you trust what is in it, say chmod go-w on it"
     return ""
+
+
+def free(path: str | os.PathLike[str]) -> int:
+    """Return how much room there is where a path is, or will be, in bytes.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    place = os.path.abspath(path)
+    while not os.path.lexists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    disk = os.statvfs(place)
+    if disk.f_files and not (disk.f_ffree if os.geteuid() == 0 else disk.f_favail):
+        return 0  # there is room, but no further file can be made
+    return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+
+
+def shown_size(size: int) -> str:
+    """Say for people how many bytes that are."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.3g} GB"
 
 
 def _name(user: int) -> str:

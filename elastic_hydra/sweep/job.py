@@ -84,7 +84,7 @@ class Job:
     journal_start: int = 0
     """Where in the journal that begins, in bytes."""
     restarts: tuple[float, ...] = ()
-    """When earlier attempts were restarted, in seconds since the epoch."""
+    """When its workers were restarted, on the monotonic clock, in seconds; only restarts that count."""
 
     @property
     def elapsed(self) -> float:
@@ -105,18 +105,20 @@ class FinishedJob:
     error: PackedError | None
     failure: Failure | None
     """Why it failed, if its agent had a verdict on that."""
+    restarts: tuple[float, ...] = ()
+    """When its workers were restarted, in all attempts; see `Job`."""
 
     @classmethod
-    def of(cls, job_return: JobReturn, failure: Failure | None) -> FinishedJob:
+    def of(cls, job_return: JobReturn, failure: Failure | None, restarts: tuple[float, ...]) -> FinishedJob:
         """Prepare a job's return for the journey."""
         job_return = CompactReturn.of(job_return, main=pickles.main_names)
         if job_return.status is not JobStatus.FAILED:
-            return cls(job_return, None, None)
+            return cls(job_return, None, None, restarts)
         raised = job_return._return_value
         raised.__traceback__ = _users_part(raised.__traceback__)
         error = pack(raised, _known_to_hydra)
         job_return._return_value = None
-        return cls(job_return, error, failure)
+        return cls(job_return, error, failure, restarts)
 
     def restored(self) -> JobReturn:
         """Return what the job returned, its exception with the worker's frames in it."""
@@ -153,7 +155,7 @@ def run(
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,
     )
-    return FinishedJob.of(job_return, failures[-1] if failures else None)
+    return FinishedJob.of(job_return, failures[-1] if failures else None, job.restarts)
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
@@ -241,11 +243,13 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
 
 
 def _take_down_verdict(job: Job, verdict: Verdict) -> None:
-    """Write a decision about a failure into the journal."""
-    decision, failure = verdict.decision, verdict.failure.as_dict()
+    """Write a decision about a failure into the journal, and keep what the launcher shall know without reading it."""
+    decision, failure, moment = verdict.decision, verdict.failure.as_dict(), time.monotonic()
+    if decision.again and decision.counts:
+        job.restarts = (*job.restarts, moment)
     kept = {key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")}
     line = {"again": decision.again, "counts": decision.counts, "reason": decision.reason, "after": decision.after}
-    _take_down(job, "failure", attempt=job.attempt, **line, failure=kept)
+    _take_down(job, "failure", attempt=job.attempt, monotonic=round(moment, 3), **line, failure=kept)
 
 
 def _take_down(job: Job, event: str, **fields: Any) -> None:

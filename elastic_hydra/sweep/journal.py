@@ -7,13 +7,14 @@
 | `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `dir` (the sweep's), `resume`: a launcher has begun |
 | `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir` (the job's): a job was composed |
 | `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
-| `failure` | `num`, `attempt`, `again` (restarted, `after` so many seconds), `counts`, `reason`, `failure` (kind, …) |
+| `failure` | `num`, `attempt`, `monotonic`, `again` (restarted, `after` so many seconds), `counts`, `reason`, … |
 | `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
 | `lost` | `num`, `attempt`, `kind`, `reason`: its agent died or was told to stop; another attempt follows |
 | `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value` or `pickle` or `file` |
 | `stop` | `reason`: the launcher ended before the sweep was done |
 
-`counts` is false for a restart that is not one of `retry.max_restarts`.
+`counts` is false for a restart that is not one of `retry.max_restarts`; `monotonic` is the time by the machine's
+monotonic clock, in seconds.
 
 `state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
 agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.
@@ -24,23 +25,28 @@ whole line. Configurations, commands and pickles are nobody else's business: onl
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import lock, values
-from elastic_hydra.sweep.files import open_private
+from elastic_hydra.sweep.files import free, is_at, open_private, shown_size
 
 __all__ = ["FILE_NAME", "VERSION", "Journal", "append"]
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
+
+PATIENCE = 10.0
+"""Seconds for which it is tried again to write what cannot be written."""
 
 log = logging.getLogger("elastic_hydra")
 
@@ -78,16 +84,28 @@ class Journal:
             ) from error
         self.path = path
         self.problem = ""
-        """Why the last lines could not be written; empty when all are there."""
+        """Why the journal is not complete, or not where it was; empty when all is well."""
+        self.is_gone = False
+        """Whether the problem is that somebody has removed or moved it."""
         self.lock = held
         """The file descriptor that keeps other launchers out as long as any process has it."""
         self._fd = fd
         weakref.finalize(self, os.close, fd).atexit = False
-        self._unwritten: list[bytes | Callable[[], bytes]] = []
+        self._unwritten: list[bytes | _End] = []
 
     def position(self) -> int:
-        """Return where the next line will be, in bytes."""
-        return os.fstat(self._fd).st_size
+        """Return where the next line will be, in bytes; 0 if that cannot be found out now."""
+        with contextlib.suppress(OSError):
+            return os.fstat(self._fd).st_size
+        return 0
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's directory, also when it was moved."""
+        with contextlib.suppress(OSError):
+            if self.is_gone and os.fstat(self._fd).st_nlink:
+                return Path(os.readlink(f"/proc/self/fd/{self._fd}")).parent
+        return self.path.parent
 
     def write(self, event: str, *, durable: bool = False, **fields: Any) -> None:
         """Append a line; one that cannot be written now is kept for later, see `flush`.
@@ -109,43 +127,97 @@ class Journal:
             value: what it has returned, if it has finished.
             fields: the rest of the line.
         """
-        moment = time.time()
-
-        def line() -> bytes:
-            field = values.recordable(value, num, self.path) if state == "finished" else {}
-            return _line("end", {"num": num, "state": state, **fields, **field}, moment)
-
-        self._unwritten.append(line)
+        self._unwritten.append(_End(self.path, num, state, value, fields, time.time()))
         if self.flush(durable=True):
             values.forget_older(self.path, num)
 
     def flush(self, *, durable: bool = False) -> bool:
-        """Write what could not be written before.
+        """Write what could not be written before, and see that the journal is still there.
 
         Args:
             durable: see `write`.
 
         Returns:
-            whether all is written; if not, `problem` says why, and the first time the log as well.
+            whether all is well; if not, `problem` says why, and the first time the log as well.
         """
+        written: list[bytes] = []
         try:
             while self._unwritten:
                 line = self._unwritten[0]
-                if callable(line):
-                    line = self._unwritten[0] = line()
+                if isinstance(line, _End):
+                    line = self._unwritten[0] = line.line()
                 _append(self._fd, line)
+                written.append(line)
                 del self._unwritten[0]
             if durable:
                 os.fsync(self._fd)
+            self.is_gone = not is_at(self._fd, self.path)
+            problem = self._where_to() if self.is_gone else ""
         except OSError as error:
-            if not self.problem:
-                log.error("%s cannot be written (%s): no further job is started until it can", self.path, error)
-            self.problem = f"{self.path} cannot be written: {error}"
-            return False
-        if self.problem:
+            if error.errno != errno.EBADF and durable and not self._unwritten:
+                self._unwritten += written  # whether they have reached the disk nobody knows; twice does no harm
+            self._open_again(error)
+            problem = f"{self.path} cannot be written: {error}{self._room_needed(error)}"
+        if problem and not self.problem:
+            log.error("%s: no further job is started until that is over", problem)
+        elif self.problem and not problem:
             log.warning("%s can be written again, and nothing is missing in it", self.path)
-            self.problem = ""
+        self.problem = problem
+        return not problem
+
+    def flush_patiently(self) -> bool:
+        """Write what could not be written before; if it cannot be written now either, try for some seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.flush(durable=True):
+            if self.is_gone or time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
         return True
+
+    def missing(self) -> bool:
+        """Whether something is not written that should be."""
+        return bool(self._unwritten)
+
+    def _where_to(self) -> str:
+        if not os.fstat(self._fd).st_nlink:
+            return f"{self.path} was removed while the sweep ran: what is in it, and what follows, is lost"
+        return f"{self.path} was moved to {self.folder} while the sweep ran: the sweep's record is there"
+
+    def _room_needed(self, error: OSError) -> str:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return ""
+        needed = sum(line.size() if isinstance(line, _End) else len(line) for line in self._unwritten)
+        return f"; {shown_size(needed)} are needed there, and {shown_size(free(self.path.parent))} are free"
+
+    def _open_again(self, error: OSError) -> None:
+        """Get a new handle from a network file system whose old one is not valid any more."""
+        if error.errno != errno.ESTALE:
+            return
+        with contextlib.suppress(OSError):  # then it is tried again later
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
+            os.dup2(fd, self._fd, inheritable=False)
+            os.close(fd)
+
+
+@dataclass
+class _End:
+    """A job's `end`, as long as it is not written."""
+
+    path: Path
+    """Of the journal."""
+    num: int
+    state: str
+    value: Any
+    fields: dict[str, Any]
+    moment: float
+
+    def line(self) -> bytes:
+        field = values.recordable(self.value, self.num, self.path) if self.state == "finished" else {}
+        return _line("end", {"num": self.num, "state": self.state, **self.fields, **field}, self.moment)
+
+    def size(self) -> int:
+        """Return about how many bytes it will take."""
+        return 1000 + values.size(self.value)
 
 
 def append(path: Path, event: str, **fields: Any) -> None:

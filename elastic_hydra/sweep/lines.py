@@ -16,11 +16,11 @@ __all__ = ["Lines"]
 log = logging.getLogger("elastic_hydra")
 
 _STATES = ("finished", "failed", "interrupted", "preempted")
-_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+_FIELDS: dict[str, dict[str, type]] = {
     "sweep": {},
     "job": {"num": int, "overrides": list, "config": str, "dir": str},
     "start": {"num": int, "attempt": int},
-    "failure": {"num": int, "time": (int, float)},
+    "failure": {"num": int},
     "lost": {"num": int, "reason": str},
     "end": {"num": int, "state": str, "reason": str},
 }

@@ -84,7 +84,7 @@ def read(path: Path) -> Record:
 
 
 def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
-    """Return when a job was restarted, in seconds since the epoch; only restarts that count.
+    """Return when a job was restarted, on this machine's monotonic clock, in seconds; only restarts that count.
 
     Args:
         path: the journal.
@@ -92,7 +92,8 @@ def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
         start: where in the journal to begin, in bytes.
     """
     failures = (line for _, line in Lines(path, start) if line["event"] == "failure" and line["num"] == num)
-    return tuple(line["time"] for line in failures if line.get("again") and line.get("counts", True))
+    counted = (line for line in failures if line.get("again") and line.get("counts", True))
+    return tuple(line["monotonic"] for line in counted if "monotonic" in line)
 
 
 def _end_of_past(path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
@@ -38,6 +38,8 @@ class End:
     """As in the journal: `finished`, `failed`, `interrupted` or `preempted`."""
     failure: Failure | None = None
     """Why, if it did not finish."""
+    restarts: tuple[float, ...] | None = None
+    """When agents have restarted its workers, on the monotonic clock; None: the last agent could not say."""
     agent_lost: bool = False
     """Whether its agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
 
@@ -78,8 +80,8 @@ def _of(job: Job, process: Process, overdue: bool) -> End:
         finished: FinishedJob = outcome.value
         job_return = finished.restored()
         if job_return.status is JobStatus.COMPLETED:
-            return End(job_return)
-        return _failed(job, job_return._return_value, finished.failure, job_return)
+            return End(job_return, restarts=finished.restarts)
+        return replace(_failed(job, job_return._return_value, finished.failure, job_return), restarts=finished.restarts)
     return _lost(job, process)
 
 
@@ -105,7 +107,7 @@ def _lost(job: Job, process: Process) -> End:
 
 def _stopped(job: Job, name: str, lost: bool = False) -> End:
     failure = _failure(Kind.preempted, f"host {os.uname().nodename} was told to stop by {name}", name)
-    return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, lost)
+    return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, agent_lost=lost)
 
 
 def state_of(failure: Failure) -> str:

@@ -24,7 +24,7 @@ from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.processes import ENDS, Server, ServerLost
 from elastic_hydra.retry.failure import Failure
 from elastic_hydra.retry.policy import Decision, decide_attempt, in_time
-from elastic_hydra.sweep import gpu_memory, journal, recorded, returns
+from elastic_hydra.sweep import gpu_memory, journal, obstacle, recorded, returns
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
@@ -41,6 +41,7 @@ from elastic_hydra.sweep.interrupt import (
 from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.machine import this_machine
+from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.slots import Slot
@@ -79,6 +80,7 @@ class Sweep:
         self._gpu_memory = self._host.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._failures = 0
+        self._obstacle = Obstacle()
         self._journal: Journal | None = None
         self._history = self._read_history()
         self._directories = Directories(self._history.recorded)
@@ -117,6 +119,7 @@ class Sweep:
         with multirun_end_on_interrupt(self._context, self._config), signals:
             try:
                 self._run(batch, record, signals)
+                record.flush_patiently()
             except BaseException as interrupt:
                 by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
                 record.write("stop", reason=signal_of(interrupt).name if by_signal else repr(interrupt))
@@ -127,6 +130,8 @@ class Sweep:
         self._show(batch, record)
         if batch.refused is not None:
             raise batch.refused
+        if record.problem:
+            raise agent.JobError(f"the sweep is not completely recorded: {record.problem}")
         return [batch.returns[job.num] for job in batch.jobs]
 
     def _plan(self, batch: Batch) -> list[JobReturn]:
@@ -277,7 +282,8 @@ class Sweep:
                 continue
             self._give_back_emptied(batch)
             pause = batch.pause()
-            chosen = batch.choose() if pause == 0.0 and not server.lost and not record.problem else None
+            startable = pause == 0.0 and not server.lost and not self._obstacle.look(record, batch.waiting)
+            chosen = batch.choose() if startable else None
             if chosen is not None:
                 self._start(batch, server, *chosen, record)
                 batch.next_start = time.monotonic() + float(self._settings.stagger)
@@ -293,6 +299,7 @@ class Sweep:
                 pauses = [0.0] if composed else [pause] if pause else []
                 pauses += [max(0.0, left) for one in batch.running if (left := one.time_left()) is not None]
                 pauses += [gpu_memory.INTERVAL] * bool(batch.leaving)
+                pauses += [obstacle.INTERVAL] * bool(self._obstacle.reason)
                 server.wait(
                     lambda: any(one.process.exitcode is not None for one in batch.running), min(pauses, default=None)
                 )
@@ -306,7 +313,7 @@ class Sweep:
                     batch.slots.give_back(one.slot)
                 decision = self._decide(one.job, end)
                 if end.failure is not None and decision is not None and decision.again:
-                    self._try_again(batch, one.job, end.failure, decision, record)
+                    self._try_again(batch, one.job, end, end.failure, decision, record)
                 else:
                     self._end(batch, one, end, record, decision.reason if decision is not None else "")
                 server.forget([one.process])
@@ -362,14 +369,16 @@ class Sweep:
         decision = decide_attempt(job.launch.retry, job.attempt + 1, end.failure, draw)
         return in_time(decision, None if limit is None else limit - job.elapsed)
 
-    def _try_again(self, batch: Batch, job: Job, failure: Failure, decision: Decision, record: Journal) -> None:
+    def _try_again(
+        self, batch: Batch, job: Job, end: returns.End, failure: Failure, decision: Decision, record: Journal
+    ) -> None:
         """Put a job whose agent was lost back to the front of the queue."""
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         log.warning("#%s: %s; tried again %s: %s", job.num, failure.reason, when, decision.reason)
         kind, reason = failure.kind.value, failure.reason
         record.write("lost", durable=True, num=job.num, attempt=job.attempt, kind=kind, reason=reason)
         not_before = time.monotonic() + decision.after
-        restarts = recorded.restarts(record.path, job.num, job.journal_start)
+        restarts = _restarts(job, end, record)
         batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=restarts, not_before=not_before))
 
     # --- after ---------------------------------------------------------------------------------------------------
@@ -377,7 +386,7 @@ class Sweep:
     def _end(self, batch: Batch, one: Running, end: returns.End, record: Journal, no_further: str = "") -> None:
         """Take down how a job ended, and say it when it did not end well, and why it is not tried again."""
         job, failure, seconds = one.job, end.failure, one.job.elapsed
-        attempts, restarts = job.attempt + 1, len(recorded.restarts(record.path, job.num, job.journal_start))
+        attempts, restarts = job.attempt + 1, len(_restarts(job, end, record))
         reason = failure.reason if failure is not None else ""
         kind = failure.kind.value if failure is not None else ""
         see = log_of(failure.log_dir or job.log_dir) if failure is not None else None
@@ -396,8 +405,8 @@ class Sweep:
 
     def _enough(self, batch: Batch, record: Journal) -> str:
         """Say why no more jobs are to start; nothing when they are."""
-        if record.problem and not record.flush() and not batch.running:
-            return record.problem
+        if self._obstacle.is_lasting and not batch.running:
+            return self._obstacle.reason
         if self._settings.on_failure == "stop" and self._failures:
             return "a job has failed, and hydra.launcher.on_failure=stop"
         limit = self._settings.max_failures
@@ -425,13 +434,14 @@ class Sweep:
         ended = [batch.ended[job.num] for job in batch.jobs]
         well = all(one.state == "finished" for one in ended)
         if record.problem and not record.flush(durable=True):
-            log.error("%s: what is missing there will run again when the sweep is resumed", record.problem)
+            missing = "; what is missing there will run again when the sweep is resumed" if record.missing() else ""
+            log.error("%s%s", record.problem, missing)
         elif well and len(ended) == 1:
             return
         log.info("%s", render(ended))
         if not well:
             given = self._config.hydra.overrides
-            log.info("%s", how_to_go_on(self._dir, [*given.hydra, *given.task]))
+            log.info("%s", how_to_go_on(record.folder, [*given.hydra, *given.task]))
 
 
 def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:
@@ -452,6 +462,17 @@ def _stop(server: Server, running: list[Running], number: signal.Signals, grace:
         except BaseException:
             server.stop(processes, signal.SIGKILL, 0.0)
             raise
+
+
+def _restarts(job: Job, end: returns.End, record: Journal) -> tuple[float, ...]:
+    """Return when a job's workers were restarted: as its agent says or, where that was lost, as the journal does."""
+    if end.restarts is not None:
+        return end.restarts
+    try:
+        return recorded.restarts(record.path, job.num, job.journal_start)
+    except OSError as error:
+        log.warning("#%s: %s cannot be read (%s): its last restarts are not counted", job.num, record.path, error)
+        return job.restarts
 
 
 def _yaml(job: Job) -> str:

@@ -30,7 +30,7 @@ from typing_extensions import Self
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep.files import distrust, open_private
 
-__all__ = ["Value", "folder_of", "forget_older", "recordable"]
+__all__ = ["Value", "folder_of", "forget_older", "recordable", "size"]
 
 _LARGE = 1 << 20
 """Bytes from which a value is kept in a file of its own."""
@@ -79,6 +79,23 @@ def forget_older(journal: Path, num: int) -> None:
         files = sorted(folder_of(journal).glob(f"{num}-*.pickle"), key=os.path.getmtime)
         for old in files[:-1]:
             old.unlink()
+
+
+def size(value: Any) -> int:
+    """Return how many bytes the pickle of a value takes; 0 when it has none."""
+    count = _Count()
+    with contextlib.suppress(Exception):  # whatever pickling the user's objects raises
+        cloudpickle.Pickler(count, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return count.size
+
+
+class _Count:
+    size = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.size += size
+        return size
 
 
 def _room_as_json(value: Any, room: int, depth: int) -> int:

@@ -68,7 +68,8 @@ def test_no_job_starts_whose_start_cannot_be_recorded_and_nothing_that_was_is_lo
     finished = app(tmp_path, FILLS).run("+x=a,fill,c", "hydra.sweep.dir=disk/sweep")
     assert "exit codes: 1 0" in finished.output, finished.output
     first, _, second = finished.output.partition("Launching 2 jobs")
-    assert "journal.jsonl cannot be written ([Errno 28] No space left on device): no further job is started" in first
+    assert "journal.jsonl cannot be written: [Errno 28] No space left on device; " in first
+    assert "kB are needed there, and 0 B are free: no further job is started" in first
     assert "1 jobs are not started" in first
     assert "what is missing there will run again when the sweep is resumed" in first
     assert "3 finished" in second
@@ -114,13 +115,35 @@ return cfg.x
 """
 
 
-def test_a_full_disk_for_logs_fails_the_jobs_that_write_there_and_says_so(tmp_path: Path) -> None:
+def test_a_full_disk_for_logs_fails_the_job_that_writes_there_and_no_other_is_started(tmp_path: Path) -> None:
     where = f"hydra.launcher.logs.dir={tmp_path}/disk"
     finished = app(tmp_path, SPEAKS).run("+x=a,fill,c", where, "hydra.launcher.nproc_per_node=2")
     assert "exit codes: 1 0" in finished.output, finished.output
+    assert f"1 jobs are not started: {tmp_path}/disk: a job needs 65.5 kB at least, and 0 B are free" in finished.output
     ends = [line for line in lines(finished.folder / "journal.jsonl") if line["event"] == "end"]
-    assert [end["state"] for end in ends] == ["finished", "failed", "failed", "finished", "finished"]
-    assert all("raised OSError: [Errno 28] No space left on device" in end["reason"] for end in ends[1:3])
+    assert [(end["num"], end["state"]) for end in ends] == [
+        (0, "finished"),
+        (1, "failed"),
+        (1, "finished"),
+        (2, "finished"),
+    ]
+    assert "raised OSError: [Errno 28] No space left on device" in ends[1]["reason"]
+
+
+TAKES_AWAY = """
+if cfg.x == "take" and not Path("moved").exists():
+    os.rename("sweep", "moved")
+return cfg.x
+"""
+
+
+def test_a_sweep_whose_directory_is_taken_away_stops_and_says_where_its_record_is(tmp_path: Path) -> None:
+    stopped = App(tmp_path, TAKES_AWAY).run("+x=a,take,c")
+    assert stopped.returncode == 1, stopped.output
+    assert f"was moved to {tmp_path}/moved while the sweep ran: the sweep's record is there" in stopped.output
+    assert "1 jobs are not started" in stopped.output
+    assert f"hydra.sweep.dir={tmp_path}/moved" in stopped.output
+    assert ended(tmp_path / "moved" / "journal.jsonl") == [(0, "finished"), (1, "finished")]
 
 
 def test_a_journal_that_cannot_be_written_at_all_is_refused(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_budget_ends(launched: Launched) -> None:
 
 
 def test_restarts_of_an_earlier_agent_count(launched: Launched) -> None:
-    launched.fail(misbehave, "value", 9, retry=no_wait(max_restarts=3), history=(time.time(), time.time()))
+    launched.fail(misbehave, "value", 9, retry=no_wait(max_restarts=3), history=(time.monotonic(), time.monotonic()))
     assert [verdict.decision.reason for verdict in launched.verdicts] == [
         "restart 3 of 3",
         "all 3 restarts are used up",
@@ -87,7 +87,7 @@ def test_restarts_of_an_earlier_agent_count(launched: Launched) -> None:
 
 
 def test_only_restarts_within_the_window_count(launched: Launched) -> None:
-    earlier = (time.time() - 1000,) * 5
+    earlier = (time.monotonic() - 1000,) * 5
     assert launched.run(misbehave, "value", 6, retry=no_wait(max_restarts=1, window=900), history=earlier) == {
         0: 6,
         1: 6,

@@ -118,9 +118,9 @@ def test_unknown_events_are_passed_over_in_silence(record: Journal, caplog: pyte
 
 def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> None:
     for again in (True, False, True):
-        journal.append(record.path, "failure", num=0, again=again, counts=True)
-    journal.append(record.path, "failure", num=0, again=True, counts=False)  # a node was preempted
-    journal.append(record.path, "failure", num=1, again=True, counts=True)
+        journal.append(record.path, "failure", num=0, again=again, counts=True, monotonic=1.0)
+    journal.append(record.path, "failure", num=0, again=True, counts=False, monotonic=2.0)  # a node was preempted
+    journal.append(record.path, "failure", num=1, again=True, counts=True, monotonic=3.0)
     assert len(recorded.restarts(record.path, 0)) == 2
 
 

@@ -1,0 +1,107 @@
+"""A journal that cannot be written for a while, or is not where it was; no processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from elastic_hydra.sweep import files, journal, recorded, values
+from elastic_hydra.sweep.journal import Journal
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Journal:
+    record = Journal(tmp_path / "sweep")
+    record.write("job", num=0, overrides=[], config="", dir="")
+    return record
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.5)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int = 10**9) -> None:
+    """Let a system call fail so many times."""
+    real: Callable[..., Any] = getattr(os, call)
+    left = [times]
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, fail)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "fstat", "stat", "pread"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT])
+def test_what_cannot_be_written_for_a_moment_is_written_later(
+    record: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, number: int
+) -> None:
+    failing(monkeypatch, call, number, times=2)
+    record.write_end(0, "finished", 0.5, reason="")
+    assert os.strerror(number) in record.problem
+    assert record.flush_patiently()
+    assert record.problem == ""
+    assert "no further job is started" in caplog.messages[0]
+    assert "nothing is missing in it" in caplog.messages[-1]
+    found = recorded.read(record.path)[0].value
+    assert found is not None
+    assert found.load() == 0.5
+
+
+def test_what_cannot_be_written_at_all_is_given_up_after_a_while(
+    record: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "write", errno.EIO)
+    record.write_end(0, "finished", 0.5, reason="")
+    assert not record.flush_patiently()
+    assert record.missing()
+
+
+def test_a_full_disk_is_told_with_the_space_that_is_needed(record: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_files=0, f_frsize=4096, f_bfree=1, f_bavail=1))
+    monkeypatch.setattr(values, "open_private", lambda *args: os.open("/dev/full", os.O_WRONLY))
+    record.write_end(0, "finished", b"x" * 30_000_000, reason="")
+    assert "No space left on device; 30 MB are needed there, and 4.1 kB are free" in record.problem
+
+
+def test_a_journal_that_was_removed_is_noticed(record: Journal) -> None:
+    record.path.unlink()
+    record.write_end(0, "finished", 0.5, reason="")
+    assert "was removed while the sweep ran" in record.problem
+    assert record.is_gone
+    assert not record.flush_patiently()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_directory_that_was_moved_is_noticed_and_what_follows_is_recorded_there(
+    record: Journal, tmp_path: Path, replaced: bool
+) -> None:
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    if replaced:
+        shutil.copytree(tmp_path / "moved", tmp_path / "sweep")
+    record.write_end(0, "finished", 0.5, reason="")
+    assert f"was moved to {tmp_path}/moved" in record.problem
+    assert record.folder == tmp_path / "moved"
+    assert not record.missing()
+    assert '"end"' in (tmp_path / "moved" / journal.FILE_NAME).read_text()
+    shutil.rmtree(tmp_path / "sweep", ignore_errors=True)
+    (tmp_path / "moved").rename(tmp_path / "sweep")
+    assert record.flush()
+    assert record.folder == record.path.parent
+
+
+def test_no_room_for_a_further_file_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimpleNamespace(f_files=100, f_ffree=0, f_favail=0, f_frsize=4096, f_bfree=9999, f_bavail=9999)
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    assert files.free(tmp_path / "not" / "there") == 0
