@@ -440,8 +440,8 @@ class Sweep:
             return
         log.info("%s", render(ended))
         if not well:
-            given = self._config.hydra.overrides
-            log.info("%s", how_to_go_on(record.folder, [*given.hydra, *given.task]))
+            given: Any = OmegaConf.to_container(self._config.hydra.overrides)  # as written: not resolved
+            log.info("%s", how_to_go_on(record.folder, [*given["hydra"], *given["task"]]))
 
 
 def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:

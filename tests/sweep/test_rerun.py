@@ -98,7 +98,7 @@ def test_the_printed_command_goes_on_with_the_sweep(tmp_path: Path) -> None:
     app = App(tmp_path, 'if not Path("mended").exists():\n    raise ValueError\n')
     name = "=,([{'\";&!#~ é \\ "
     quoted = name.replace("'", "\\'")
-    failed = app.run(f"hydra.sweep.dir='{quoted}'", "+x=1,2")
+    failed = app.run(f"hydra.sweep.dir='{quoted}'", "+x=1,2", "hydra.sweep.subdir='${x}'")
     assert failed.returncode == 1, failed.output
     assert (tmp_path / name / "journal.jsonl").exists(), failed.output
     (tmp_path / "mended").touch()
