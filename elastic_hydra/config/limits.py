@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from elastic_hydra.config.errors import nearest
+from elastic_hydra.config.exceptions import doubt_about
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.retry import (
     PROGRESS,
@@ -15,6 +16,7 @@ from elastic_hydra.config.retry import (
     BackoffConfig,
     RetryConfig,
     WatchConfig,
+    is_class_name,
     is_word,
     number_of_bytes,
 )
@@ -43,6 +45,8 @@ def retry_of(settings: Mapping[str, Any], problems: Problems) -> RetryConfig:
                 known = [*WORDS, *(number.name for number in signal.Signals)]
                 what = f"must be exception classes, exit codes, signals (SIGBUS), or of {', '.join(WORDS)}"
                 problems.add(f"retry.{key}", word, what + nearest(word, known))
+            elif is_class_name(word) and (doubt := doubt_about(str(word).strip())):
+                problems.add(f"retry.{key}", word, doubt)
     return RetryConfig(**{**settings, "backoff": BackoffConfig(**backoff)})
 
 

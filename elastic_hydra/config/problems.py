@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from elastic_hydra.config.errors import ConfigError
+from collections.abc import Collection
+
+from elastic_hydra.config.errors import ConfigError, nearest
 
 __all__ = ["Problems"]
 
@@ -21,6 +23,11 @@ class Problems:
     def require(self, ok: bool, key: str, value: object, problem: str) -> None:
         if not ok:
             self.add(key, value, problem)
+
+    def one_of(self, key: str, value: str, allowed: Collection[str], what: str = "") -> None:
+        """Require one of some words; the nearest of them is suggested."""
+        what = what or f"must be one of {', '.join(allowed)}"
+        self.require(value in allowed, key, value, what + nearest(value, allowed))
 
     def raise_any(self) -> None:
         if self.lines:

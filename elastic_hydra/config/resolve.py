@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.limits import retry_of, watch_of
 from elastic_hydra.config.meeting import rendezvous_of
 from elastic_hydra.config.numa import Cpus, NumaConfig
@@ -25,11 +22,13 @@ from elastic_hydra.config.resources import (
     workers_of,
 )
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
-from elastic_hydra.config.schema import START_METHODS, ElasticConfig
+from elastic_hydra.config.schema import ElasticConfig
+from elastic_hydra.config.tree import check_tree
+from elastic_hydra.config.values import sexagesimal
+from elastic_hydra.config.whole_sweep import check_whole_sweep, whole_sweep_of
 
 __all__ = ["Demand", "Launch", "Machine", "resolve"]
 
-RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF")
 
 _SINCE = {
@@ -75,6 +74,8 @@ class Launch:
     local_ranks_filter: tuple[int, ...] | None
     line_prefix: str | None
     other_ranks_level: str
+    whole_sweep: dict[str, Any] = field(default_factory=dict)
+    """What this job's configuration says of the keys that hold for the whole sweep."""
     torch_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of torch's LaunchConfig that only newer versions have, as far as this one has them."""
 
@@ -99,12 +100,12 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         ConfigError: something is wrong; it lists everything that is.
     """
     problems = Problems()
-    _check_keys(settings, ElasticConfig, "", problems)
+    check_tree(settings, ElasticConfig, problems)
     problems.raise_any()
     rendezvous, logs = settings["rendezvous"], settings["logs"]
 
     min_nodes, max_nodes = _nodes(settings["nodes"], problems)
-    parallel = read_parallel(settings["parallel"], problems)
+    parallel = read_parallel(settings["parallel"], Problems())  # what is wrong with it is said below
     workers = workers_of(settings["nproc_per_node"], machine, parallel, problems)
     demand = demand_of(settings["resources"], settings["numa"], workers, parallel, machine, problems)
     _check_values(settings, machine, problems)
@@ -150,56 +151,35 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         local_ranks_filter=None if ranks is None else tuple(ranks),
         line_prefix=_line_prefix(logs["line_prefix"], tee, workers),
         other_ranks_level=str(logs["other_ranks_level"]).upper(),
+        whole_sweep=whole_sweep_of(settings),
         torch_options=options,
     )
 
 
-# --- keys and single values --------------------------------------------------------------------------------------
-
-
-def _check_keys(settings: Mapping[str, Any], schema: type, prefix: str, problems: Problems) -> None:
-    # Hydra refuses unknown keys by itself, except those given with `+`.
-    known = {f.name: f for f in dataclasses.fields(schema)}
-    for key, value in settings.items():
-        if key not in known:
-            problems.add(
-                prefix + key, value, f"there is no such key{nearest(key, known)}; there are {', '.join(known)}"
-            )
-            continue
-        nested = known[key].default_factory
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            _check_keys(value, nested, f"{prefix}{key}.", problems)
+# --- single values ----------------------------------------------------------------------------------------------
 
 
 def _check_values(settings: Mapping[str, Any], machine: Machine, problems: Problems) -> None:
-    def one_of(key: str, allowed: Collection[str], value: str) -> None:
-        problems.require(value in allowed, key, value, f"must be one of {', '.join(allowed)}{nearest(value, allowed)}")
-
-    one_of("start_method", START_METHODS, settings["start_method"])
-    one_of("return_values", ("rank0", "all"), settings["return_values"])
-    one_of("event_log_handler", sorted(machine.event_handlers), settings["event_log_handler"])
-    one_of("logs.other_ranks_level", LEVELS, str(settings["logs"]["other_ranks_level"]).upper())
-    one_of("on_failure", ("continue", "stop"), settings["on_failure"])
-    one_of("resume", RESUME_MODES, str(settings["resume"]).lower())
-    failures = settings["max_failures"]
-    if failures is not None and not re.fullmatch(r"\d+|0?\.\d+", str(failures)):
-        problems.add("max_failures", failures, "must be a number of jobs, a fraction below 1, or null")
+    check_whole_sweep(whole_sweep_of(settings), problems)
+    problems.one_of("return_values", settings["return_values"], ("rank0", "all"))
+    problems.one_of("event_log_handler", settings["event_log_handler"], sorted(machine.event_handlers))
+    problems.one_of("logs.other_ranks_level", str(settings["logs"]["other_ranks_level"]).upper(), LEVELS)
     problems.require(bool(settings["role"]), "role", settings["role"], "must not be empty")
     interval = settings["monitor_interval"]
     problems.require(interval > 0, "monitor_interval", interval, "must be more than 0 (seconds)")
-    for key in ("checkpoint_timeout", "shutdown_timeout", "exit_barrier_timeout", "stagger"):
+    for key in ("checkpoint_timeout", "shutdown_timeout", "exit_barrier_timeout"):
         problems.require(settings[key] >= 0, key, settings[key], "must be 0 or more (seconds)")
-    names = [s.name for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
-    for name in settings["signals_to_handle"]:
-        if name not in names:
-            problems.add("signals_to_handle", name, f"no signal that can be handled{nearest(name, names)}")
+    for key in ("rendezvous.id", "rendezvous.local_addr", "logs.dir"):
+        group, _, name = key.partition(".")
+        value = settings[group][name]
+        problems.require(value is None or value.strip(), key, "''", "must not be empty; null is the default")
     for rank in settings["logs"]["local_ranks_filter"] or ():
         problems.require(rank >= 0, "logs.local_ranks_filter", rank, "must be local ranks, 0 or more")
 
 
 def _nodes(value: Any, problems: Problems) -> tuple[int, int]:
-    match = re.fullmatch(r"(-?\d+)(?::(-?\d+))?", str(value).strip())
-    if match is None:
+    match = re.fullmatch(r"(-?[0-9]{1,9})(?::(-?[0-9]{1,9}))?", str(value).strip())
+    if match is None or isinstance(value, bool):
         problems.add("nodes", value, "must be a number, or 'MIN:MAX'; in YAML with quotes")
         return 1, 1
     low = int(match[1])
@@ -221,7 +201,10 @@ def _streams(key: str, value: Any, workers: int, problems: Problems) -> int | di
     except (TypeError, ValueError):
         read = {-1: -1}
     if any(rank < 0 or not 0 <= streams <= 3 for rank, streams in read.items()):
-        problems.add(key, value, "must be 0 (nothing), 1 (stdout), 2 (stderr) or 3 (both), or {local rank: number}")
+        unquoted = sexagesimal(value)
+        hint = f'; YAML reads an unquoted {unquoted} as {value}: write "{unquoted}"' if unquoted else ""
+        what = "must be 0 (nothing), 1 (stdout), 2 (stderr) or 3 (both), or {local rank: number}"
+        problems.add(key, value, what + hint)
         return 0
     return read if isinstance(pairs, Mapping) else read[0]
 

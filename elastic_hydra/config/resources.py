@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.numa import Cpus, Near
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.retry import number_of_bytes
+from elastic_hydra.config.values import count
 
 __all__ = ["Demand", "Machine", "demand_of", "read_parallel", "threads_of", "workers_of"]
 
@@ -65,10 +65,10 @@ def read_parallel(value: Any, problems: Problems) -> int | None:
     """Read `hydra.launcher.parallel`; None is `auto`."""
     if value == "auto":
         return None
-    if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
-        return int(value)
-    problems.add("parallel", value, "must be 1 or more, or auto")
-    return 1
+    number = count(value, 1)
+    if number is None:
+        problems.add("parallel", value, f"must be 1 or more, or auto{nearest(value, ['auto'])}")
+    return number or 1
 
 
 def workers_of(value: Any, machine: Machine, parallel: int | None, problems: Problems) -> int:
@@ -83,8 +83,8 @@ def workers_of(value: Any, machine: Machine, parallel: int | None, problems: Pro
             machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number"
         )
         return max(1, machine.gpus // (parallel or 1))
-    if re.fullmatch(r"\d+", word) and int(word) >= 1:
-        return int(word)
+    if (number := count(word, 1)) is not None:
+        return number
     words = ("auto", "cpu", "gpu")
     problems.add("nproc_per_node", value, f"must be 1 or more, or one of {', '.join(words)}{nearest(word, words)}")
     return 1
@@ -111,11 +111,12 @@ def demand_of(
     gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
     cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
     memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
-    share = settings["jobs_per_gpu"]
-    problems.require(share >= 1, "resources.jobs_per_gpu", share, "must be 1 or more")
-    wait = settings["gpu_memory_wait"]
-    problems.require(wait >= 0, "resources.gpu_memory_wait", wait, "must be 0 or more (seconds)")
-    if parallel == 1 or share < 1:
+    if memory > machine.memory:
+        problem = f"this host has {machine.memory / 1e9:.1f} GB: the job can never run"
+        problems.add("resources.memory_per_job", settings["memory_per_job"], problem)
+    if parallel == 1:
+        asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
+        _check_it_fits(asked, workers, machine, problems)
         return Demand()
     gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
@@ -128,16 +129,7 @@ def demand_of(
         cpus = workers * cpus_per_worker
     elif parallel is None and not instances and not listed:
         cpus = None if gpus and machine.gpus else workers
-    for what, wanted, there in (("GPUs", gpus, machine.gpus), ("CPUs", cpus or 0, machine.cpus)):
-        if wanted > there:
-            key = f"resources.{what[:-1].lower()}s_per_worker"
-            each = wanted // workers
-            problems.add(
-                key, each, f"{workers} workers x {each} = {wanted} {what}, and this host has {there}: it can never run"
-            )
-    if memory > machine.memory:
-        sizes = f"this host has {machine.memory / 1e9:.1f} GB"
-        problems.add("resources.memory_per_job", settings["memory_per_job"], f"{sizes}: the job can never run")
+    _check_it_fits({"GPUs": gpus, "CPUs": cpus or 0}, workers, machine, problems)
     instance_cores = numa["cores_per_worker"] if instances else None
     own = parallel is None and gpus and cpus is None
     cores = _least_cores(numa, workers) if own else 1
@@ -151,6 +143,15 @@ def cpus_of(demand: Demand, machine: Machine, parallel: int | None, jobs_per_gpu
     if parallel is None and demand.gpus and machine.gpus and jobs_per_gpu > 0:
         return max(1, machine.cpus * demand.gpus // (machine.gpus * jobs_per_gpu))
     return max(1, machine.cpus // (parallel or 1))
+
+
+def _check_it_fits(wanted: Mapping[str, int], workers: int, machine: Machine, problems: Problems) -> None:
+    there = {"GPUs": machine.gpus, "CPUs": machine.cpus}
+    for what, number in wanted.items():
+        if number > there[what]:
+            each = number // workers
+            problem = f"{workers} workers x {each} = {number} {what}, and this host has {there[what]}: it can never run"
+            problems.add(f"resources.{what[:-1].lower()}s_per_worker", each, problem)
 
 
 def gpus_per_worker_of(settings: Mapping[str, Any]) -> int:
@@ -176,10 +177,10 @@ def _least_cores(numa: Mapping[str, Any], workers: int) -> int:
 def _count(key: str, value: Any, least: int, problems: Problems) -> int | None:
     if value == "auto":
         return None
-    if re.fullmatch(r"\d+", str(value)) and int(value) >= least:
-        return int(value)
-    problems.add(key, value, f"must be {least} or more, or auto")
-    return None
+    number = count(value, least)
+    if number is None:
+        problems.add(key, value, f"must be {least} or more, or auto{nearest(value, ['auto'])}")
+    return number
 
 
 def _bytes(key: str, value: Any, problems: Problems) -> int:
@@ -197,7 +198,7 @@ def threads_of(value: Any, workers: int, cpus: int, environ: Mapping[str, str], 
         return None
     if value == "auto":
         return None if "OMP_NUM_THREADS" in environ else max(1, cpus // workers)
-    if re.fullmatch(r"\d+", str(value)) and int(value) >= 1:
-        return int(value)
-    problems.add("omp_num_threads", value, "must be 1 or more, auto, or null")
-    return None
+    number = count(value, 1)
+    if number is None:
+        problems.add("omp_num_threads", value, f"must be 1 or more, auto, or null{nearest(value, ['auto', 'null'])}")
+    return number

@@ -21,6 +21,7 @@ __all__ = [
     "Memory",
     "RetryConfig",
     "WatchConfig",
+    "is_class_name",
     "is_word",
     "number_of_bytes",
 ]
@@ -163,16 +164,25 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 def number_of_bytes(size: Any) -> Optional[int]:
     """Read a size such as `16GB`, `512MiB` or a number of bytes; None: it is none."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", str(size).strip().upper())
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]I?)?B?", str(size).strip().upper())
     return None if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
 
 
 def is_word(word: Any) -> bool:
     """Whether a word can stand in `only_on` and `never_on`; any class name can, for classes may be the user's."""
+    if isinstance(word, bool) or not isinstance(word, (str, int)):
+        return False
     text = str(word).strip()
-    if re.fullmatch(r"-?\d+", text):
+    if re.fullmatch(r"-?[0-9]{1,9}", text):
         return -64 <= int(text) <= 255
     if text.startswith("SIG"):
         return text in signal.Signals.__members__
-    is_name = all(part.isidentifier() for part in text.split(".")) and text.rpartition(".")[2][0].isupper()
-    return text in WORDS or is_name
+    return text in WORDS or is_class_name(text)
+
+
+def is_class_name(word: Any) -> bool:
+    """Whether a word has the form of a class's name, as against a kind's, a group's, a signal's or an exit code."""
+    text = str(word).strip()
+    if text.startswith("SIG") or not all(part.isidentifier() for part in text.split(".")):
+        return False
+    return text.rpartition(".")[2][0].isupper()

@@ -67,8 +67,8 @@ class LogsConfig:
     dir: Optional[str] = None
     """Folder for the workers' files; null: `logs` in the job's output directory. Relative to that directory."""
     redirects: Any = 3
-    """Streams that go to files: 0 none, 1 stdout, 2 stderr, 3 both; or `{local rank: number}`."""
-    tee: Any = field(default_factory=lambda: {0: 3})
+    """Streams that go to files: 0 none, 1 stdout, 2 stderr, 3 both; or by local rank, `{0: 1, 1: 3}` or `"0:1,1:3"`."""
+    tee: Any = "0:3"
     """Streams that go to files and to the console, likewise. Default: both of local rank 0."""
     local_ranks_filter: Optional[List[int]] = None
     """Local ranks whose output may reach the console; null: all."""

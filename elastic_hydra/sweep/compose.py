@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -17,10 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.config.typed import check_resolvable, first_line, typed
 from elastic_hydra.launcher.store import host_store, wait_for_store
+from elastic_hydra.sweep.folders import refuse_unwritable
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.loader import compose_to_launch
+from elastic_hydra.sweep.settings import check_nodes
 from elastic_hydra.sweep.task import set_hydra_config
 
 __all__ = ["compose", "meet", "task_config", "teach_parser"]
@@ -48,23 +53,54 @@ def compose(
         ConfigError: it cannot be launched as configured.
     """
     config = compose_to_launch(context.config_loader, sweep_config, overrides)
+    launcher = typed(config.hydra.launcher)
     with open_dict(config):
         config.hydra.job.id = str(num)
         config.hydra.job.num = num
+        if launcher is not config.hydra.launcher:
+            config.hydra.launcher = launcher
     with _hydra_config(config):
         output_dir = _fix_output_dir(num, config, recorded_dir)
     with _hydra_config(config):
-        launch = _resolve(num, config, machine)
-    return Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
+        launch = _resolve(num, config, machine, context.config_loader)
+    job = Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
+    _check_folders(job, sweep_config)
+    return job
+
+
+def _resolved(num: int, sweep: DictConfig, name: str) -> str:
+    try:
+        return str(sweep[name])
+    except OmegaConfBaseException as error:
+        raw = sweep._get_node(name)._value()  # type: ignore[union-attr]
+        raise ConfigError(f"job #{num}: hydra.sweep.{name}={raw}: {first_line(error)}") from error
+
+
+def _check_folders(job: Job, sweep_config: DictConfig) -> None:
+    """Refuse folders that cannot be written; below the sweep's own only what is in the way can keep a job from it."""
+    sweep = job.config.hydra.sweep
+    own = os.path.abspath(str(sweep_config.hydra.sweep.dir))
+    if not job.output_dir.is_relative_to(own) or (os.path.lexists(job.output_dir) and not job.output_dir.is_dir()):
+        name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == own else "dir"
+        refuse_unwritable(f"job #{job.num}: hydra.sweep.{name}", sweep[name], job.output_dir)
+    if job.launch.log_dir is not None:
+        refuse_unwritable(f"job #{job.num}: hydra.launcher.logs.dir", job.launch.log_dir, job.log_dir)
 
 
 def teach_parser(job: Job) -> None:
     """Resolve a job's logging once, before the warm server is forked.
 
     OmegaConf's parser learns a grammar as it goes: 15 ms for the name of a log file, in every process that starts anew.
+
+    Raises:
+        ConfigError: an interpolation leads nowhere.
     """
-    with contextlib.suppress(Exception), _hydra_config(job.config):  # whoever needs it says what is wrong with it
-        OmegaConf.to_container(job.config.hydra.job_logging, resolve=True)
+    try:
+        with _hydra_config(job.config):
+            if job.config.hydra.job_logging is not None:
+                OmegaConf.to_container(job.config.hydra.job_logging, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"job #{job.num}: {error.full_key}: {first_line(error)}") from error
 
 
 def task_config(config: DictConfig) -> DictConfig:
@@ -104,11 +140,8 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
     What is behind the keys may say something else each time it is asked, and something else than it did when the job
     ran before: an environment variable, the time, a resolver that is not cached.
     """
-    try:
-        sweep_dir = str(config.hydra.sweep.dir)
-        subdir = str(config.hydra.sweep.subdir) if recorded_dir is None else ""
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"job #{num}: hydra.sweep.dir and hydra.sweep.subdir: {error}") from error
+    sweep_dir = _resolved(num, config.hydra.sweep, "dir")
+    subdir = _resolved(num, config.hydra.sweep, "subdir") if recorded_dir is None else ""
     output_dir = recorded_dir or Path(os.path.abspath(os.path.join(sweep_dir, subdir)))
     if recorded_dir is not None:
         if not output_dir.is_relative_to(os.path.abspath(sweep_dir)):
@@ -120,13 +153,17 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
     return output_dir
 
 
-def _resolve(num: int, config: DictConfig, machine: Machine) -> Launch:
+def _resolve(num: int, config: DictConfig, machine: Machine, loader: ConfigLoader) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
+        check_nodes(settings["nodes"], loader)
         return resolve(settings, machine, environ)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"job #{num}: {error}") from error
+        problems = Problems()
+        check_resolvable(config.hydra.launcher, problems)
+        problems.raise_any()
+        raise ConfigError(f"job #{num}: {error.full_key}: {first_line(error)}") from error
 
 
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:

@@ -44,6 +44,7 @@ from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.rerun import how_to_go_on
+from elastic_hydra.sweep.settings import check_same, sweep_settings
 from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, shown_path
 from elastic_hydra.sweep.task import HydraState, configure_hydra_log
@@ -73,7 +74,7 @@ class Sweep:
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context = context
         self._config = config
-        self._settings = config.hydra.launcher
+        self._settings = sweep_settings(config)
         self._dir = Path(str(config.hydra.sweep.dir)).absolute()
         self._machine = this_machine()
         self._host = Host(self._settings, self._machine)
@@ -110,6 +111,8 @@ class Sweep:
         batch = Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
+        check_same(self._settings, batch.jobs)
+        teach_parser(batch.jobs[0])
         if self._settings.dry_run:
             return self._plan(batch)
         record = self._open_journal(batch.jobs)
@@ -237,6 +240,7 @@ class Sweep:
         """Compose one more job while others run; one that is refused lets those end, and no other start."""
         try:
             job = self._compose(*batch.planned.popleft())
+            check_same(self._settings, [job])
             self._admit(batch, job, record)
             batch.jobs.append(job)
         except ConfigError as error:
@@ -253,7 +257,6 @@ class Sweep:
         if not batch.waiting:
             return
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
-        teach_parser(batch.waiting[0])
         while batch.waiting or batch.planned:
             # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
             with Server.open(batch.jobs[0].launch.start_method, self._shared, grace, [record.lock]) as server:

@@ -5,9 +5,9 @@ Hydra imports this module in every app on the machine, and at every TAB: nothing
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from elastic_hydra.sweep.sweep import Sweep
 
 
+_SCHEMA = "elastic_hydra_launcher.yaml"
+"""Name of the schema in Hydra's store."""
+
+
 @functools.cache
 def _schema() -> Any:
     from elastic_hydra.config.schema import ElasticConfig
@@ -34,11 +38,14 @@ class _Schema(ConfigNode):
     """The schema in Hydra's store, made when it is first loaded: that takes 20 ms, and most apps never do."""
 
     def __init__(self) -> None:
-        super().__init__("launcher.yaml", None, group="elastic_hydra", package=None, provider="elastic_hydra")  # type: ignore[arg-type]
+        super().__init__(_SCHEMA, None, group=None, package=None, provider="elastic_hydra")  # type: ignore[arg-type]
 
     @property
     def node(self) -> Any:
         """Return the configuration; the store gives each reader a copy."""
+        from elastic_hydra.sweep.selected import watch_start
+
+        watch_start()  # here, since it is read where the launcher is selected, and nowhere else
         return _schema() if self._copy is None else self._copy
 
     @node.setter
@@ -46,8 +53,8 @@ class _Schema(ConfigNode):
         self._copy: Any = value
 
 
-# In a group of its own, so that the schema is not offered as a launcher.
-ConfigStore.instance().repo.setdefault("elastic_hydra", {})["launcher.yaml"] = _Schema()
+# In no group, as Hydra's own schema: it is offered neither as a launcher nor in the help of any app.
+ConfigStore.instance().repo[_SCHEMA] = _Schema()
 
 
 class ElasticSearchPath(SearchPathPlugin):
@@ -75,7 +82,10 @@ class ElasticLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
         from elastic_hydra.sweep.loader import remember_composition
+        from elastic_hydra.sweep.start import check_start
 
+        with _refusals():
+            check_start(config)  # now: next, the sweeper writes into the sweep's directory
         remember_composition(hydra_context.config_loader)
         self.hydra_context = hydra_context
         self.task_function = task_function
@@ -95,17 +105,23 @@ class ElasticLauncher(Launcher):
             SystemExit: with code 2 when the configuration is refused, before anything has started; with 128 plus its
                 number when a signal has ended the sweep.
         """
-        from elastic_hydra.config.errors import ConfigError
         from elastic_hydra.sweep.sweep import Sweep
 
         assert self.hydra_context is not None
         assert self.task_function is not None
         assert self.config is not None
-        try:
+        with _refusals():
             # One for all batches: an adaptive sweeper comes here many times.
             self._sweep = self._sweep or Sweep(self.hydra_context, self.task_function, self.config)
             return self._sweep.run(job_overrides, initial_job_idx)
-        except ConfigError as error:
-            # Hydra ends with 1 for any exception, which would say that a job has failed.
-            print(error, file=sys.stderr)
-            raise SystemExit(2) from error
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    from elastic_hydra.config.errors import ConfigError
+    from elastic_hydra.sweep.selected import refuse
+
+    try:
+        yield
+    except ConfigError as error:
+        raise refuse(error) from error

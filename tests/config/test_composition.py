@@ -84,6 +84,11 @@ def test_single_keys_override_a_profile() -> None:
     assert launcher.retry.max_restarts == 5
 
 
+def test_streams_by_local_rank_can_be_given_on_the_command_line() -> None:
+    assert composed("hydra.launcher.logs.tee={0: 1, 1: 3}").logs.tee == {0: 1, 1: 3}
+    assert composed("hydra.launcher.logs.redirects={1: 2}").logs.redirects == {1: 2}
+
+
 def test_free_form_options_reach_the_backend_s_configs() -> None:
     assert composed("+hydra.launcher.rendezvous.configs.store_type=tcp").rendezvous.configs == {"store_type": "tcp"}
 

@@ -75,7 +75,35 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({**STATIC, "rendezvous__last_call_timeout": 3}, "rendezvous.last_call_timeout=3", "it reads join_timeout"),
     ({**TWO_NODES, "rendezvous__configs": {"timeout": 5}}, "rendezvous.configs.timeout=5", "rendezvous.join_timeout"),
     ({"parallel": 0}, "parallel=0", "1 or more, or auto"),
+    ({"parallel": "many"}, "parallel=many", "1 or more, or auto"),
+    ({"parallel": None}, "parallel=null", "1 or more, or auto"),
+    ({"parallel": "0x2"}, "parallel=0x2", "1 or more, or auto"),
+    ({"parallel": True}, "parallel=True", "1 or more, or auto"),
+    ({"parallel": "autp"}, "parallel=autp", "did you mean auto?"),
+    ({"nproc_per_node": "9" * 5000}, f"nproc_per_node={'9' * 5000}", "1 or more"),
     ({"stagger": -1}, "stagger=-1", "0 or more"),
+    ({"stagger": float("inf")}, "stagger=inf", "finite number"),
+    ({"monitor_interval": float("nan")}, "monitor_interval=nan", "finite number"),
+    ({"watch__time_limit": float("inf")}, "watch.time_limit=inf", "finite number, or null"),
+    ({"shutdown_timeout": 10**12}, f"shutdown_timeout={10**12}", "not be more than"),
+    ({"role": "???"}, "role=???", "needs one"),
+    ({"retry": "transient"}, "retry=transient", "chosen with hydra/launcher/retry=NAME"),
+    ({"max_failures": 1.5}, "max_failures=1.5", "a fraction below 1"),
+    ({"on_failure": "stopp"}, "on_failure=stopp", "did you mean stop?"),
+    ({"logs__dir": ""}, "logs.dir=''", "must not be empty"),
+    ({"rendezvous__id": " "}, "rendezvous.id=''", "must not be empty"),
+    ({"logs__tee": 63}, "logs.tee=63", 'write "1:3"'),
+    ({"resources__cpus_per_worker": 9}, "resources.cpus_per_worker=9", "this host has 8: it can never run"),
+    ({"resources__gpus_per_worker": 1}, "resources.gpus_per_worker=1", "this host has 0: it can never run"),
+    ({"resources__memory_per_job": "17TB"}, "resources.memory_per_job=17TB", "can never run"),
+    ({"retry__only_on": ["RuntimeEror"]}, "retry.only_on=RuntimeEror", "did you mean RuntimeError?"),
+    ({"retry__never_on": ["Oserror"]}, "retry.never_on=Oserror", "did you mean OSError?"),
+    ({"retry__only_on": ["json.JSONDecodeEror"]}, "retry.only_on=json.JSONDecodeEror", "json.JSONDecodeError?"),
+    ({"retry__only_on": ["pytset.Error"]}, "retry.only_on=pytset.Error", "did you mean pytest?"),
+    ({"retry__only_on": ["transiet"]}, "retry.only_on=transiet", "did you mean transient?"),
+    ({"retry__only_on": ["OOM"]}, "retry.only_on=OOM", "did you mean oom?"),
+    ({"retry__only_on": [None]}, "retry.only_on=null", "must be exception classes"),
+    ({"retry__only_on": [True]}, "retry.only_on=True", "must be exception classes"),
 ]
 
 
@@ -88,6 +116,23 @@ def test_a_wrong_value_is_refused_with_its_full_key_and_what_is_allowed(
     lines = [line for line in str(caught.value).splitlines() if line.startswith(f"hydra.launcher.{named}: ")]
     assert len(lines) == 1, str(caught.value)
     assert words in lines[0]
+
+
+OWN = [
+    "MyError",
+    "ConnectError",
+    "IPError",
+    "TimeoutException",
+    "mine.Error",
+    "mine.errors.OSEror",
+    "OSError",
+    "json.JSONDecodeError",
+]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_exceptions_of_the_user_s_own_are_taken_as_they_are(name: str) -> None:
+    assert launch(retry__only_on=[name]).retry.only_on == [name]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""The keys that hold for a whole sweep: its launcher reads them once, before it has composed a job."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.resources import read_parallel
+from elastic_hydra.config.schema import START_METHODS
+
+__all__ = ["WHOLE_SWEEP", "check_whole_sweep", "differing", "whole_sweep_of"]
+
+WHOLE_SWEEP = (
+    "parallel",
+    "stagger",
+    "start_method",
+    "on_failure",
+    "max_failures",
+    "resume",
+    "dry_run",
+    "signals_to_handle",
+    "resources.jobs_per_gpu",
+    "resources.gpu_memory_wait",
+    "numa.reserve_cores",
+)
+"""Their names below `hydra.launcher`."""
+
+_RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
+
+
+def whole_sweep_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of these keys.
+
+    Args:
+        settings: `hydra.launcher`, with these keys resolved.
+    """
+    found: dict[str, Any] = {}
+    for key in WHOLE_SWEEP:
+        group, _, name = key.rpartition(".")
+        found[key] = settings[group][name] if group else settings[name]
+    return found
+
+
+def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
+    """Check these keys.
+
+    Args:
+        values: as `whole_sweep_of` returns them.
+        problems: takes what is wrong.
+    """
+    read_parallel(values["parallel"], problems)
+    for key in ("stagger", "resources.gpu_memory_wait"):
+        problems.require(values[key] >= 0, key, values[key], "must be 0 or more (seconds)")
+    for key, least in (("resources.jobs_per_gpu", 1), ("numa.reserve_cores", 0)):
+        problems.require(values[key] >= least, key, values[key], f"must be {least} or more")
+    problems.one_of("start_method", values["start_method"], START_METHODS)
+    problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
+    problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)
+    failures = values["max_failures"]
+    if failures is not None and not re.fullmatch(r"[0-9]{1,9}|0?\.[0-9]+", str(failures)):
+        problems.add("max_failures", failures, "must be a number of jobs, a fraction below 1 such as 0.1, or null")
+    signals = [s.name for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
+    for name in values["signals_to_handle"]:
+        problems.one_of("signals_to_handle", name, signals, "no signal that can be handled")
+
+
+def differing(sweeps: Mapping[str, Any], jobs: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
+    """Find keys that differ between the sweep and its jobs, which would be ignored without a word.
+
+    Args:
+        sweeps: the sweep's values, as `whole_sweep_of` returns them.
+        jobs: likewise, of each job, by a name that people know the job by.
+        problems: takes each key that differs, with all its values.
+    """
+    for key in WHOLE_SWEEP:
+        others: dict[str, str] = {}
+        for name, values in jobs.items():
+            if values[key] != sweeps[key]:
+                others.setdefault(str(values[key]), name)
+        if others:
+            listed = ", ".join(f"{value} in job {name}" for value, name in others.items())
+            problems.add(
+                key,
+                sweeps[key],
+                f"holds for the whole sweep, but is {listed}; set it once, on the command line or in the primary "
+                "configuration, and in nothing that is swept",
+            )

@@ -1,0 +1,46 @@
+"""Whether folders that a sweep is going to write into can be written, before it starts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from elastic_hydra.config.errors import ConfigError
+
+__all__ = ["refuse_unwritable"]
+
+
+def refuse_unwritable(key: str, value: str, folder: Path) -> None:
+    """Refuse a folder in which nothing can be made, or which cannot be made itself.
+
+    It is tried, since permission bits do not bind root, and say nothing of read-only and virtual file systems. What is
+    tried leaves nothing behind, and is not where another node may be looking at the same time.
+
+    Args:
+        key: that names the folder.
+        value: of the key, as it was given.
+        folder: absolute; it need not be there yet.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    there = folder
+    try:
+        while not _is_there(there):
+            there = there.parent
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is in the way and is no folder")
+        os.rmdir(tempfile.mkdtemp(prefix=".elastic_hydra.", dir=there))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = "" if there == folder else f" in {there}"
+        raise ConfigError(f"{key}={value}: nothing can be written{where}: {reason}; choose another folder") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

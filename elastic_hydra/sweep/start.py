@@ -1,0 +1,49 @@
+"""Whether a sweep may start as it was started: how this process came to be, and where the sweep is going to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.typed import first_line
+from elastic_hydra.sweep.folders import refuse_unwritable
+
+__all__ = ["check_start", "started_by_torchrun"]
+
+
+def check_start(config: DictConfig) -> None:
+    """Refuse a sweep that torchrun has started several times, or whose directory cannot be written.
+
+    Args:
+        config: of the sweep.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    rank = started_by_torchrun(os.environ)
+    if rank is not None:
+        raise ConfigError(
+            f"RANK is set ({rank}): torchrun has started this sweep once per rank. Start it without torchrun: "
+            "hydra/launcher=elastic starts the workers itself (hydra.launcher.nproc_per_node, hydra.launcher.nodes)"
+        )
+    try:
+        folder = str(config.hydra.sweep.dir)
+    except OmegaConfBaseException as error:
+        raw = config.hydra.sweep._get_node("dir")._value()
+        raise ConfigError(f"hydra.sweep.dir={raw}: {first_line(error)}") from error
+    refuse_unwritable("hydra.sweep.dir", folder, Path(os.path.abspath(folder)))
+
+
+def started_by_torchrun(environ: Mapping[str, str]) -> str | None:
+    """Return the rank of this process among several that torchrun or the like has started; None: it is alone.
+
+    RANK by itself says little: operators of clusters set it for whole nodes, on which launchers are started.
+    """
+    if "LOCAL_RANK" in environ and "RANK" in environ and environ.get("WORLD_SIZE") != "1":
+        return environ["RANK"]
+    return None
