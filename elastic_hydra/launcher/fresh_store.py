@@ -25,6 +25,7 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import (
 )
 
 from elastic_hydra.launcher.environment import environment
+from elastic_hydra.launcher.listener import store_at
 from elastic_hydra.launcher.seam import with_globals
 from elastic_hydra.launcher.static_rendezvous import CLOSED
 
@@ -82,7 +83,7 @@ class FreshStoreRendezvous(RendezvousHandler):
         with environment(_NO_SHARED_STORE, "1"), self._in_words():
             info = _next_rendezvous(self._inner)
             if info.rank == 0:
-                self._trainer_store = TCPStore(self._address, 0, is_master=True, wait_for_workers=False)
+                self._trainer_store = store_at(self._address)
                 info.store.set(_TRAINER_STORE, f"{self._address} {self._trainer_store.port}")
             info.store.wait([_TRAINER_STORE], timedelta(seconds=self._timeout))
             address, port = info.store.get(_TRAINER_STORE).decode().split()

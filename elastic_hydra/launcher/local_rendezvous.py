@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 from torch.distributed import HashStore, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
+
+from elastic_hydra.launcher.listener import store_at
 
 __all__ = ["LocalRendezvous"]
 
@@ -37,7 +37,7 @@ class LocalRendezvous(RendezvousHandler):
     def next_rendezvous(self) -> RendezvousInfo:
         """Make the stores of the next worker group; those of the last one end with it."""
         self._trainer_store = None
-        self._trainer_store = _loopback_store()
+        self._trainer_store = store_at("127.0.0.1")
         info = RendezvousStoreInfo("127.0.0.1", self._trainer_store.port)
         return RendezvousInfo(HashStore(), 0, 1, info)
 
@@ -66,13 +66,3 @@ class LocalRendezvous(RendezvousHandler):
     def leave(self) -> None:
         """Give the store back."""
         self._trainer_store = None
-
-
-def _loopback_store() -> TCPStore:
-    """Make a store that only this machine can reach, at a port that is taken from the start."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    # The store owns the socket from here on.
-    return TCPStore(
-        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=True
-    )

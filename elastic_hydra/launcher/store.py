@@ -22,6 +22,7 @@ import psutil
 from torch.distributed import TCPStore
 
 from elastic_hydra.launcher import worker
+from elastic_hydra.launcher.listener import listen, reachable_at
 
 __all__ = ["NotAStoreError", "check_is_store", "host_store", "own_address", "wait_for_store"]
 
@@ -58,14 +59,14 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
         return True
     if is_host is False or (is_host is None and not _is_own(host)):
         return False
-    listener = _bind(port)
+    listener = _bind(host, port)
     if listener is None and is_host:
         raise OSError(errno.EADDRINUSE, f"port {port} is taken")
     if listener is None:
         return False
     with listener:
         _hosted[host, port] = subprocess.Popen(
-            [*worker.interpreter("store"), str(listener.fileno()), str(port)],
+            [*worker.interpreter("store"), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -73,7 +74,7 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
     return True
 
 
-def _bind(port: int) -> socket.socket | None:
+def _bind(host: str, port: int) -> socket.socket | None:
     """Take a port here and now, so that there is no moment in which it is free and promised at once.
 
     Returns:
@@ -83,12 +84,12 @@ def _bind(port: int) -> socket.socket | None:
     deadline = time.monotonic() + _LINGER + 1.0
     while True:
         try:
-            return socket.create_server(("", port), backlog=512)
+            return listen(host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
         # A store that ends stops listening, at the latest when its time is up.
-        if not _is_ending(port) or time.monotonic() > deadline:
+        if not _is_ending(host, port) or time.monotonic() > deadline:
             return None
         time.sleep(0.05)
 
@@ -151,11 +152,11 @@ def check_is_store(host: str, port: int) -> None:
         raise kind("the program that listens there is no store of torch")
 
 
-def _is_ending(port: int) -> bool:
+def _is_ending(host: str, port: int) -> bool:
     """Ask the store at a port of this machine whether its sweep is over."""
     try:
-        check_is_store("127.0.0.1", port)
-        return bool(TCPStore("127.0.0.1", port, is_master=False, timeout=_ASKING).check([_ENDING]))
+        check_is_store(host, port)
+        return bool(TCPStore(host, port, is_master=False, timeout=_ASKING).check([_ENDING]))
     except _ClosedError:
         return True
     except NotAStoreError:
@@ -166,8 +167,10 @@ def _is_ending(port: int) -> bool:
 
 def main(argv: list[str]) -> NoReturn:
     """Serve the store on an open socket until standard input ends."""
-    listener, port = map(int, argv)
-    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
+    (listener,) = map(int, argv)
+    with socket.socket(fileno=os.dup(listener)) as same:
+        host, port = reachable_at(same)
+    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
     idle = _connections(port)
     with contextlib.suppress(OSError):
         sys.stdin.buffer.read()
