@@ -12,13 +12,10 @@ import random
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import psutil
 
 from elastic_hydra.numa import bind
 
@@ -31,8 +28,6 @@ EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_GET_CHILD_SUBREAPER = 37
 
 
 @dataclass
@@ -129,62 +124,6 @@ def fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
-
-
-def adopt_orphans(adopt: bool = True) -> bool:
-    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux only).
-
-    Returns:
-        whether this process was that before.
-    """
-    if sys.platform != "linux":
-        return False
-    library, before = ctypes.CDLL(None, use_errno=True), ctypes.c_int()
-    library.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
-    library.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
-    return bool(before.value)
-
-
-def children_of(pid: int) -> set[int]:
-    """Return the process ids of a process's direct children."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return set(map(int, file.read().split()))
-    except OSError:  # not Linux, or a kernel without this file
-        return {process.pid for process in psutil.Process(pid).children()}
-
-
-def kill_orphans(sessions: set[int], variable: str, value: str) -> None:
-    """Kill the descendants of this process that a dead server has left behind, and wait for their ends.
-
-    Args:
-        sessions: ids of the sessions of what it had started.
-        variable: environment variable that marks all others.
-        value: how its value begins.
-    """
-    deadline, quiet = time.monotonic() + 5.0, 0
-    # Once more when there was none: whose parent died during the look has been overlooked.
-    while quiet < 2 and time.monotonic() < deadline:
-        orphans = []
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                session = os.getsid(process.pid)
-                known = session in sessions or process.environ().get(variable, "").startswith(value)
-                if process.status() != psutil.STATUS_ZOMBIE and (known or _lost_leader(process.pid, session)):
-                    process.kill()
-                    orphans.append(process)
-        psutil.wait_procs(orphans, timeout=1.0)
-        quiet = 0 if orphans else quiet + 1
-
-
-def _lost_leader(pid: int, session: int) -> bool:
-    """Whether a process is left of a session whose leader, a worker, has died: one that it had forked."""
-    if session in (pid, os.getsid(0)):
-        return False
-    try:
-        return bool(psutil.Process(session).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _reset_signals() -> None:

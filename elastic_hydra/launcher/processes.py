@@ -20,9 +20,10 @@ from typing_extensions import Self
 
 from elastic_hydra.launcher import child, outcome, pickles, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.environment import shared_change, wakeups
+from elastic_hydra.launcher.environment import wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
 from elastic_hydra.launcher.main_module import Interpreter
+from elastic_hydra.launcher.orphans import adopting_orphans, children_of, kill_orphans
 
 __all__ = ["ENDS", "Process", "Server", "ServerLost"]
 
@@ -34,6 +35,9 @@ _FRESH_ENVIRONMENT = {
     # Counting GPUs must not create a CUDA context.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
+
+_server_pids: set[int] = set()
+"""Process ids of the servers of this process."""
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 """Signals that say that the end has come; any other asks for a checkpoint first."""
@@ -100,8 +104,10 @@ class Server:
     _cleaned: bool = False
     lost: bool = False
     """Whether the server has died."""
+    _not_its: set[int] = field(default_factory=set)
+    """Children of this process that the server has not left behind, since they were there while it lived."""
     _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    """Ends with the connection: this process adopts orphans as long."""
+    """Ends with the `with` statement: this process adopts orphans as long."""
 
     # --- making one ----------------------------------------------------------------------------------------------
 
@@ -120,13 +126,12 @@ class Server:
             made = cls(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
             made.environment = server.environment
         else:
-            with contextlib.ExitStack() as stack:
-                # Should the server die, its grandchildren are found here.
-                stack.enter_context(shared_change("orphans", child.adopt_orphans, child.adopt_orphans))
-                made = cls._new(start_method, shared, keep)
-                made._adoption = stack.pop_all()
-        made.grace = grace
-        wire.send(made.sock, ("grace", grace))
+            made = cls._new(start_method, shared, keep)
+        try:
+            made.set_grace(grace)
+        except BaseException:
+            made.close()
+            raise
         return made
 
     @classmethod
@@ -170,6 +175,7 @@ class Server:
             raise
         refused = "it ended at its start" if received is None else received[0][1]
         if refused is None:
+            _server_pids.add(self._server_pid or 0)
             return self
         self.close()
         return str(refused)
@@ -202,11 +208,20 @@ class Server:
                 start_new_session=True,
             )
         made = cls(ours, shared, "", launcher.names, _popen=popen)
-        with _file_with(data) as fd:
+        with _file_with(data) as fd, contextlib.suppress(ConnectionError):  # then it has ended, which is seen next
             wire.send(ours, (launcher, early), [fd])
         return made._if_ready()
 
     # --- processes -----------------------------------------------------------------------------------------------
+
+    def set_grace(self, grace: float) -> None:
+        """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
+        self.grace = grace
+        self._send(("grace", grace))
+
+    def preload(self, names: Iterable[str]) -> None:
+        """Have the server import modules, so that the processes that it starts from now on need not."""
+        self._send(("preload", sorted(names)))
 
     def pickled(self, payload: worker.Payload, *, fresh: bool) -> bytes:
         """Pickle a payload for the processes of this server.
@@ -232,6 +247,8 @@ class Server:
             payload: the function to run, with its arguments, also from `pickled`; None for a program.
         """
         self._ids += 1
+        if self._server_pid is not None:
+            self._not_its |= children_of(os.getpid())
         process = Process(self._ids, wire.anonymous_file("elastic-hydra-result") if payload is not None else -1)
         self._processes[process.id] = process
         if payload is None:
@@ -283,7 +300,10 @@ class Server:
         if self.sock.fileno() not in ready:
             return False
         # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
-        data = self.sock.recv(1 << 16, socket.MSG_PEEK)
+        try:
+            data = self.sock.recv(1 << 16, socket.MSG_PEEK)
+        except ConnectionResetError:
+            data = b""  # it was killed before it had read all that was said to it
         if not data:
             self._mark_lost()
             raise ServerLost("the warm server has died")
@@ -317,16 +337,11 @@ class Server:
     def _mark_lost(self) -> None:
         self.lost = True
         pid = self._server_pid
-        self._kill_orphans()
+        self._await_end(_MARGIN)
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
                 process.fate = f"the warm server (pid {pid}), which supervises all agents and workers, was killed"
-
-    def _kill_orphans(self) -> None:
-        """Kill what a server that has died leaves behind; what it had started itself the kernel has killed with it."""
-        sessions = {process.pid for process in self._processes.values() if process.pid is not None}
-        child.kill_orphans(sessions, server.TOKEN, f"{self._server_pid}.")
 
     def _send(self, message: Any, fds: tuple[int, ...] | list[int] = ()) -> None:
         try:
@@ -378,15 +393,25 @@ class Server:
     def close(self) -> None:
         """End the connection, and with it all that was started through it."""
         self.sock.close()
-        if (pid := self._server_pid) is not None:
-            # It ends when all is gone that it has started. If it does not, somebody has stopped it.
-            if not self._has_ended(self.grace + _MARGIN):
-                os.kill(pid, signal.SIGKILL)
-                self._has_ended(None)
-                self._kill_orphans()
-            self._pid = None
+        self._await_end(self.grace + _MARGIN)  # it ends when all is gone that it has started
         self.forget(list(self._processes.values()))
         self._adoption.close()
+
+    def _await_end(self, timeout: float) -> None:
+        """Wait for the end of a server of our own, kill it if that does not come, and then what it leaves behind."""
+        pid = self._server_pid
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)  # should somebody have stopped it
+        if not self._has_ended(timeout):
+            self.lost = True
+            os.kill(pid, signal.SIGKILL)
+            self._has_ended(None)
+        if self.lost:  # the kernel has killed most of what it had started, but not all can be reached in that way
+            kill_orphans(self._not_its | _server_pids)
+        _server_pids.discard(pid)
+        self._pid = self._popen = None
 
     def _has_ended(self, timeout: float | None) -> bool:
         """Wait for the server's end, and take its remains away."""
@@ -401,7 +426,18 @@ class Server:
             pass  # somebody else has taken them away
         return True
 
+    @contextlib.contextmanager
+    def adopting_orphans(self) -> Iterator[None]:
+        """While entered, what the server leaves behind, should it die, is found here and killed."""
+        if self._server_pid is None:
+            yield  # that is its own parent's business
+            return
+        self._not_its |= children_of(os.getpid())
+        with adopting_orphans():
+            yield
+
     def __enter__(self) -> Self:
+        self._adoption.enter_context(self.adopting_orphans())
         return self
 
     def __exit__(self, *_: object) -> None:

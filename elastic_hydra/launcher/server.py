@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import selectors
 import signal
@@ -23,6 +24,7 @@ import psutil
 
 from elastic_hydra.launcher import child, hazard, outcome, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
 from elastic_hydra.numa.bind import BindError
 
 __all__ = ["TOKEN", "become_server", "connection", "shared"]
@@ -91,7 +93,7 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in _TO_STOP:
             signal.signal(number, signal.SIG_IGN)  # only the end of its clients ends the server
-        child.adopt_orphans()
+        adopt_orphans()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._add_client(sock)
 
@@ -113,9 +115,7 @@ class _Server:
             self._kill_overdue()
         # What was forked, and has moved to a session of its own, bears no mark of whose it is; now it can only be ours.
         left = psutil.Process(self._pid).children(recursive=True)
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        kill(left)
         psutil.wait_procs(left, timeout=1.0)  # or their remains would be those of the process that we came from
 
     def _next_deadline(self) -> float | None:
@@ -262,6 +262,8 @@ class _Server:
             if process.spare is not None:
                 process.spare.close()
             self._tell(process.client, ("exited", process.id, code, time.time()))
+            if process.own is not None:
+                self._kill_unmarked()
             if process.client.gone and not any(c.client is process.client for c in self._children.values()):
                 self._kill_descendants(process.client)
 
@@ -288,7 +290,7 @@ class _Server:
 
     def _kill_descendants(self, client: _Client) -> None:
         """Kill what a client's processes have left running, whatever session or parent it has moved to."""
-        if child.children_of(self._pid) <= self._children.keys():
+        if children_of(self._pid) <= self._children.keys():
             return  # orphans become children of the server, and there are none: the usual case, and cheap to see
         for process in psutil.Process(self._pid).children(recursive=True):
             with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -297,6 +299,23 @@ class _Server:
                     continue
                 if os.getsid(process.pid) in client.sessions or process.environ().get(TOKEN) == client.token:
                     process.kill()
+        self._kill_unmarked()
+
+    def _kill_unmarked(self) -> None:
+        """Kill orphans that do not show whose they are, once all that may have started them has ended.
+
+        Those are in sessions of their own and have another environment. What was started after them has not started
+        them: they are killed when they are older than all that runs.
+        """
+        orphans = children_of(self._pid) - self._children.keys()
+        if not orphans:
+            return
+        running = [process.pid for process in self._children.values() if process.spare is None]
+        oldest = min((started for pid in running if (started := _started(pid)) is not None), default=math.inf)
+        for pid in orphans:
+            if (started := _started(pid)) is not None and started < oldest:
+                with contextlib.suppress(psutil.Error):
+                    kill(with_descendants(pid))
 
 
 def _fork() -> int:
@@ -353,6 +372,14 @@ def _signal_group(leader: int, number: int) -> None:
             os.killpg(leader, number)
         except ProcessLookupError:
             os.kill(leader, number)  # just forked: it has no group of its own yet
+
+
+def _started(pid: int) -> float | None:
+    """Return when a process was started, in seconds since the epoch; None: it is gone."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
 
 
 def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:

@@ -58,6 +58,8 @@ class Batch:
     ended: dict[int, Ended] = field(default_factory=dict)
     next_start: float = 0.0
     """Not before, on the monotonic clock."""
+    started: int = 0
+    """How often an agent was started."""
     overtaken: int = 0
     """How many jobs have overtaken the first that waits."""
     refused: ConfigError | None = None

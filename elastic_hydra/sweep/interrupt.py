@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 import hydra
 from hydra.types import HydraContext
@@ -49,6 +50,8 @@ class StopSignals:
         self._before: dict[signal.Signals, object] = {}
         self._had: set[int] = set()
         self._woken = woken_by_signals()
+        self._holding = False
+        self._kept: int | None = None
         self.deaf = False
         """Whether further signals are ignored, because all has ended and is only being taken down."""
 
@@ -69,12 +72,31 @@ class StopSignals:
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.deaf:
             return
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if number in self._had:
+        if number != signal.SIGINT and number in self._had:
             return  # said once more, as batch systems do: it changes nothing
         self._had.add(number)
-        raise Stopped(number)
+        if self._holding and self._kept is None:
+            self._kept = number
+        else:
+            _raise(number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep a signal until what is under way is done, so that it meets no job on its way from one list to another.
+
+        A second one is not kept: should that never be done, the sweep can still be ended.
+        """
+        self._kept, self._holding = None, True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if (number := self._kept) is not None:
+                _raise(number)
+
+
+def _raise(number: int) -> NoReturn:
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
 
 def keep_last_screen() -> None:

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.config.resolve import Launch
-from elastic_hydra.launcher import pickles, server, wire
+from elastic_hydra.launcher import pickles
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.failure import facts_of
 from elastic_hydra.launcher.logs import JobLogs, std
@@ -107,13 +107,17 @@ class FinishedJob:
     """Why it failed, if its agent had a verdict on that."""
     restarts: tuple[float, ...] = ()
     """When its workers were restarted, in all attempts; see `Job`."""
+    imported: frozenset[str] = frozenset()
+    """Slow modules that its workers had to import: the warm server may spare the next ones that."""
 
     @classmethod
-    def of(cls, job_return: JobReturn, failure: Failure | None, restarts: tuple[float, ...]) -> FinishedJob:
+    def of(
+        cls, job_return: JobReturn, failure: Failure | None, restarts: tuple[float, ...], imported: frozenset[str]
+    ) -> FinishedJob:
         """Prepare a job's return for the journey."""
         job_return = CompactReturn.of(job_return, main=pickles.main_names)
         if job_return.status is not JobStatus.FAILED:
-            return cls(job_return, None, None, restarts)
+            return cls(job_return, None, None, restarts, imported)
         raised = job_return._return_value
         raised.__traceback__ = _users_part(raised.__traceback__)
         error = pack(raised, _known_to_hydra)
@@ -141,12 +145,13 @@ def run(
     """
     hydra_state.adopt()
     failures: list[Failure] = []
+    imported: set[str] = set()
 
     @functools.wraps(task_function)
     def task(task_config: DictConfig) -> Any:
         _fill_resolver_cache(task_config)
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
-        return _launch(job, task_function, arguments, failures)
+        return _launch(job, task_function, arguments, failures, imported)
 
     job_return = run_job(
         task_function=task,
@@ -155,7 +160,7 @@ def run(
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,
     )
-    return FinishedJob.of(job_return, failures[-1] if failures else None, job.restarts)
+    return FinishedJob.of(job_return, failures[-1] if failures else None, job.restarts, frozenset(imported))
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
@@ -171,7 +176,9 @@ def _known_to_hydra(frame: FrameType) -> dict[str, Any]:
     return {"ret": JobReturn(status=JobStatus.FAILED)} if frame.f_code.co_name in ("run_job", "_run_job") else {}
 
 
-def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], failures: list[Failure]) -> Any:
+def _launch(
+    job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], failures: list[Failure], imported: set[str]
+) -> Any:
     log_dir = job.log_dir
     results: dict[int, TaskResult] = {}
     raised: BaseException | None = None
@@ -190,16 +197,9 @@ def _launch(job: Job, task_function: TaskFunction, arguments: tuple[Any, ...], f
         raised = JobError(str(error))
     if raised is not None:
         raise raised  # out here, because raising it above would replace the chain that it brought from the worker
-    _preload({name for result in results.values() for name in result.imported})
+    imported.update(name for result in results.values() for name in result.imported)
     values = {rank: result.value for rank, result in results.items()}
     return values.get(0) if job.launch.return_values == "rank0" else values
-
-
-def _preload(names: set[str]) -> None:
-    """Have the warm server import what this job's workers have waited for, so that those of the next jobs need not."""
-    if names and server.connection is not None:
-        with contextlib.suppress(OSError):  # it is gone, and with it the next jobs' need
-            wire.send(server.connection, ("preload", sorted(names)))
 
 
 def launch_config(job: Job, log_dir: Path) -> LaunchConfig:

@@ -42,6 +42,8 @@ class End:
     """When agents have restarted its workers, on the monotonic clock; None: the last agent could not say."""
     agent_lost: bool = False
     """Whether its agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
+    imported: frozenset[str] = frozenset()
+    """Slow modules that its workers had to import."""
 
 
 def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> End:
@@ -80,7 +82,7 @@ def _of(job: Job, process: Process, overdue: bool) -> End:
         finished: FinishedJob = outcome.value
         job_return = finished.restored()
         if job_return.status is JobStatus.COMPLETED:
-            return End(job_return, restarts=finished.restarts)
+            return End(job_return, restarts=finished.restarts, imported=finished.imported)
         return replace(_failed(job, job_return._return_value, finished.failure, job_return), restarts=finished.restarts)
     return _lost(job, process)
 

@@ -40,6 +40,7 @@ from elastic_hydra.sweep.interrupt import (
 )
 from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.sweep.kept_server import KeptServer
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
@@ -55,6 +56,8 @@ log = logging.getLogger("elastic_hydra")
 
 _COMPOSED_AHEAD = 32
 """Jobs of a batch that are composed, and refused if need be, before the first one starts; the others while it runs."""
+_SERVERS_IN_VAIN = 3
+"""After so many servers that have died before they started a job, what waits is not started."""
 _GRACE_MARGIN = 5.0
 """Seconds that an agent gets on top of its own timeouts to end its workers and itself."""
 
@@ -80,6 +83,7 @@ class Sweep:
         self._host = Host(self._settings, self._machine)
         self._gpu_memory = self._host.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
+        self._kept_server = KeptServer(self._shared)
         self._failures = 0
         self._obstacle = Obstacle()
         self._journal: Journal | None = None
@@ -124,6 +128,7 @@ class Sweep:
                 self._run(batch, record, signals)
                 record.flush_patiently()
             except BaseException as interrupt:
+                signals.deaf = True
                 by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
                 record.write("stop", reason=signal_of(interrupt).name if by_signal else repr(interrupt))
                 self._show(batch, record)
@@ -257,27 +262,41 @@ class Sweep:
         if not batch.waiting:
             return
         grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
-        while batch.waiting or batch.planned:
-            # Once; a second time only if the server was killed, which ends the jobs that ran and none of the others.
-            with Server.open(batch.jobs[0].launch.start_method, self._shared, grace, [record.lock]) as server:
-                count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
-                how = server.reason
-                if batch.jobs[0].launch.start_method == "spawn":
-                    how = "each in an interpreter of its own"
-                log.info("Launching %s job%s, %s; workers: %s", count, "s"[: count > 1], _size(batch.jobs), how)
-                try:
-                    self._work_off(batch, server, record)
-                except BaseException as interrupt:
-                    try:
-                        _stop(server, batch.running, signal_of(interrupt), grace)
-                    finally:
-                        signals.deaf = True
-                        while batch.running:
-                            one = batch.running.pop(0)
-                            self._end(batch, one, returns.of(one.job, one.process, signal_of(interrupt)), record)
-                    raise
+        try:
+            self._run_on_servers(batch, record, signals, grace)
+        except ServerLost as error:
+            self._leave_out(batch, str(error), record)
 
-    def _work_off(self, batch: Batch, server: Server, record: Journal) -> None:
+    def _run_on_servers(self, batch: Batch, record: Journal, signals: StopSignals, grace: float) -> None:
+        """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
+        method, in_vain = batch.jobs[0].launch.start_method, 0
+        while batch.waiting or batch.planned:
+            with self._kept_server.used(method, grace, [record.lock]) as server:
+                count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
+                before = batch.started
+                how = "each in an interpreter of its own" if method == "spawn" else server.reason
+                log.info("Launching %s job%s, %s; workers: %s", count, "s"[: count > 1], _size(batch.jobs), how)
+                self._work_off_or_stop(batch, server, record, signals, grace)
+            in_vain = in_vain + 1 if server.lost and batch.started == before else 0
+            if in_vain == _SERVERS_IN_VAIN:
+                raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
+
+    def _work_off_or_stop(
+        self, batch: Batch, server: Server, record: Journal, signals: StopSignals, grace: float
+    ) -> None:
+        try:
+            self._work_off(batch, server, record, signals)
+        except BaseException as interrupt:
+            try:
+                _stop(server, batch.running, signal_of(interrupt), grace)
+            finally:
+                signals.deaf = True
+                while batch.running:
+                    one = batch.running.pop(0)
+                    self._end(batch, one, returns.of(one.job, one.process, signal_of(interrupt)), record)
+            raise
+
+    def _work_off(self, batch: Batch, server: Server, record: Journal, signals: StopSignals) -> None:
         """Start each job as soon as there is room for it, until all have ended or the server is lost."""
         while batch.waiting or batch.running or batch.planned:
             if (batch.waiting or batch.planned) and (reason := self._enough(batch, record)):
@@ -285,12 +304,11 @@ class Sweep:
                 continue
             self._give_back_emptied(batch)
             pause = batch.pause()
-            startable = pause == 0.0 and not server.lost and not self._obstacle.look(record, batch.waiting)
-            chosen = batch.choose() if startable else None
-            if chosen is not None:
-                self._start(batch, server, *chosen, record)
-                batch.next_start = time.monotonic() + float(self._settings.stagger)
-                continue
+            if pause == 0.0 and not server.lost and not self._obstacle.look(record, batch.waiting):
+                with signals.held():
+                    started = self._start_next(batch, server, record)
+                if started:
+                    continue
             if server.lost and not batch.running:
                 return
             composed = bool(batch.planned)
@@ -308,18 +326,24 @@ class Sweep:
                 )
                 self._kill_overdue(batch, server)
             for one in [one for one in batch.running if one.process.exitcode is not None]:
-                end = returns.of(one.job, one.process, overdue=one.overdue)
-                batch.running.remove(one)
-                if (leaving := self._gpu_memory.left(one.slot, one.gpu_memory)) is not None:
-                    batch.leaving.append(leaving)
-                else:
-                    batch.slots.give_back(one.slot)
-                decision = self._decide(one.job, end)
-                if end.failure is not None and decision is not None and decision.again:
-                    self._try_again(batch, one.job, end, end.failure, decision, record)
-                else:
-                    self._end(batch, one, end, record, decision.reason if decision is not None else "")
-                server.forget([one.process])
+                with signals.held():
+                    self._settle(batch, one, record)
+                    server.forget([one.process])
+
+    def _settle(self, batch: Batch, one: Running, record: Journal) -> None:
+        """Take a job whose agent has ended out of those that run: it has ended, or it is tried again."""
+        end = returns.of(one.job, one.process, overdue=one.overdue)
+        self._kept_server.learn(end.imported)
+        batch.running.remove(one)
+        if (leaving := self._gpu_memory.left(one.slot, one.gpu_memory)) is not None:
+            batch.leaving.append(leaving)
+        else:
+            batch.slots.give_back(one.slot)
+        decision = self._decide(one.job, end)
+        if end.failure is not None and decision is not None and decision.again:
+            self._try_again(batch, one.job, end, end.failure, decision, record)
+        else:
+            self._end(batch, one, end, record, decision.reason if decision is not None else "")
 
     def _give_back_emptied(self, batch: Batch) -> None:
         """Give back the slots whose GPUs are empty again, or should have been long ago."""
@@ -345,6 +369,15 @@ class Sweep:
                 one.overdue = True
                 server.signal([one.process], signal.SIGKILL)
 
+    def _start_next(self, batch: Batch, server: Server, record: Journal) -> bool:
+        """Start a job if there is room for one that waits; say whether there was."""
+        chosen = batch.choose()
+        if chosen is None:
+            return False
+        self._start(batch, server, *chosen, record)
+        batch.next_start = time.monotonic() + float(self._settings.stagger)
+        return True
+
     def _start(self, batch: Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
         """Start a job's agent in its slot; a server that is lost meanwhile leaves the job where it was."""
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
@@ -363,6 +396,7 @@ class Sweep:
             batch.waiting.insert(0, job)
         else:
             batch.running.append(Running(job, process, slot, in_use))
+            batch.started += 1
 
     def _decide(self, job: Job, end: returns.End) -> Decision | None:
         """Decide about a job whose agent was lost; None: it was not, and what failed is beyond another attempt."""
@@ -432,8 +466,8 @@ class Sweep:
 
     def _show(self, batch: Batch, record: Journal) -> None:
         self._configure_log()
-        for job in batch.waiting:
-            batch.ended[job.num] = Ended(job.num, job.overrides, NOT_STARTED)
+        for job in batch.jobs:
+            batch.ended.setdefault(job.num, Ended(job.num, job.overrides, NOT_STARTED))
         ended = [batch.ended[job.num] for job in batch.jobs]
         well = all(one.state == "finished" for one in ended)
         if record.problem and not record.flush(durable=True):

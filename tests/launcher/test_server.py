@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from launching import wait_until_gone
 
-from elastic_hydra.launcher.child import ProcessSpec, children_of
-from elastic_hydra.launcher.processes import Process, Server
+from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.orphans import children_of
+from elastic_hydra.launcher.processes import Process, Server, ServerLost
 
 
 def spec(**settings: object) -> ProcessSpec:
@@ -75,3 +79,57 @@ def test_each_start_has_its_own_surroundings(ahead: int, tmp_path: Path) -> None
         server.wait(lambda: process.exitcode is not None)
     assert (tmp_path / "out").read_text() == "hello\n"
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_that_is_killed_with_requests_unread_is_lost_and_no_error_of_a_connection() -> None:
+    with Server.open("warm", {}, 5.0) as server:
+        pid = server_pid(server)
+        os.kill(pid, signal.SIGSTOP)
+        processes = [server.start(spec(), (os.getpid, ())) for _ in range(3)]
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ServerLost):
+            server.wait(lambda: False, 30.0)
+        assert {process.exitcode for process in processes} == {-signal.SIGKILL}
+
+
+def escape(path: str, stay: bool) -> None:
+    """Start a program that bears no mark of ours, and be a process that does not die with its parent."""
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # PR_SET_PDEATHSIG
+    subprocess.run(["setsid", "env", "-i", "sh", "-c", f"sleep 600 & echo $! > {path}.new; mv {path}.new {path}"])
+    while stay:
+        time.sleep(600)
+
+
+def left_by(path: Path) -> int:
+    while not path.exists():
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def test_nothing_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+    mine = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    with Server.open("warm", {}, 5.0) as server:
+        worker = server.start(spec(), (escape, (str(tmp_path / "pid"), True)))
+        server.wait(lambda: worker.pid is not None)
+        assert worker.pid is not None
+        pids = [worker.pid, left_by(tmp_path / "pid")]
+        os.kill(server_pid(server), signal.SIGKILL)
+        with pytest.raises(ServerLost):
+            server.wait(lambda: False, 30.0)
+        assert wait_until_gone(pids, 0.0) == []
+        assert mine.poll() is None, "a process that the server has not started"
+    mine.kill()
+    mine.wait()
+
+
+def test_a_program_without_any_mark_is_ended_with_what_it_was_started_by(tmp_path: Path) -> None:
+    with Server.open("warm", {}, 5.0) as server:
+        longer = server.start(spec(), (time.sleep, (600,)))
+        server.wait(lambda: longer.pid is not None)
+        early = server.start(spec(), (escape, (str(tmp_path / "early"), False)))
+        server.wait(lambda: early.exitcode is not None)
+        server.clean()
+        assert wait_until_gone([left_by(tmp_path / "early")], 0.0) != [], "it may be the one's that still runs"
+        server.stop([longer], signal.SIGTERM, 30.0)
+        server.clean()
+        assert wait_until_gone([left_by(tmp_path / "early")], 10.0) == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,27 @@ def launch(
         overrides: for all jobs.
         jobs: the overrides of each job.
     """
+    with sweep(task, folder, *overrides) as launch_batch:
+        return launch_batch(*jobs)
+
+
+@contextlib.contextmanager
+def sweep(task: Callable[[Any], Any], folder: Path, *overrides: str) -> Iterator[Callable[..., list[JobReturn]]]:
+    """Begin a sweep; its batches are launched by calling what this gives with the overrides of each job.
+
+    Args:
+        task: the task function.
+        folder: of the sweep.
+        overrides: for all jobs.
+    """
     before = copy.deepcopy(Singleton.get_state())
     try:
-        return _launch(task, folder, overrides, jobs)
+        yield _launcher(task, folder, overrides)
     finally:
         Singleton.set_state(before)
 
 
-def _launch(
-    task: Callable[[Any], Any], folder: Path, overrides: Sequence[str], jobs: Sequence[Sequence[str]]
-) -> list[JobReturn]:
+def _launcher(task: Callable[[Any], Any], folder: Path, overrides: Sequence[str]) -> Callable[..., list[JobReturn]]:
     hydra_ = Hydra.create_main_hydra2(task_name="task", config_search_path=create_config_search_path(None))
     config = hydra_.compose_config(
         config_name=None,
@@ -51,7 +63,14 @@ def _launch(
     context = HydraContext(config_loader=hydra_.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
     common = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # as Hydra's sweepers do
-    return list(launcher.launch([[*common, *job] for job in jobs], 0))
+    done = 0
+
+    def launch_batch(*jobs: Sequence[str]) -> list[JobReturn]:
+        nonlocal done
+        first, done = done, done + len(jobs)
+        return list(launcher.launch([[*common, *job] for job in jobs], first))
+
+    return launch_batch
 
 
 def notes(error: BaseException) -> str:

@@ -1,0 +1,84 @@
+"""The warm server of a sweep: it lives as long as the sweep, over all batches of jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from elastic_hydra.launcher.processes import Server, ServerLost
+
+__all__ = ["KeptServer"]
+
+
+class KeptServer:
+    """Opens a server when jobs first need one, and keeps it: adaptive sweepers launch batches of one job.
+
+    It ends with this object, at the latest when the process ends; one that is lost is replaced, and the new one imports
+    at once what the lost one had learned to import.
+
+    Args:
+        shared: objects that payloads will refer to, as for `Server.open`.
+    """
+
+    def __init__(self, shared: Mapping[str, object]) -> None:
+        self._shared = shared
+        self._learned: set[str] = set()
+        self._server: Server | None = None
+        self._start_method = ""
+        self._end: weakref.finalize[..., KeptServer] | None = None
+
+    @contextlib.contextmanager
+    def used(self, start_method: str, grace: float, keep: Sequence[int]) -> Iterator[Server]:
+        """Have the server for a batch of jobs: what it leaves behind, should it die meanwhile, comes to this process.
+
+        It is kept afterwards, unless it was lost or an exception ends the batch. The arguments are those of
+        `Server.open`.
+
+        Raises:
+            ServerLost: it could not be started.
+        """
+        server = self._ready(start_method, grace, keep)
+        with server.adopting_orphans():
+            try:
+                yield server
+            except BaseException:
+                self.close()
+                raise
+            if server.lost:
+                self.close()
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Have the server import modules that workers had to wait for, so that those of later jobs need not."""
+        new = set(names) - self._learned
+        self._learned |= new
+        if new and self._server is not None:
+            with contextlib.suppress(ServerLost):  # the next one imports them when it is opened
+                self._server.preload(new)
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        self._server = None
+        if self._end is not None:
+            self._end()
+
+    def _ready(self, start_method: str, grace: float, keep: Sequence[int]) -> Server:
+        if self._server is not None:
+            with contextlib.suppress(ServerLost), self._server.adopting_orphans():
+                self._server.pump()  # it may have died while nobody needed it
+                if self._start_method == start_method:
+                    self._server.set_grace(grace)
+                    return self._server
+            self.close()
+        self._server = server = Server.open(start_method, self._shared, grace, keep)
+        self._start_method = start_method
+        self._end = weakref.finalize(self, _close, server, os.getpid())
+        if self._learned:
+            server.preload(self._learned)
+        return server
+
+
+def _close(server: Server, owner: int) -> None:
+    if os.getpid() == owner:  # a fork of the owner has a copy of this, but not the server
+        server.close()
