@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from hydra.core.utils import filter_overrides
 
 from elastic_hydra.config.errors import ConfigError
@@ -23,6 +25,23 @@ class Directories:
         for job in record.values():
             self._owners.setdefault(job.dir, (job.num, job.overrides))
 
+    def foresee(self, planned: Iterable[tuple[int, list[str]]], foreseen: Mapping[tuple[str, ...], str]) -> None:
+        """Refuse jobs that are going to have one directory, before any of them starts.
+
+        Args:
+            planned: numbers and overrides of new jobs.
+            foreseen: where they are going to write, as far as that is known, by their overrides.
+
+        Raises:
+            ConfigError: two have the same.
+        """
+        owners: dict[str, tuple[int, list[str]]] = {}
+        for num, overrides in planned:
+            directory = foreseen.get(tuple(overrides))
+            if directory is not None:
+                owner = self._owners.get(directory) or owners.setdefault(directory, (num, overrides))
+                _refuse_another(owner, num, overrides, directory)
+
     def claim(self, job: Job) -> None:
         """Take a job's directory for it.
 
@@ -32,13 +51,17 @@ class Directories:
         Raises:
             ConfigError: the directory is another job's.
         """
-        num, overrides = self._owners.setdefault(str(job.output_dir), (job.num, job.overrides))
-        if num != job.num:
-            first, second = _name(num, overrides), _name(job.num, job.overrides)
-            raise ConfigError(
-                f"hydra.sweep.subdir: jobs {first} and {second} have the same directory, {job.output_dir}. Give each "
-                "job one of its own, for example by hydra.sweep.subdir='job_${hydra.job.num}'"
-            )
+        directory = str(job.output_dir)
+        owner = self._owners.setdefault(directory, (job.num, job.overrides))
+        _refuse_another(owner, job.num, job.overrides, directory)
+
+
+def _refuse_another(owner: tuple[int, list[str]], num: int, overrides: list[str], directory: str) -> None:
+    if owner[0] != num:
+        raise ConfigError(
+            f"hydra.sweep.subdir: jobs {_name(*owner)} and {_name(num, overrides)} have the same directory, "
+            f"{directory}; give each one of its own, for example by hydra.sweep.subdir='job_${{hydra.job.num}}'"
+        )
 
 
 def _name(num: int, overrides: list[str]) -> str:

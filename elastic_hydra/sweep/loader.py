@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher.seam import with_globals
 
-__all__ = ["compose_to_launch", "remember_composition"]
+__all__ = ["compose_to_launch", "foreseen_directories", "remember_composition"]
 
 _REMEMBERED = 64
 """Jobs whose configuration is kept between the sweeper's check and the launch."""
@@ -61,6 +63,37 @@ def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides:
     return config
 
 
+def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
+    """Return, and forget, where the jobs are going to write that the sweeper has checked, by their overrides.
+
+    Those are left out whose directory has their number in it, since they have none yet; so are jobs of sweepers that
+    check nothing.
+
+    Args:
+        loader: Hydra's.
+    """
+    found: dict[tuple[str, ...], str] = vars(loader).get("directories", {})
+    taken = dict(found)
+    found.clear()
+    return taken
+
+
+def _foresee_directory(config: DictConfig) -> str | None:
+    """Return where a job without a number is going to write; None: that cannot be said yet."""
+    raw = config.hydra.sweep._get_node("subdir")._value()
+    if "job.num" in str(raw) or "job.id" in str(raw):
+        return None
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.cfg = config  # type: ignore[assignment]
+    try:
+        return os.path.abspath(os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)))
+    except Exception:  # a resolver may raise anything; who launches the job says what is wrong
+        return None
+    finally:
+        holder.cfg = before
+
+
 def remember_composition(loader: ConfigLoader) -> None:
     """Have a loader compose the jobs of a sweep from what it has read and merged for earlier ones.
 
@@ -72,6 +105,7 @@ def remember_composition(loader: ConfigLoader) -> None:
     read: dict[str, Any] = {}
     merged: list[tuple[list[Any], DictConfig]] = []
     checked: dict[tuple[str, ...], DictConfig] = {}
+    directories: dict[tuple[str, ...], str] = {}
     make_repository = with_globals(
         ConfigLoaderImpl._parse_overrides_and_create_caching_repo,
         CachingConfigRepository=functools.partial(_SweepRepository, read),
@@ -97,9 +131,12 @@ def remember_composition(loader: ConfigLoader) -> None:
         config = compose(master_config, list(sweep_overrides))
         if not to_launch and len(checked) < _REMEMBERED:
             checked[key] = copy.deepcopy(config)
+        if not to_launch and (directory := _foresee_directory(config)) is not None:
+            directories[key] = directory
         return config
 
     made: Any = loader
     made._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
     made._compose_config_from_defaults_list = merge_once
     made.load_sweep_config = compose_once
+    made.directories = directories

@@ -41,6 +41,7 @@ from elastic_hydra.sweep.interrupt import (
 from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.journal import Journal
 from elastic_hydra.sweep.kept_server import KeptServer
+from elastic_hydra.sweep.loader import foreseen_directories
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
@@ -112,6 +113,8 @@ class Sweep:
             (self._history.number(overrides, first + i), list(overrides)) for i, overrides in enumerate(job_overrides)
         )
         self._say_what_is_recorded([num for num, _ in planned])
+        new = ((num, overrides) for num, overrides in planned if num not in self._history.recorded)
+        self._directories.foresee(new, foreseen_directories(self._context.config_loader))
         batch = Batch(planned, self._host.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))

@@ -157,6 +157,14 @@ def test_two_jobs_with_one_directory_are_refused_before_anything_starts(tmp_path
     assert not (refused.folder / "journal.jsonl").exists()
 
 
+def test_a_directory_that_a_late_job_has_as_well_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    place = "hydra.sweep.subdir='seed_${oc.select:seed}/${hydra:job.name}'"
+    refused = App(tmp_path, BODY).run("+x=1,2", "+seed=range(40)", place)
+    assert refused.returncode == 2, refused.output
+    assert "jobs #0 (+x=1 +seed=0) and #40 (+x=2 +seed=0) have the same directory" in refused.output
+    assert not (refused.folder / "journal.jsonl").exists()
+
+
 def test_a_new_job_does_not_get_the_directory_of_a_recorded_one(tmp_path: Path) -> None:
     app = App(tmp_path, BODY)
     place = "hydra.sweep.subdir='${oc.select:place,p}'"
