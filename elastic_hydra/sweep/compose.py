@@ -25,6 +25,7 @@ from elastic_hydra.launcher.store import host_store, wait_for_store
 from elastic_hydra.sweep.folders import refuse_unwritable
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.loader import compose_to_launch
+from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
 from elastic_hydra.sweep.task import set_hydra_config
 
@@ -93,12 +94,14 @@ def teach_parser(job: Job) -> None:
     OmegaConf's parser learns a grammar as it goes: 15 ms for the name of a log file, in every process that starts anew.
 
     Raises:
-        ConfigError: an interpolation leads nowhere.
+        ConfigError: an interpolation leads nowhere, or a file cannot be written.
     """
     try:
         with _hydra_config(job.config):
-            if job.config.hydra.job_logging is not None:
-                OmegaConf.to_container(job.config.hydra.job_logging, resolve=True)
+            logging: Any = job.config.hydra.job_logging
+            if logging is not None:
+                logging = OmegaConf.to_container(logging, resolve=True)
+                check_log_files(logging, job.output_dir, f"job #{job.num}: hydra.job_logging")
     except OmegaConfBaseException as error:
         raise ConfigError(f"job #{job.num}: {error.full_key}: {first_line(error)}") from error
 

@@ -36,6 +36,7 @@ from elastic_hydra.retry.evidence import Evidence
 from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.compact import CompactReturn
+from elastic_hydra.sweep.log_files import append_only, truncated_once
 from elastic_hydra.sweep.run_job import run_job
 from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
 
@@ -150,9 +151,12 @@ def run(
     @functools.wraps(task_function)
     def task(task_config: DictConfig) -> Any:
         _fill_resolver_cache(task_config)
+        truncated_once(job.config)
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
         return _launch(job, task_function, arguments, failures, imported)
 
+    if job.attempt:
+        append_only(job.config)
     job_return = run_job(
         task_function=task,
         config=job.config,

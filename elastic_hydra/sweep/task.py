@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
@@ -16,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome, server
+from elastic_hydra.sweep.log_files import for_rank
 
 __all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
 
@@ -58,7 +56,7 @@ def run_task(
     rank = int(os.environ["RANK"])
     logging_config = config.hydra.job_logging
     if rank != 0 and logging_config is not None:
-        logging_config = _for_rank(logging_config, rank, other_ranks_level)
+        logging_config = for_rank(logging_config, rank, other_ranks_level, config.hydra.runtime.output_dir)
     configure_hydra_log(logging_config, config, context)
     missing = [name for name in _IMPORTED_LATE if name not in sys.modules]
     value, exited = None, ""
@@ -103,18 +101,3 @@ def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context:
     allowed = getattr(context, "execution_whitelist", None)
     extra = {} if allowed is None else {"execution_whitelist": allowed}
     configure_log(logging_config, config.hydra.verbose, **extra)
-
-
-def _for_rank(logging_config: DictConfig, rank: int, console_level: str) -> DictConfig:
-    """Give a rank files of its own next to rank 0's, and silence its console handlers below a level."""
-    conf = copy.deepcopy(OmegaConf.to_container(logging_config, resolve=True))
-    assert isinstance(conf, dict)
-    for handler in (conf.get("handlers") or {}).values():
-        if "filename" in handler:
-            path = Path(handler["filename"])
-            handler["filename"] = str(path.with_name(f"{path.stem}.rank{rank}{path.suffix}"))
-        elif "stream" in handler or str(handler.get("class", "")).endswith("StreamHandler"):
-            handler["level"] = logging.CRITICAL + 1 if console_level == "OFF" else console_level
-    created = OmegaConf.create(conf)
-    assert isinstance(created, DictConfig)
-    return created
