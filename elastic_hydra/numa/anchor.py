@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from elastic_hydra.config.numa import Near, NumaConfig
-from elastic_hydra.numa.errors import setting_error
+from elastic_hydra.numa.errors import Refusal
 from elastic_hydra.numa.topology import Device, Topology
 
 
@@ -33,8 +33,7 @@ def anchors(
         NumaError: `near=gpu` and there is no device.
     """
     if settings.near == Near.gpu and not devices:
-        problem = "this job sees no accelerator; near=auto would place its workers evenly"
-        raise setting_error("near", "gpu", f"{problem} (CUDA_VISIBLE_DEVICES, or name them in devices=[0000:07:00.0])")
+        raise Refusal("near", "gpu", "this job sees no accelerator")
     if settings.near == Near.none or not devices:
         return [Anchor(None)] * workers
     cores = {node: topology.cores(topology.nodes[node].cpus & cpus) for node in topology.nodes_of(cpus)}

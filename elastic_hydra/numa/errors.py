@@ -15,6 +15,25 @@ class TopologyError(NumaError):
     """The machine does not tell its topology."""
 
 
+class Refusal(NumaError):
+    """The machine does not have what one setting asks for; something less may work.
+
+    Args:
+        key: The setting.
+        value: What it asks for.
+        problem: What there is.
+        advice: What would work; empty where that is not known.
+    """
+
+    def __init__(self, key: str, value: object, problem: str, advice: str = "") -> None:
+        super().__init__(str(setting_error(key, value, "; ".join(filter(None, (problem, advice))))))
+        self.key, self.value, self.problem = key, value, problem
+
+    def advised(self, advice: str) -> Refusal:
+        """The same with other advice."""
+        return Refusal(self.key, self.value, self.problem, advice)
+
+
 def setting_error(key: str, value: object, problem: str) -> NumaError:
     """The error for one setting: `hydra.launcher.numa.KEY=VALUE: PROBLEM`."""
     if isinstance(value, Enum):

@@ -8,7 +8,7 @@ from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa.anchor import Anchor
 from elastic_hydra.numa.assignment import assign
 from elastic_hydra.numa.binding import Place
-from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nearness import closest, remoteness
 from elastic_hydra.numa.topology import Topology
@@ -74,8 +74,11 @@ def units(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequen
     seats: dict[CpuSet, list[int]] = {}
     for node, ranks in members.items():
         pool = _pool(topology, cpus, settings, node, len(ranks))
+        room = _room(topology, pool, settings)
+        pool = [unit for unit, there in zip(pool, room, strict=True) if there] or pool
+        room = list(filter(None, room)) or [1] * len(pool)
         in_turns = node is not None or settings.cpus == Cpus.core
-        order = [turn % len(pool) for turn in range(len(ranks))] if in_turns else _evenly(topology, pool, len(ranks))
+        order = _in_turns(room, len(ranks)) if in_turns else _evenly(room, len(ranks))
         for rank, index in zip(ranks, order, strict=True):
             seats.setdefault(pool[index], []).append(rank)
     if settings.exclusive:
@@ -99,12 +102,27 @@ def _disjoint(seats: dict[CpuSet, list[int]]) -> dict[CpuSet, list[int]]:
     return apart
 
 
-def _evenly(topology: Topology, pool: Sequence[CpuSet], workers: int) -> list[int]:
-    """Which unit each worker gets: far apart while there are more units than workers, else by the units' cores."""
-    if workers < len(pool):
-        return [turn * len(pool) // workers for turn in range(workers)]
-    shares = apportion([topology.cores(unit) for unit in pool], workers)
-    return [index for index, share in enumerate(shares) for _ in range(share)]
+def _room(topology: Topology, pool: Sequence[CpuSet], settings: NumaConfig) -> list[int]:
+    """How many workers each unit has room for."""
+    return [topology.cores(unit) // (settings.cores_per_worker or 1) for unit in pool]
+
+
+def _in_turns(room: Sequence[int], workers: int) -> list[int]:
+    """Which unit each worker gets: in turns where they are equal, else the one with the most room per worker."""
+    taken = [0] * len(room)
+    order = []
+    for _ in range(workers):
+        unit = min(range(len(room)), key=lambda index: (-room[index] / (taken[index] + 1), taken[index]))
+        taken[unit] += 1
+        order.append(unit)
+    return order
+
+
+def _evenly(room: Sequence[int], workers: int) -> list[int]:
+    """Which unit each worker gets: far apart while there are more units than workers, else by the units' room."""
+    if workers < len(room):
+        return [turn * len(room) // workers for turn in range(workers)]
+    return [index for index, share in enumerate(apportion(room, workers)) for _ in range(share)]
 
 
 def _pool(topology: Topology, cpus: CpuSet, settings: NumaConfig, node: int | None, workers: int) -> list[CpuSet]:
@@ -142,12 +160,13 @@ def _runs(cores: Sequence[CpuSet], size: int) -> list[CpuSet]:
 def _share_out(topology: Topology, unit: CpuSet, settings: NumaConfig, workers: int) -> list[CpuSet]:
     """What each worker of one unit gets: with `exclusive` its own run of cores, else all or `cores_per_worker`."""
     cores, size = leaves(topology, unit), settings.cores_per_worker
+    name = _PREFIXES.get(settings.cpus, "") + _name(topology, unit)
     if settings.exclusive:
-        _check_room(settings, _name(topology, unit), len(cores), workers)
+        _check_room(settings, name, len(cores), workers)
         return [union(run[:size]) for run in split(cores, workers)]
     if size is None:
         return [unit] * workers
-    _check_room(settings, _name(topology, unit), len(cores), 1)
+    _check_room(settings, name, len(cores), 1)
     starts = [turn * len(cores) // workers for turn in range(workers)]
     return [union((*cores[start:], *cores[:start])[:size]) for start in starts]
 
@@ -175,17 +194,14 @@ def _sized(
 
 
 def _check_room(settings: NumaConfig, where: str, cores: int, workers: int) -> None:
-    """Refuse when the workers' cores do not fit; the text says what would."""
+    """Refuse when the workers' cores do not fit."""
     size = settings.cores_per_worker
     if cores >= workers * (size or 1):
         return
     there = f"{where} has {_count(cores, 'core')} for {_count(workers, 'worker')}"
-    if size and cores >= workers:
-        raise setting_error("cores_per_worker", size, f"{there}; at most {cores // workers}")
-    most = _count(cores, "worker")
-    if settings.exclusive:
-        raise setting_error("exclusive", True, f"{there}; at most {most}, or exclusive=false to share cores")
-    raise setting_error("cores_per_worker", size, f"{there}; at most {most} of 1 core, or null to share cores")
+    if settings.exclusive and (size is None or cores < workers):
+        raise Refusal("exclusive", True, there)
+    raise Refusal("cores_per_worker", size, there)
 
 
 def _count(number: int, noun: str) -> str:

@@ -47,5 +47,7 @@ def closest(topology: Topology, parts: Sequence[frozenset[int]], wishes: Sequenc
         wishes: What each wants to be near to; one without wishes takes what the others leave.
     """
     wanted = [homes(topology, wish) for wish in wishes]
+    if not any(wanted):
+        return tuple(parts)
     order = assign([[sum(remoteness(topology, part, node) for node in nodes) for part in parts] for nodes in wanted])
     return tuple(parts[part] for part in order)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
 from elastic_hydra.numa import layout
+from elastic_hydra.numa.advice import advice
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.anchor import anchors
 from elastic_hydra.numa.binding import Binding, Place, bindings
 from elastic_hydra.numa.check import check
-from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
 from elastic_hydra.numa.slots import reserve
 from elastic_hydra.numa.topology import Device, Topology
 
@@ -39,14 +40,29 @@ def plan(
     Raises:
         NumaError: It cannot be done as asked; the text names the key and what would work.
     """
-    try:
+
+    def bind(settings: NumaConfig, workers: int) -> tuple[Binding, ...]:
         check(settings, workers)
         usable = _usable(topology, allowance, settings)
         return bindings(topology, usable, settings, _places(topology, usable, settings, workers, devices))
+
+    def fits(settings: NumaConfig, workers: int) -> bool:
+        try:
+            return bool(bind(settings, workers))
+        except NumaError:
+            return False
+
+    problem: NumaError
+    try:
+        return bind(settings, workers)
+    except Refusal as refusal:
+        cores = topology.cores(allowance.cpus & topology.cpus.keys())
+        problem = refusal.advised(advice(refusal.key, settings, workers, cores, fits))
     except NumaError as error:
-        if settings.on_error != OnError.warn:
-            raise
-        return unbound(topology, allowance, settings, workers, str(error))
+        problem = error
+    if settings.on_error != OnError.warn:
+        raise problem
+    return unbound(topology, allowance, settings, workers, str(problem))
 
 
 def unbound(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.assignment import transport
 from elastic_hydra.numa.binding import memory_nodes
-from elastic_hydra.numa.errors import NumaError, setting_error
+from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
 from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nearness import Near, closest, homes, remoteness
 from elastic_hydra.numa.topology import Topology
@@ -30,7 +30,7 @@ def reserve(topology: Topology, allowance: Allowance, cores: int) -> Allowance:
         return allowance
     there = leaves(topology, allowance.cpus)
     if cores >= len(there):
-        raise setting_error("reserve_cores", cores, f"this host has {len(there)} cores; at most {len(there) - 1}")
+        raise Refusal("reserve_cores", cores, f"this host has {len(there)} cores", f"at most {len(there) - 1}")
     return replace(allowance, cpus=union(there[cores:]), reserved=union(there[:cores]))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
+from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa import Allowance, Binding, NumaError, Topology, instances, plan, render, take
 from elastic_hydra.numa.tree import distribute
@@ -35,12 +36,36 @@ def test_every_plan_is_right_or_refused_with_the_key(seed):
             with pytest.raises(NumaError, match=r"^hydra\.launcher\.numa\.") as refused:
                 plan(*case)
             assert [one.problem for one in lenient] == [str(refused.value)] * workers, case
+            _follow(str(refused.value), case)
             assert not any(one.cpus or one.nodes or one.required for one in lenient), case
             continue
         found = plan(*case)
         assert found == plan(*case), case
         assert lenient == tuple(replace(one, required=_without_cpus(one)) for one in found), case
         _check(found, topology, allowance, settings)
+
+
+def _follow(text: str, case: tuple[Any, ...]) -> None:
+    """Each way out that a refusal names leads to a plan; there is one where cores are missing."""
+    topology, allowance, settings, workers, devices = case
+    key = text.removeprefix("hydra.launcher.numa.").partition("=")[0]
+    ways: list[tuple[NumaConfig, int]] = []
+    if found := re.search(r"at most (\d+) workers?", text):
+        ways.append((settings, int(found[1])))
+        assert int(found[1]) < workers
+    elif found := re.search(r"at most (\d+)", text):
+        ways.append((replace(settings, **{key: int(found[1])}), workers))
+    elif found := re.search(r"(\d+) workers? with (\w+)=(0|null) would fit", text):
+        ways.append((replace(settings, **{found[2]: None if found[3] == "null" else 0}), int(found[1])))
+    if "exclusive=false" in text:
+        ways.append((replace(settings, exclusive=False), workers))
+    if "or null to share" in text or text.endswith("cores_per_worker=null"):
+        ways.append((replace(settings, cores_per_worker=None), workers))
+    if "near=auto" in text:
+        ways.append((replace(settings, near=Near.auto), workers))
+    assert ways or "cores for" not in text, text
+    for other, count in ways:
+        assert len(plan(topology, allowance, other, count, devices)) == count, text
 
 
 def _without_cpus(one: Binding) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -212,6 +213,32 @@ class TestRefusals:
     def test_the_error_names_the_key_and_what_would_work(self, small, keys, workers, text):
         with pytest.raises(NumaError, match=text):
             plan(*small(TWO_NODES), settings(**keys), workers)
+
+    def test_advice_has_been_tried(self, small):
+        host = small([list(range(36)), list(range(36, 72))])
+        keys = settings(cpus=Cpus.spread, near=Near.none, cores_per_worker=4, exclusive=True, smt=False)
+        with pytest.raises(
+            NumaError, match=r"exclusive=true: this job has 72 cores for 100 workers; at most 18 workers$"
+        ):
+            plan(*host, keys, 100)
+        assert len(plan(*host, keys, 18)) == 18
+        with pytest.raises(NumaError, match=r"this host has 72 cores; 18 workers with reserve_cores=0 would fit$"):
+            plan(*host, replace(keys, reserve_cores=99), 100)
+        with pytest.raises(NumaError, match=r"reserve_cores=99: this host has 72 cores; at most 32$"):
+            plan(*host, replace(keys, reserve_cores=99), 10)
+
+    @pytest.mark.parametrize(
+        ("sizes", "workers", "size", "cores"),
+        [((4, 1), 4, None, 4), ((4, 1), 5, None, 5), ((1, 4, 2), 3, 2, 6), ((5, 3, 2), 9, None, 9), ((1, 4), 1, 4, 4)],
+    )
+    @pytest.mark.parametrize("gpus", [(), (0,)])
+    def test_unequal_caches_are_shared_out_by_their_room(self, small, sizes, workers, size, cores, gpus):
+        starts = [sum(sizes[:end]) for end in range(len(sizes) + 1)]
+        caches = [list(range(first, last)) for first, last in pairwise(starts)]
+        topology, allowance = small([list(range(sum(sizes)))], caches=caches, gpus=gpus)
+        keys = settings(cpus=Cpus.llc, exclusive=True, cores_per_worker=size)
+        found = plan(topology, allowance, keys, workers, topology.devices)
+        assert len(set().union(*(one.cpus for one in found))) == sum(one.cores for one in found) >= cores
 
     def test_more_exclusive_workers_than_a_gpus_node_has_cores(self, small):
         topology, allowance = small([[0, 1], [2, 3, 4, 5, 6, 7]], gpus=[0, 0, 0])

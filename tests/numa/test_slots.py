@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
-from elastic_hydra.numa import NumaError, cut, instances, plan, reserve, take, take_instances
+from elastic_hydra.numa import Allowance, NumaError, Topology, cut, instances, plan, reserve, take, take_instances
+from elastic_hydra.numa.cpus import Cpu
 from elastic_hydra.numa.lists import format_list
+from elastic_hydra.numa.nodes import Node
 from elastic_hydra.numa.slots import take_listed
 from tests.numa.machines import real_machines
 
@@ -58,6 +60,15 @@ def test_slots_take_whole_cores(small):
     topology, allowance = small([[0, 1, 2, 3]], threads=2)
     slot = take(topology, allowance, 3)
     assert shown([slot]) == ["0-1,4-5"]
+
+
+def test_a_machine_of_1024_cores_side_by_side_is_cut_too():
+    cpus = {cpu: Cpu(cpu, cpu, package=None, node=0) for cpu in range(1024)}
+    topology = Topology(cpus, {0: Node(0, frozenset(cpus), 1 << 30, {0: 10}, (0,))}, ())
+    allowance = Allowance(frozenset(cpus), frozenset({0}))
+    assert len(take(topology, allowance, 1023).cpus) == 1023
+    assert [len(slot.cpus) for slot in cut(topology, allowance, 1000)].count(2) == 24
+    assert len(plan(topology, allowance, NumaConfig(cpus=Cpus.core, exclusive=True), 1024)) == 1024
 
 
 def test_a_slot_that_does_not_fit_is_refused(small):
