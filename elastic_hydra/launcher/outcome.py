@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import mmap
+import io
 import os
 import pickle
 import time
@@ -16,6 +16,7 @@ from typing import Any, cast
 from tblib import Traceback
 
 from elastic_hydra.launcher import pickles
+from elastic_hydra.launcher.shorten import LONGEST, shortened
 
 __all__ = [
     "Outcome",
@@ -87,8 +88,10 @@ def _rebuild(
 def _pickled(error: BaseException) -> bytes | None:
     # An exception's own way first (some keep state outside of `args` and `__dict__`), if it survives the journey.
     # A group's members travel by themselves, since one that does not pickle would take the others with it.
-    by_parts = (type(error), error.args[:1] if _members(error) else error.args, error.__dict__)
-    for parts in (by_parts,) if _members(error) else (error, by_parts):
+    args = tuple(map(shortened, error.args[:1] if _members(error) else error.args))
+    state = {name: shortened(value) for name, value in error.__dict__.items()}
+    by_parts, is_short = (type(error), args, state), len(_message(error)) <= LONGEST
+    for parts in (error, by_parts) if is_short and not _members(error) else (by_parts,):
         try:
             data = pickles.dumps(parts, main=pickles.main_names)
             restored = pickles.loads(data)
@@ -142,8 +145,8 @@ def _pack(error: BaseException, get_locals: Any = None) -> PackedError:
         )
         packed[id(one)] = PackedError(
             type_name=full_name(type(one)),
-            message=_message(one),
-            text=_text(one, complete) if one is error else "",
+            message=shortened(_message(one)),
+            text=shortened(_text(one, complete)) if one is error else "",
             exception=_pickled(one),
             frames=_frames(one, get_locals if one is error else None),
             cause=packed.get(cause),
@@ -227,6 +230,7 @@ class Outcome:
     error: PackedError | None = None
 
 
+_BUFFER = 1 << 16
 _UNFINISHED, _VALUE, _EXITED, _ERROR = b"?", b"V", b"X", b"E"
 
 
@@ -246,6 +250,22 @@ def write(fd: int, outcome: Outcome) -> None:
             pickle.dump(outcome.error, file)
     exited = isinstance(outcome.value, Returned) and outcome.value.exited
     os.pwrite(fd, _ERROR if outcome.error is not None else _EXITED if exited else _VALUE, 0)
+
+
+class _Reader(io.RawIOBase):
+    """Reads a file whose position belongs to its writer, too; large parts go straight to where they are wanted."""
+
+    def __init__(self, fd: int, start: int) -> None:
+        self._fd = fd
+        self._position = start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = os.preadv(self._fd, [buffer], self._position)
+        self._position += size
+        return size
 
 
 def has_value(fd: int) -> bool:
@@ -287,6 +307,6 @@ def read(fd: int, *, errors_only: bool = False) -> Outcome | None:
     kind = os.pread(fd, 1, 0)
     if kind not in (_VALUE, _EXITED, _ERROR) or (errors_only and kind != _ERROR):
         return None
-    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content, memoryview(content) as view, view[1:] as body:
-        result = pickle.loads(body)
+    with io.BufferedReader(_Reader(fd, len(kind)), _BUFFER) as file:
+        result = pickle.load(file)
     return Outcome(error=result) if kind == _ERROR else Outcome(value=result)
