@@ -14,7 +14,6 @@ from elastic_hydra.launcher.processes import Process
 from elastic_hydra.sweep.gpu_memory import Leaving
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot, Slots, next_to_start
-from elastic_hydra.sweep.summary import Ended
 
 __all__ = ["Batch", "Running"]
 
@@ -55,7 +54,6 @@ class Batch:
     leaving: list[Leaving] = field(default_factory=list)
     """Slots of jobs that have ended, where a GPU is not empty yet."""
     returns: dict[int, JobReturn] = field(default_factory=dict)
-    ended: dict[int, Ended] = field(default_factory=dict)
     next_start: float = 0.0
     """Not before, on the monotonic clock."""
     started: int = 0

@@ -1,12 +1,10 @@
-"""The last screen of a sweep: what became of each job."""
+"""What people read about a sweep and its jobs: what would be launched, where to read on, what to do next."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.lists import format_list
@@ -14,70 +12,7 @@ from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot
 
-__all__ = ["NOT_STARTED", "Ended", "describe", "log_of", "render", "shown_path"]
-
-NOT_STARTED = "not started"
-
-_MANY = 40
-"""Jobs above which those that finished are only counted."""
-_WIDTH = 60
-
-
-@dataclass
-class Ended:
-    """One job, as the summary shows it."""
-
-    num: int
-    overrides: Sequence[str]
-    state: str
-    """As in the journal, or `not started`."""
-    reason: str = ""
-    """In one line; empty when it finished."""
-    log: Path | None = None
-    """Where to read on."""
-    value: Any = None
-    seconds: float = 0.0
-    """Since its first attempt began."""
-    attempts: int = 0
-    restarts: int = 0
-    """Of its workers, in all attempts."""
-    recorded: bool = False
-    """Whether an earlier launcher ran it."""
-
-
-def render(jobs: Sequence[Ended]) -> str:
-    """Render the table of a batch.
-
-    Args:
-        jobs: all of them, in Hydra's order.
-    """
-    counts = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
-    lines = [", ".join(f"{count} {state}" for state, count in counts.items())]
-    shown = [job for job in jobs if len(jobs) <= _MANY or job.state != "finished"]
-    rows = [("job", "state", "time", "attempts", "restarts", "value", "overrides"), *map(_row, shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row, job in zip(rows, (None, *shown), strict=True):
-        lines.append("  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip())
-        if job is not None and job.reason:
-            lines.append(f"    {job.reason}")
-        if job is not None and job.reason and job.log is not None:
-            lines.append(f"    see {shown_path(job.log)}")
-    if len(shown) < len(jobs):
-        lines.append(f"and {len(jobs) - len(shown)} that finished")
-    return "\n".join(lines)
-
-
-def _row(job: Ended) -> tuple[str, ...]:
-    ran = job.state != NOT_STARTED and not job.recorded
-    return (
-        f"#{job.num}",
-        job.state,
-        f"{job.seconds:.1f} s" if ran else "recorded" if job.recorded else "",
-        str(job.attempts) if ran else "",
-        str(job.restarts) if ran else "",
-        _short(job.value) if job.state == "finished" else "",
-        _short(" ".join(job.overrides), as_is=True),
-    )
+__all__ = ["describe", "log_of", "shown_path"]
 
 
 def log_of(log_dir: str | Path) -> Path:
@@ -92,12 +27,6 @@ def log_of(log_dir: str | Path) -> Path:
 def shown_path(path: Path) -> str:
     """Shorten a path to what is needed from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _short(value: Any, as_is: bool = False) -> str:
-    text = str(value) if as_is else repr(value)
-    text = " ".join(text.split())
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 def describe(job: Job, slot: Slot, bindings: Sequence[Binding]) -> str:

@@ -46,9 +46,11 @@ from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.rerun import how_to_go_on
+from elastic_hydra.sweep.results import Results
 from elastic_hydra.sweep.settings import check_same, sweep_settings
 from elastic_hydra.sweep.slots import Slot
-from elastic_hydra.sweep.summary import NOT_STARTED, Ended, describe, log_of, render, shown_path
+from elastic_hydra.sweep.summary import describe, log_of, shown_path
+from elastic_hydra.sweep.table import NOT_STARTED, Ended
 from elastic_hydra.sweep.task import HydraState, configure_hydra_log
 
 __all__ = ["Sweep"]
@@ -85,6 +87,7 @@ class Sweep:
         self._gpu_memory = self._host.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._kept_server = KeptServer(self._shared)
+        self._results = Results(context, config, self._dir, self._how_to_go_on)
         self._failures = 0
         self._obstacle = Obstacle()
         self._journal: Journal | None = None
@@ -125,6 +128,7 @@ class Sweep:
         record = self._open_journal(batch.jobs)
         for job in batch.jobs:
             self._admit(batch, job, record)
+        self._results.plan(batch.size())
         signals = StopSignals(self._settings.signals_to_handle)
         with multirun_end_on_interrupt(self._context, self._config), signals:
             try:
@@ -134,7 +138,7 @@ class Sweep:
                 signals.deaf = True
                 by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
                 record.write("stop", reason=signal_of(interrupt).name if by_signal else repr(interrupt))
-                self._show(batch, record)
+                self._show(batch, record, last=True)
                 if isinstance(interrupt, KeyboardInterrupt):
                     keep_last_screen()
                 raise
@@ -225,8 +229,8 @@ class Sweep:
             return
         batch.returns[job.num] = returns.recorded(job, settled, value, self._history.mode)
         job.config = NO_CONFIG
-        batch.ended[job.num] = Ended(
-            job.num, job.overrides, settled.state, settled.reason, job.log_dir, value, recorded=True
+        self._results.add(
+            Ended(job.num, job.overrides, settled.state, settled.reason, job.log_dir, value, recorded=True)
         )
 
     def _settled(self, job: Job) -> tuple[Recorded | None, Any]:
@@ -278,7 +282,8 @@ class Sweep:
                 count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
                 before = batch.started
                 how = "each in an interpreter of its own" if method == "spawn" else server.reason
-                log.info("Launching %s job%s, %s; workers: %s", count, "s"[: count > 1], _size(batch.jobs), how)
+                what = f"{count} job{'s'[: count > 1]}, {_size(batch.jobs)}"
+                log.info("Launching %s; workers: %s; output: %s", what, how, shown_path(self._dir))
                 self._work_off_or_stop(batch, server, record, signals, grace)
             in_vain = in_vain + 1 if server.lost and batch.started == before else 0
             if in_vain == _SERVERS_IN_VAIN:
@@ -433,15 +438,17 @@ class Sweep:
         value = end.job_return._return_value if failure is None else None
         batch.returns[job.num] = end.job_return
         job.config = NO_CONFIG
-        batch.ended[job.num] = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
+        ended = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
         entry = {"kind": kind, "reason": reason, "seconds": round(seconds, 3)}
         record.write_end(job.num, end.state, value, **entry, attempts=attempts, restarts=restarts)
         if see is None:
-            log.debug("#%s finished after %.1f s", job.num, seconds)
+            self._results.finished(ended)
         else:
             self._failures += end.state == "failed"
+            self._results.add(ended)
             why = reason + (f"; not tried again: {no_further}" if no_further else "")
-            log.error("#%s %s after %.1f s: %s; see %s", job.num, end.state, seconds, why, shown_path(see))
+            where, far = shown_path(see), self._results.progress()
+            log.error("#%s %s after %.1f s: %s; see %s%s", job.num, end.state, seconds, why, where, far)
 
     def _enough(self, batch: Batch, record: Journal) -> str:
         """Say why no more jobs are to start; nothing when they are."""
@@ -464,24 +471,23 @@ class Sweep:
         for job in batch.waiting:
             error = agent.JobError(f"not started: {reason}")
             batch.returns[job.num] = returns.failed(job, error)
-            batch.ended[job.num] = Ended(job.num, job.overrides, NOT_STARTED, reason)
+            self._results.add(Ended(job.num, job.overrides, NOT_STARTED, reason))
         batch.waiting.clear()
 
-    def _show(self, batch: Batch, record: Journal) -> None:
+    def _show(self, batch: Batch, record: Journal, *, last: bool = False) -> None:
         self._configure_log()
-        for job in batch.jobs:
-            batch.ended.setdefault(job.num, Ended(job.num, job.overrides, NOT_STARTED))
-        ended = [batch.ended[job.num] for job in batch.jobs]
-        well = all(one.state == "finished" for one in ended)
+        for num, overrides in [*((job.num, job.overrides) for job in batch.jobs), *batch.planned]:
+            self._results.add_not_started(num, overrides)
+        problem = ""
         if record.problem and not record.flush(durable=True):
             missing = "; what is missing there will run again when the sweep is resumed" if record.missing() else ""
-            log.error("%s%s", record.problem, missing)
-        elif well and len(ended) == 1:
-            return
-        log.info("%s", render(ended))
-        if not well:
-            given: Any = OmegaConf.to_container(self._config.hydra.overrides)  # as written: not resolved
-            log.info("%s", how_to_go_on(record.folder, [*given["hydra"], *given["task"]]))
+            problem = f"{record.problem}{missing}"
+        self._results.end_of_batch(problem, last=last)
+
+    def _how_to_go_on(self) -> str:
+        given: Any = OmegaConf.to_container(self._config.hydra.overrides)  # as written: not resolved
+        folder = self._dir if self._journal is None else self._journal.folder
+        return how_to_go_on(folder, [*given["hydra"], *given["task"]])
 
 
 def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:

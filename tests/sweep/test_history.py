@@ -13,7 +13,6 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import journal, recorded
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.journal import Journal
-from elastic_hydra.sweep.summary import Ended, render
 
 
 @pytest.fixture
@@ -196,26 +195,3 @@ def test_a_changed_configuration_is_refused_with_the_difference(history: Callabl
     history("true").check(99, "x: 2\n")
     with pytest.raises(ConfigError, match=r"(?s)job #1 .*-x: 1.*\+x: 2"):
         history("true").check(1, "x: 2\n")
-
-
-# --- the last screen ---------------------------------------------------------------------------------------------
-
-
-def ended(num: int, state: str) -> Ended:
-    why = "" if state == "finished" else "because"
-    return Ended(num, [f"x={num}"], state, why, Path("logs"), 0.5, 1.5, 1, 2)
-
-
-def test_the_table_shows_each_job_and_why_one_failed() -> None:
-    table = render([ended(0, "finished"), ended(1, "failed")])
-    assert table.splitlines()[0] == "1 finished, 1 failed"
-    assert "because" in table
-    assert table.count("because") == 1
-    assert "x=0" in table
-
-
-def test_a_long_table_leaves_out_what_went_well() -> None:
-    table = render([ended(num, "failed" if num == 50 else "finished") for num in range(100)])
-    assert "#50" in table
-    assert "#51" not in table
-    assert "99 finished" in table

@@ -1,0 +1,192 @@
+"""All results of a sweep: the line when a job has ended, and at the end the table, on the console and in files."""
+
+from __future__ import annotations
+
+import atexit
+import csv
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from elastic_hydra.launcher.child import current_umask
+from elastic_hydra.sweep.table import NOT_STARTED, Ended, in_order, kept, render, shown_value
+
+__all__ = ["Results", "duration"]
+
+log = logging.getLogger("elastic_hydra")
+
+_WORTH_TELLING = 10.0
+"""Seconds that must be left of a sweep to be told."""
+
+
+class Results:
+    """Collects how the jobs of a sweep have ended, over all batches of its sweeper.
+
+    Args:
+        context: Hydra's, whose callbacks say when the sweep is over.
+        config: of the sweep.
+        folder: of the sweep.
+        how_to_go_on: says how to run the jobs that have not finished.
+    """
+
+    def __init__(
+        self, context: HydraContext, config: DictConfig, folder: Path, how_to_go_on: Callable[[], str]
+    ) -> None:
+        self._folder = folder
+        self._how_to_go_on = how_to_go_on
+        self._maximize = _maximize(config)
+        self._one_batch = _has_one_batch(config)
+        self._jobs: dict[int, Ended] = {}
+        self._planned = _trials(config)
+        self._began: float | None = None
+        self._ran = 0
+        self._unsaid = False
+        """Whether something has ended since the table was shown."""
+        self._problem = ""
+        self._owner = os.getpid()
+        context.callbacks.callbacks.append(_AtTheEnd(self))
+        atexit.register(self.show)  # Hydra 1.3 calls nobody when a sweeper ends by an exception
+
+    def plan(self, count: int) -> None:
+        """Note how many jobs of a batch there are."""
+        self._planned = max(self._planned, len(self._jobs) + count)
+        self._began = self._began or time.monotonic()
+
+    def add(self, job: Ended) -> None:
+        """Note a job's end."""
+        self._jobs[job.num] = replace(job, value=kept(job.value))
+        self._unsaid = True
+        self._ran += not job.recorded and job.state != NOT_STARTED
+
+    def add_not_started(self, num: int, overrides: Sequence[str]) -> None:
+        """Note a job that has not been started, unless its end is known."""
+        if num not in self._jobs:
+            self.add(Ended(num, overrides, NOT_STARTED))
+
+    def finished(self, job: Ended) -> None:
+        """Note that a job has finished, and say so."""
+        self.add(job)
+        value = f": {shown_value(job.value)}" if job.value is not None else ""
+        log.info("#%s finished%s in %s%s", job.num, value, duration(job.seconds), self.progress())
+
+    def progress(self) -> str:
+        """Say how far the sweep is, as the end of a line; nothing when it has one job only."""
+        done, left = len(self._jobs), self._planned - len(self._jobs)
+        if self._planned < 2:
+            return ""
+        pace = (time.monotonic() - (self._began or 0.0)) / max(1, self._ran)
+        far_from_done = self._ran > 0 and pace * left >= _WORTH_TELLING
+        return f" ({done} of {self._planned}" + (f", about {duration(pace * left)} left)" if far_from_done else ")")
+
+    def end_of_batch(self, problem: str, *, last: bool) -> None:
+        """Show the table, unless the sweeper comes back with more.
+
+        Args:
+            problem: what is wrong with the journal; empty: nothing.
+            last: whether the sweep is told to stop.
+        """
+        self._problem = problem
+        if last or self._one_batch:
+            self.show()
+
+    def show(self) -> None:
+        """Show the table on the console, and write it and all results into the sweep's directory."""
+        if not self._unsaid or os.getpid() != self._owner:
+            return  # a fork may run the exit functions of its parent
+        self._unsaid = False
+        atexit.unregister(self.show)
+        jobs = [self._jobs[num] for num in sorted(self._jobs)]
+        well = all(job.state == "finished" for job in jobs)
+        again = "" if well else self._how_to_go_on()
+        if self._problem:
+            log.error("%s", self._problem)
+        if len(jobs) > 1 or self._problem:
+            log.info("%s", render(jobs, self._maximize))
+        if again:
+            log.info("%s", again)
+        try:
+            table = render(jobs, self._maximize, complete=True)
+            _write(self._folder / "summary.txt", lambda file: file.write(f"{table}\n{again}".rstrip() + "\n"))
+            _write(self._folder / "results.csv", lambda file: csv.writer(file).writerows(_cells(jobs, self._maximize)))
+        except OSError as error:
+            log.warning("results.csv and summary.txt cannot be written: %s", error)
+
+
+class _AtTheEnd(Callback):
+    """Hydra's word that the sweep is over."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        self._results.show()
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    hours = round(seconds / 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def _maximize(config: DictConfig) -> bool | None:
+    """Read from the sweeper's configuration whether larger values are better; None: it does not say, or of several."""
+    said = OmegaConf.select(config, "hydra.sweeper.direction", default=None)  # Optuna's
+    text = str(getattr(said, "name", said)).lower()
+    if text in ("minimize", "maximize"):
+        return text == "maximize"
+    larger = OmegaConf.select(config, "hydra.sweeper.optim.maximize", default=None)  # Nevergrad's
+    smaller = OmegaConf.select(config, "hydra.sweeper.ax_config.experiment.minimize", default=None)
+    return larger if isinstance(larger, bool) else not smaller if isinstance(smaller, bool) else None
+
+
+def _has_one_batch(config: DictConfig) -> bool:
+    """Whether the sweeper hands over all jobs at once, as Hydra's own does when it is not told otherwise."""
+    target = str(OmegaConf.select(config, "hydra.sweeper._target_", default=""))
+    sizes = OmegaConf.select(config, "hydra.sweeper.max_batch_size", default=None)
+    return target.rpartition(".")[2] == "BasicSweeper" and sizes is None
+
+
+def _trials(config: DictConfig) -> int:
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials", default=None)
+    return trials if isinstance(trials, int) else 0
+
+
+def _cells(jobs: Sequence[Ended], maximize: bool | None) -> list[list[Any]]:
+    """Return the rows of results.csv: one column per override, those that all jobs share as well."""
+    split = {job.num: dict(override.partition("=")[::2] for override in job.overrides) for job in jobs}
+    keys = list(dict.fromkeys(key for overrides in split.values() for key in overrides))
+    rows: list[list[Any]] = [["job", "state", "value", "seconds", "attempts", "restarts", *keys, "reason", "log"]]
+    for job in in_order(jobs, maximize):
+        ran = [round(job.seconds, 3), job.attempts, job.restarts] if job.attempts else ["", "", ""]
+        given = [split[job.num].get(key, "") for key in keys]
+        log_path = str(job.log) if job.reason and job.log is not None else ""
+        rows.append([job.num, job.state, job.value, *ran, *given, job.reason, log_path])
+    return rows
+
+
+def _write(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a text file whole, or leave the earlier one as it is."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            write(file)
+        os.chmod(temporary, 0o666 & ~current_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

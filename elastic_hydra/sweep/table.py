@@ -1,0 +1,188 @@
+"""The last screen of a sweep: what became of each job."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import filter_overrides
+
+from elastic_hydra.retry.cause import one_line
+from elastic_hydra.sweep.summary import shown_path
+
+__all__ = ["NOT_STARTED", "Ended", "common_overrides", "in_order", "kept", "render", "shown_value"]
+
+NOT_STARTED = "not started"
+
+_MANY = 40
+"""Jobs above which only some of each state are shown."""
+_MOST_SHOWN = {"finished": 10, NOT_STARTED: 0}
+"""How many of a state are shown then; of the others, which ask for something to be done, more."""
+_MOST_OTHERS = 20
+_WIDTH = 60
+_LONGEST_TEXT = 1000
+"""Characters of a value that is no number."""
+
+
+@dataclass
+class Ended:
+    """One job, as the table shows it."""
+
+    num: int
+    overrides: Sequence[str]
+    state: str
+    """As in the journal, or `not started`."""
+    reason: str = ""
+    """In one line; empty when it finished."""
+    log: Path | None = None
+    """Where to read on."""
+    value: Any = None
+    """A number, or what `kept` makes of anything else."""
+    seconds: float = 0.0
+    """Since its first attempt began."""
+    attempts: int = 0
+    restarts: int = 0
+    """Of its workers, in all attempts."""
+    recorded: bool = False
+    """Whether an earlier launcher ran it."""
+
+
+def render(jobs: Sequence[Ended], maximize: bool | None = None, *, complete: bool = False) -> str:
+    """Render the table of a sweep.
+
+    Args:
+        jobs: all of them, in their order.
+        maximize: whether larger values are better; None: that is not known, and the jobs stay in their order.
+        complete: show all jobs, however many there are.
+    """
+    counts = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items())]
+    common = common_overrides(jobs)
+    if common:
+        lines.append(f"all with {' '.join(common)}")
+    ordered = in_order(jobs, maximize)
+    shown = ordered if complete or len(jobs) <= _MANY else _the_telling(ordered)
+    best = maximize is not None and any(_number_of(job) is not None for job in jobs)
+    heads = ("job", "state", "time", "attempts", "restarts", "value, best first" if best else "value", "overrides")
+    lines += _columns(heads, [_row(job, common) for job in shown], shown)
+    if len(shown) < len(jobs):
+        lines.append(f"and {len(jobs) - len(shown)} more, which are in results.csv")
+    return "\n".join(lines)
+
+
+def common_overrides(jobs: Sequence[Ended]) -> list[str]:
+    """Return the overrides that all of several jobs have, which tell nothing about any one of them."""
+    if len(jobs) < 2:
+        return []
+    sets = [set(job.overrides) for job in jobs]
+    return [override for override in filter_overrides(jobs[0].overrides) if all(override in one for one in sets)]
+
+
+def in_order(jobs: Sequence[Ended], maximize: bool | None) -> list[Ended]:
+    """Return the jobs, the best first if it is known what is better; those without a number keep their order."""
+    if maximize is None:
+        return list(jobs)
+    sign = -1.0 if maximize else 1.0
+    numbered = [job for job in jobs if _number_of(job) is not None]
+    others = [job for job in jobs if _number_of(job) is None]
+    return sorted(numbered, key=lambda job: sign * (_number_of(job) or 0.0)) + others
+
+
+class _Text(str):
+    """What is shown of a value that is not kept."""
+
+    __slots__ = ()
+
+
+def kept(value: Any) -> Any:
+    """Return what the table needs of a return value, which may be large: a number, or a text."""
+    small = isinstance(value, Real) or value is None or (type(value) is str and len(value) <= _LONGEST_TEXT)
+    return value if small else _Text(shown_value(value, _LONGEST_TEXT))
+
+
+def shown_value(value: Any, width: int = _WIDTH) -> str:
+    """Write a return value for people: numbers with the digits that matter, anything else only as far as it fits."""
+    if isinstance(value, _Text):
+        text = str(value)
+    elif isinstance(value, Real) and not isinstance(value, (bool, int)):
+        text = f"{float(value):.6g}"
+    elif type(value) is dict and len(value) <= 8:
+        text = "{" + ", ".join(f"{_short_repr(key)}: {shown_value(part)}" for key, part in value.items()) + "}"
+    elif type(value) in (list, tuple) and len(value) <= 8:
+        inside = ", ".join(map(shown_value, value))
+        text = f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+    else:
+        text = "" if value is None else _short_repr(value)
+    return _cut(text, width)
+
+
+class _ShortRepr(reprlib.Repr):
+    """Never writes the whole of a large value down, as `repr` would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 2 * _WIDTH
+
+    def repr_bytes(self, value: bytes, _: int) -> str:
+        return repr(value) if len(value) <= _WIDTH else f"{len(value)} bytes"
+
+    repr_bytearray = repr_bytes
+
+
+_short_repr = _ShortRepr().repr
+
+
+def _number_of(job: Ended) -> float | None:
+    number = float(job.value) if job.state == "finished" and isinstance(job.value, Real) else math.nan
+    return None if math.isnan(number) else number
+
+
+def _the_telling(jobs: Sequence[Ended]) -> list[Ended]:
+    """Choose of many jobs the first ones that finished, which are the best ones, and those that did not."""
+    taken: dict[str, int] = {}
+    shown = []
+    for job in jobs:
+        taken[job.state] = taken.get(job.state, 0) + 1
+        if taken[job.state] <= _MOST_SHOWN.get(job.state, _MOST_OTHERS):
+            shown.append(job)
+    return shown
+
+
+def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence[Ended]) -> list[str]:
+    """Set rows in columns; one that says nothing is left out, the reason of a job is put below its row."""
+    kept = [column for column in range(len(heads)) if column < 2 or any(row[column] for row in rows)]
+    widths = {column: max(len(row[column]) for row in (heads, *rows)) for column in kept}
+    lines = ["  ".join(heads[column].ljust(widths[column]) for column in kept).rstrip()]
+    said = ""
+    for row, job in zip(rows, jobs, strict=True):
+        lines.append("  ".join(row[column].ljust(widths[column]) for column in kept).rstrip())
+        if job.reason and job.reason != said:
+            said = job.reason
+            lines.append(f"    {one_line(job.reason, 200)}")
+        if job.reason and job.log is not None:
+            lines.append(f"    see {shown_path(job.log)}")
+    return lines
+
+
+def _row(job: Ended, common: Sequence[str]) -> tuple[str, ...]:
+    ran = job.state != NOT_STARTED and not job.recorded
+    differing = [override for override in filter_overrides(job.overrides) if override not in common]
+    return (
+        f"#{job.num}",
+        job.state,
+        f"{job.seconds:.1f} s" if ran else "recorded" if job.recorded else "",
+        str(job.attempts) if ran and job.attempts > 1 else "",
+        str(job.restarts) if ran and job.restarts else "",
+        shown_value(job.value) if job.state == "finished" else "",
+        _cut(" ".join(differing)),
+    )
+
+
+def _cut(text: str, width: int = _WIDTH) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 1]}…"
