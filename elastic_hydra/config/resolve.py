@@ -72,7 +72,7 @@ class Launch:
     redirects: int | dict[int, int]
     tee: int | dict[int, int]
     local_ranks_filter: tuple[int, ...] | None
-    line_prefix: str | None
+    line_prefix: str
     other_ranks_level: str
     whole_sweep: dict[str, Any] = field(default_factory=dict)
     """What this job's configuration says of the keys that hold for the whole sweep."""
@@ -149,7 +149,7 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
         redirects=redirects,
         tee=tee,
         local_ranks_filter=None if ranks is None else tuple(ranks),
-        line_prefix=_line_prefix(logs["line_prefix"], tee, workers),
+        line_prefix=_line_prefix(logs["line_prefix"], tee, workers, str(settings["role"])),
         other_ranks_level=str(logs["other_ranks_level"]).upper(),
         whole_sweep=whole_sweep_of(settings),
         torch_options=options,
@@ -209,12 +209,13 @@ def _streams(key: str, value: Any, workers: int, problems: Problems) -> int | di
     return read if isinstance(pairs, Mapping) else read[0]
 
 
-def _line_prefix(value: str | None, tee: int | dict[int, int], workers: int) -> str | None:
-    """Say what teed lines begin with: with the output of one rank only, a prefix would only break progress bars."""
+def _line_prefix(value: str | None, tee: int | dict[int, int], workers: int, role: str) -> str:
+    """Say what teed lines begin with: with the output of one job and rank only, it would only break progress bars."""
     if value is not None:
         return value
     teed = [rank for rank in range(workers) if (tee.get(rank, 0) if isinstance(tee, dict) else tee)]
-    return None if len(teed) > 1 else ""
+    of_role = "" if role == "default" else " ${role_name}"
+    return "${job}" + (f"{of_role} rank ${{rank}}: " if len(teed) > 1 else ": ")
 
 
 def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: Problems) -> dict[str, Any]:

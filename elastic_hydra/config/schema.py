@@ -77,8 +77,9 @@ class LogsConfig:
     duplicate_stderr_filters: List[str] = field(default_factory=list)
     """Lines of teed stderr that contain one of these also go to `filtered_stderr.log`."""
     line_prefix: Optional[str] = None
-    """What each teed line begins with; knows `${role_name}`, `${rank}`, `${local_rank}` (escape as `\\${rank}`). null:
-    nothing when one rank is teed, else `[role rank]:`; the empty string: nothing."""
+    """What each teed line begins with; knows `${job}`, `${role_name}`, `${rank}`, `${local_rank}` (escape as
+    `\\${rank}`). null: `#3` where several jobs run at once, `rank 1` where several ranks are teed, or both; the empty
+    string: nothing."""
     other_ranks_level: str = "OFF"
     """Level from which log records of ranks other than 0 go to their console, or to the file that stands for it:
     `DEBUG` … `CRITICAL`, or `OFF`. Their own log files get everything."""

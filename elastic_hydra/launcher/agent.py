@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import signal
 import socket
@@ -40,10 +41,15 @@ from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.retry.policy import Decision, decide, in_time
 from elastic_hydra.retry.standstill import explain, place_in
 
-__all__ = ["ElasticAgent"]
+__all__ = ["IN_THE_LOG_ONLY", "ElasticAgent"]
 
 logger = get_logger(__name__)
 
+IN_THE_LOG_ONLY = {"in_the_log_only": True}
+"""Goes with records about what the launcher of a sweep says on the console itself, in `sweep.console`."""
+
+_USUAL_ROLES = ("default", "default_role")
+"""Ours and torch's: they tell nothing."""
 _ROOT_CAUSE_PATIENCE = 2.0
 """Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
@@ -101,6 +107,8 @@ class ElasticAgent(LocalElasticAgent):
         self._overrun: Overrun | None = None
         self._stop_signal: signal.Signals | None = None
         """What the workers get instead of SIGTERM, while they are stopped."""
+        role = self._worker_group.spec.role
+        self._whose = "" if role in _USUAL_ROLES else f"[{role}] "
         self.verdict: Verdict | None = None
         """The last decision about a failure: why the job has ended, if it has failed."""
 
@@ -167,7 +175,7 @@ class ElasticAgent(LocalElasticAgent):
         group = self._worker_group
         spec = group.spec
         role = spec.role
-        logger.info("[%s] starting workers for entrypoint: %s", role, spec.get_entrypoint_name())
+        logger.info("%sstarting workers for entrypoint: %s", self._whose, spec.get_entrypoint_name())
         self._begin(self._initialize_workers)
         while True:
             self._wait()
@@ -181,14 +189,14 @@ class ElasticAgent(LocalElasticAgent):
                 return result
             if step is _Next.GIVE_UP:
                 self.verdict = self._heard() or self._unspoken_verdict(reason)
-                logger.error("[%s] %s", role, reason)
+                logger.error("%s%s", self._whose, reason, extra=IN_THE_LOG_ONLY)
                 return self._give_up(result, reason)
             if step is _Next.RESTART:
                 verdict = self._heard() or self._judge(result, reason)
                 if not self._follow(verdict):
                     return self._give_up(result, verdict.failure.reason)
             elif step is _Next.FOLLOW:
-                logger.warning("[%s] %s; restarting the worker group with the nodes that are there", role, reason)
+                logger.warning("%s%s; restarting the worker group with the nodes that are there", self._whose, reason)
             if step is not _Next.GO_ON:
                 self._begin(self._restart_workers)
 
@@ -320,8 +328,7 @@ class ElasticAgent(LocalElasticAgent):
                 return overrun
             assert isinstance(self._pcontext, Workers)
             overrun, files = self._look_into(overrun, last=False)
-            role = self._worker_group.spec.role
-            logger.warning("[%s] %s; nothing is done (watch.action=log)%s", role, overrun.reason, _see(files))
+            logger.warning("%s%s; nothing is done (watch.action=log)%s", self._whose, overrun.reason, _see(files))
         return None
 
     def _look_into(self, overrun: Overrun, *, last: bool) -> tuple[Overrun, tuple[str, ...]]:
@@ -441,13 +448,13 @@ class ElasticAgent(LocalElasticAgent):
             whether the group is to be started again.
         """
         self.verdict = verdict
-        role, failure, decision = self._worker_group.spec.role, verdict.failure, verdict.decision
+        failure, decision = verdict.failure, verdict.decision
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         outcome = f"restarting the workers {when}" if decision.again else "not restarted"
         if self._on_verdict is not None:
             self._on_verdict(verdict)  # what somebody reads below has been recorded
-        log = logger.warning if decision.again else logger.error
-        log("[%s] %s; %s: %s%s", role, failure.reason, outcome, decision.reason, _see(failure.stacks))
+        log = logger.warning if decision.again else functools.partial(logger.error, extra=IN_THE_LOG_ONLY)
+        log("%s%s; %s: %s%s", self._whose, failure.reason, outcome, decision.reason, _see(failure.stacks))
         if not decision.again:
             if self._agreement is not None:
                 with contextlib.suppress(DistError):

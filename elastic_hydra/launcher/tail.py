@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import re
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import IO, TextIO
 
-__all__ = ["Tail"]
+__all__ = ["Tail", "encodable"]
 
 _INTERVAL = 0.1
 """Seconds between looks at the files."""
 _CHUNK = 1 << 16
+_LONGEST_LINE = 4000
+"""Characters of a line that are shown; the file has all of them."""
+_HELD = 2.0
+"""Seconds for which a traceback is held back, to see whether the worker dies, and of what."""
+_MOST_HELD = 1 << 20
+"""Characters that are held back at most, of a traceback or of a line whose end has not come yet."""
+_TRACEBACK = re.compile(r"^(?:\[rank\d+\]: ?)?Traceback \(most recent call last\):", re.MULTILINE)
+_LAST_LINE = re.compile(
+    r"^(?:\[rank\d+\]: ?)?[A-Za-z_][\w.]*(?:: .*)?\r?\n"
+    r"(?:\s*(?:The above exception was the direct cause of|During handling of the above exception).*\n)?\s*?",
+    re.MULTILINE,
+)
+"""The exception itself, below its traceback: the first line that is not indented."""
 
 
 class Tail:
@@ -20,11 +36,15 @@ class Tail:
     torch's goes to sleep between looks, so that every job waits for it at its end, and puts its prefix into the middle
     of lines that are written in parts. Without a prefix everything is passed on as it is, progress bars too.
 
+    A traceback is held back for a moment: a rank that dies because another one has died, or because it is told to
+    stop, writes one that says nothing about what has happened. It stays in the file.
+
     Args:
         files: by local rank; they need not exist yet.
         stream: where it goes.
         prefixes: what each whole line of a rank begins with.
         wanted: which lines to pass on; None: all.
+        holds: whether tracebacks are held back.
     """
 
     def __init__(
@@ -33,10 +53,13 @@ class Tail:
         stream: TextIO,
         prefixes: Mapping[int, str],
         wanted: Callable[[str], bool] | None = None,
+        *,
+        holds: bool = False,
     ) -> None:
-        self._sources = {rank: _Source(path, prefixes.get(rank, "")) for rank, path in files.items()}
+        self._sources = {rank: _Source(path, prefixes.get(rank, ""), holds) for rank, path in files.items()}
         self._stream = stream
         self._wanted = wanted
+        self._silent: Collection[int] = ()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -46,6 +69,10 @@ class Tail:
             self._thread = threading.Thread(target=self._run, name="elastic-hydra-tail", daemon=True)
             self._thread.start()
         return self
+
+    def hold_back(self, ranks: Collection[int]) -> None:
+        """From now on, do not show the tracebacks of some local ranks: others are the reason of their end."""
+        self._silent = ranks
 
     def stop(self) -> None:
         """Pass on what is there by now, and end."""
@@ -58,46 +85,104 @@ class Tail:
         last = False
         while not last:
             last = self._ended.wait(_INTERVAL)
-            for source in self._sources.values():
-                self._pass_on(source, last)
+            for rank, source in self._sources.items():
+                self._pass_on(rank, source, last)
         for source in self._sources.values():
             source.close()
 
-    def _pass_on(self, source: _Source, last: bool) -> None:
+    def _pass_on(self, rank: int, source: _Source, last: bool) -> None:
         by_line = bool(source.prefix) or self._wanted is not None
-        while text := source.read(by_line, last):
+        more = True
+        while more:
+            text, more = source.read(by_line, last, rank in self._silent)
             if by_line:
                 lines = [line for line in text.splitlines(keepends=True) if self._wanted is None or self._wanted(line)]
                 text = "".join(source.prefix + line for line in lines)
+            if not text:
+                continue
             # A console that has gone must not end the job.
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write(text)
+                self._stream.write(encodable(_shortened(text), self._stream))
                 self._stream.flush()
 
 
+def encodable(text: str, stream: TextIO) -> str:
+    """Write what a stream's encoding cannot say as `\\u…`, so that it takes the rest of the line."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _LONGEST_LINE:
+        return text
+    return "".join(map(_shortened_line, text.splitlines(keepends=True)))
+
+
+def _shortened_line(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    kept, end = line[: _LONGEST_LINE // 2], line[-_LONGEST_LINE // 4 :]
+    return f"{kept} … {len(line) - len(kept) - len(end)} characters more, which are in the file … {end}"
+
+
 class _Source:
-    """One file, and what of its last line has been read so far."""
+    """One file, and what of it has been read and is not passed on yet."""
 
-    def __init__(self, path: str, prefix: str) -> None:
+    def __init__(self, path: str, prefix: str, holds: bool) -> None:
         self.prefix = prefix
+        self._holds = holds
         self._path = path
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two parts
         self._part = ""
+        self._held_since: float | None = None
 
-    def read(self, by_line: bool, last: bool) -> str:
-        """Return what is new: whole lines if asked for, unless nothing more will come."""
+    def read(self, by_line: bool, last: bool, silent: bool) -> tuple[str, bool]:
+        """Return what is new and may be shown, and whether there may be more.
+
+        Args:
+            by_line: whole lines only, unless nothing more will come.
+            last: whether nothing more will come.
+            silent: leave tracebacks out.
+        """
         if self._file is None:
             try:
-                self._file = open(self._path, errors="replace", newline="")  # noqa: SIM115 - kept until `close`
+                self._file = open(self._path, "rb")  # noqa: SIM115 - kept until `close`
             except OSError:
-                return ""
-        text = self._file.read(_CHUNK)
-        if not by_line:
-            return text
-        text = self._part + text
-        end = len(text) if last and len(text) == len(self._part) else text.rfind("\n") + 1
-        self._part = text[end:]
-        return text[:end] + ("\n" if last and end and not text[:end].endswith("\n") else "")
+                return "", False
+        data = self._file.read(_CHUNK)
+        all_of_it = last and not data
+        text = self._part + self._decoder.decode(data, final=all_of_it)
+        shown, held = self._without_traceback(text, all_of_it, silent) if self._holds else (text, "")
+        end = len(shown) if all_of_it or not by_line else shown.rfind("\n") + 1
+        self._part = shown[end:] + held
+        if len(self._part) > _MOST_HELD:
+            shown, self._part, end = shown + held, "", len(shown) + len(held)
+        shown = shown[:end]
+        return shown + ("\n" if all_of_it and by_line and shown and not shown.endswith("\n") else ""), bool(data)
+
+    def _without_traceback(self, text: str, all_of_it: bool, silent: bool) -> tuple[str, str]:
+        """Split a text into what is shown now and what is held back: from the first traceback on."""
+        found = _TRACEBACK.search(text)
+        if found is None:
+            self._held_since = None
+            return text, ""
+        start = found.start()
+        if silent:
+            last_line = _LAST_LINE.search(text, text.find("\n", start) + 1)
+            if last_line is None:
+                return text[:start], "" if all_of_it else text[start:]
+            rest, held = self._without_traceback(text[last_line.end() :], all_of_it, silent)
+            return text[:start] + rest, held
+        self._held_since = self._held_since or time.monotonic()
+        if all_of_it or time.monotonic() - self._held_since > _HELD:
+            self._held_since = None
+            return text, ""
+        return text[:start], text[start:]
 
     def close(self) -> None:
         if self._file is not None:

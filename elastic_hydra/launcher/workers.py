@@ -20,7 +20,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 from elastic_hydra.config.retry import WatchConfig
 from elastic_hydra.launcher import stacks, worker
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
-from elastic_hydra.launcher.failure import WorkerFailure
+from elastic_hydra.launcher.failure import WorkerFailure, death_of
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, Returned, has_value, place
 from elastic_hydra.launcher.placement import Placer
@@ -28,6 +28,7 @@ from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
 from elastic_hydra.launcher.tail import Tail
 from elastic_hydra.launcher.worker import Payload
+from elastic_hydra.retry.failure import is_peers_echo
 
 __all__ = ["Starter", "Workers"]
 
@@ -112,7 +113,7 @@ class Workers(PContext):
                 prefixes[rank] = prefix
             prefixes.setdefault(rank, f"[{self.name}{rank}]:")
         filters = getattr(torchs, "_log_line_filter", None) if torchs._dst not in (sys.stdout, sys.stderr) else None
-        return Tail(torchs._log_files, torchs._dst, prefixes, filters)
+        return Tail(torchs._log_files, torchs._dst, prefixes, filters, holds=torchs._dst is sys.stderr)
 
     def start(self) -> None:
         """Start the workers. Torch's way would also set signal handlers: who launches has set better ones."""
@@ -317,9 +318,21 @@ class Workers(PContext):
                 "local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what
             )
 
+    def _aftermath(self) -> set[int]:
+        """Return those whose last words say nothing: they are stopped, or lost the connection to one that failed."""
+        everybody = set(range(self.nprocs))
+        if self._result is None or not self._result.failures:
+            return everybody if self._result is None else set()
+        failures = self._result.failures
+        causes = {rank for rank, one in failures.items() if not is_peers_echo(death_of(rank, one, self.started))}
+        return everybody - (causes or set(failures))
+
     def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:
         if self._closed:
             return
+        silent = self._aftermath()
+        for tail in self._tail_logs:
+            tail.hold_back(silent)
         server, processes = self._starter.server, list(self._processes.values())
         if death_sig not in ENDS:
             server.ask(processes, death_sig, self._starter.checkpoint_timeout)

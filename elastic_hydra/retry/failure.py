@@ -52,6 +52,8 @@ class Failure:
     """Ranks of the same node that failed only because this one did."""
     stacks: tuple[str, ...] = ()
     """Files with the workers' stacks."""
+    not_restarted: str = ""
+    """Why no restart followed, where one might have."""
     connection: bool = False
     """Whether it is a lost connection, whatever the exception's class."""
 
@@ -121,7 +123,7 @@ def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
 def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
     return Failure(
         overrun.kind,
-        f"{overrun.reason} (host {evidence.host})",
+        overrun.reason + (f" (host {evidence.host})" if evidence.nodes > 1 else ""),
         evidence.host,
         overrun.time,
         rank=overrun.rank,
@@ -134,7 +136,7 @@ def _of_deaths(evidence: Evidence) -> Failure:
     first = _first(evidence.deaths)
     echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
     kind, what = _kind_and_words(first, evidence)
-    where = f"rank {first.rank} on host {evidence.host}"
+    where = f"rank {first.rank}" + (f" on host {evidence.host}" if evidence.nodes > 1 else "")
     reason = f"{where} {what}"
     if echoes:
         ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.utils import JobReturn
 
@@ -66,6 +67,10 @@ class Batch:
     def size(self) -> int:
         """Return how many jobs there are."""
         return len(self.jobs) + len(self.planned)
+
+    def side_by_side(self, parallel: Any) -> bool:
+        """Whether several of them may run at once, given `hydra.launcher.parallel`."""
+        return str(parallel) != "1" and self.size() > 1
 
     def choose(self) -> tuple[Job, Slot] | None:
         """Take the job that is to start now out of those that wait, and a slot for it."""

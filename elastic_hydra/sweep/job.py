@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -36,6 +36,7 @@ from elastic_hydra.retry.evidence import Evidence
 from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.compact import CompactReturn
+from elastic_hydra.sweep.console import line_prefix, tell_apart
 from elastic_hydra.sweep.log_files import append_only, truncated_once
 from elastic_hydra.sweep.run_job import run_job
 from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
@@ -75,6 +76,8 @@ class Job:
     run_id: str
     slot: Allowance | None = None
     """What it holds of this host; None: all that the launcher may use."""
+    label: str = ""
+    """What tells its lines on the console from those of other jobs, as `#3`; empty: it runs alone."""
     attempt: int = 0
     began: float | None = None
     """When its first attempt was started, on the monotonic clock, in seconds."""
@@ -150,6 +153,7 @@ def run(
 
     @functools.wraps(task_function)
     def task(task_config: DictConfig) -> Any:
+        tell_apart(job.label)
         _fill_resolver_cache(task_config)
         truncated_once(job.config)
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
@@ -191,8 +195,8 @@ def _launch(
         results = launch_agent(launch_config(job, log_dir), run_task, [task_function, *arguments])
     except ChildFailedError as error:
         if (verdict := getattr(error, "verdict", None)) is not None:
-            failures.append(verdict.failure)
-        raised = _explained(error, log_dir)
+            failures.append(_without_restart(verdict, job))
+        raised = _explained(error, job)
     except SignalException as error:
         failures.append(classify(Evidence(host, now(), signal_to_agent=error.sigval.name)))
         raised = JobInterruptedError(failures[-1].reason)
@@ -230,7 +234,7 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         on_verdict=functools.partial(_take_down_verdict, job),
         monitor_interval=launch.monitor_interval,
         start_method=launch.start_method,
-        log_line_prefix_template=launch.line_prefix,
+        log_line_prefix_template=line_prefix(launch.line_prefix, job.label),
         local_addr=launch.local_addr,
         event_log_handler=launch.event_log_handler,
         exit_barrier_timeout=launch.exit_barrier_timeout,
@@ -273,11 +277,17 @@ def _save_bindings(job: Job, bindings: Sequence[Binding]) -> None:
     _take_down(job, "bindings", attempt=job.attempt, workers=plain)
 
 
-def _explained(error: ChildFailedError, log_dir: Path) -> BaseException:
+def _without_restart(verdict: Verdict, job: Job) -> Failure:
+    """Return the failure, with the reason why no restart followed, where one might have."""
+    return replace(verdict.failure, not_restarted=verdict.decision.reason if job.launch.retry.max_restarts else "")
+
+
+def _explained(error: ChildFailedError, job: Job) -> BaseException:
     """Return the failed worker's own exception, or a `JobError` where there is none, and say where it happened."""
     rank, failure = error.get_first_failure()
-    logs = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else log_dir
-    where = f"rank {rank} on host {socket.gethostname()}; its logs: {logs}"
+    logs = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else job.log_dir
+    host = f" on host {socket.gethostname()}" if job.launch.several_nodes else ""
+    where = f"rank {rank}{host}; its logs: {logs}"
     original = error.__cause__
     verdict = getattr(error, "verdict", None)
     if original is None and verdict is not None:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.report import render as render_bindings
+from elastic_hydra.retry.failure import Failure
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot
 
 __all__ = ["describe", "log_of", "shown_path"]
 
 
-def log_of(log_dir: str | Path) -> Path:
-    """Return where to read on about a worker: what it said last, if it said something, else its directory."""
-    stderr = Path(log_dir) / "stderr.log"
+def log_of(failure: Failure, log_dir: Path) -> Path:
+    """Return where to read on about a failure: the stacks of one that hung, what a worker said last, or its directory.
+
+    Args:
+        failure: of the job.
+        log_dir: of the job, for a failure that is no worker's.
+    """
+    if failure.stacks:
+        culprits = [path for path in failure.stacks if f"rank_{failure.rank}{os.sep}" in path]
+        return Path((culprits or failure.stacks)[0])
+    folder = Path(failure.log_dir or log_dir)
+    stderr = folder / "stderr.log"
     with contextlib.suppress(OSError):
         if stderr.stat().st_size:
             return stderr
-    return Path(log_dir)
+    return folder
 
 
 def shown_path(path: Path) -> str:

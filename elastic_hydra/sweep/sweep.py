@@ -28,6 +28,7 @@ from elastic_hydra.sweep import gpu_memory, journal, obstacle, recorded, returns
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
+from elastic_hydra.sweep.console import take_all_text
 from elastic_hydra.sweep.directories import Directories
 from elastic_hydra.sweep.history import History
 from elastic_hydra.sweep.host import Host
@@ -162,6 +163,7 @@ class Sweep:
 
     def _configure_log(self) -> None:
         configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
+        take_all_text()
 
     def _compose(self, num: int, overrides: list[str]) -> Job:
         recorded_dir = self._history.output_dir(num)
@@ -394,6 +396,7 @@ class Sweep:
             job.began, job.journal, job.journal_start = time.monotonic(), record.path, record.position()
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
         spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
+        job.label = f"#{job.num}" if batch.side_by_side(self._settings.parallel) else ""
         job.slot, in_use = slot.allowance, self._gpu_memory.look(slot)
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
@@ -434,7 +437,7 @@ class Sweep:
         attempts, restarts = job.attempt + 1, len(_restarts(job, end, record))
         reason = failure.reason if failure is not None else ""
         kind = failure.kind.value if failure is not None else ""
-        see = log_of(failure.log_dir or job.log_dir) if failure is not None else None
+        see = log_of(failure, job.log_dir) if failure is not None else None
         value = end.job_return._return_value if failure is None else None
         batch.returns[job.num] = end.job_return
         job.config = NO_CONFIG
@@ -447,6 +450,8 @@ class Sweep:
             self._failures += end.state == "failed"
             self._results.add(ended)
             why = reason + (f"; not tried again: {no_further}" if no_further else "")
+            if not no_further and failure is not None and failure.not_restarted:
+                why += f"; not restarted: {failure.not_restarted}"
             where, far = shown_path(see), self._results.progress()
             log.error("#%s %s after %.1f s: %s; see %s%s", job.num, end.state, seconds, why, where, far)
 

@@ -310,19 +310,18 @@ def test_redirects_and_tee_are_a_number_or_by_local_rank_or_as_torchrun_writes_t
 @pytest.mark.parametrize(
     ("workers", "tee", "given", "prefix"),
     [
-        (1, 3, None, ""),
-        (2, {0: 3}, None, ""),
-        (2, 3, None, None),
-        (2, 0, None, ""),
-        (3, {0: 1, 2: 2}, None, None),
+        (1, 3, None, "${job}: "),
+        (2, {0: 3}, None, "${job}: "),
+        (2, 3, None, "${job} rank ${rank}: "),
+        (2, 0, None, "${job}: "),
+        (3, {0: 1, 2: 2}, None, "${job} rank ${rank}: "),
         (2, 3, "", ""),
         (1, 3, "[${rank}] ", "[${rank}] "),
     ],
 )
 def test_lines_say_whose_they_are_when_more_than_one_rank_is_shown(
-    workers: int, tee: Any, given: str | None, prefix: str | None
+    workers: int, tee: Any, given: str | None, prefix: str
 ) -> None:
-    # None leaves it to torch, whose prefix is `[role rank]:`.
     assert launch(nproc_per_node=workers, logs__tee=tee, logs__line_prefix=given).line_prefix == prefix
 
 

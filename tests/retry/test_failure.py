@@ -41,15 +41,15 @@ CPU_ALLOCATOR = (
         (
             evidence(raised(0, 0, "ValueError", "bad\nmore")),
             Kind.exception,
-            "rank 0 on host node-a raised ValueError: bad",
+            "rank 0 raised ValueError: bad",
         ),
-        (evidence(exited(1, 0, 75)), Kind.exit, "rank 1 on host node-a ended with exit code 75"),
+        (evidence(exited(1, 0, 75)), Kind.exit, "rank 1 ended with exit code 75"),
         (
             evidence(exited(1, 0, 1, last_line="no data")),
             Kind.exit,
-            "rank 1 on host node-a ended with exit code 1: no data",
+            "rank 1 ended with exit code 1: no data",
         ),
-        (evidence(exited(1, 0, 2, last_line="a warning")), Kind.exit, "rank 1 on host node-a ended with exit code 2"),
+        (evidence(exited(1, 0, 2, last_line="a warning")), Kind.exit, "rank 1 ended with exit code 2"),
         (evidence(exited(1, 0, 0, what="ended with exit code 0 but without a result")), Kind.exit, "without a result"),
         (evidence(exited(0, 0, -11)), Kind.signal, "was killed by SIGSEGV (invalid memory access in native code)"),
         (evidence(exited(0, 0, -9)), Kind.signal, "or by the kernel for lack of memory: that cannot be seen"),
@@ -83,8 +83,8 @@ CPU_ALLOCATOR = (
             Kind.rendezvous,
             "RendezvousTimeoutError: late",
         ),
-        (evidence(overrun=Overrun(Kind.timeout, "too long", None, T)), Kind.timeout, "too long (host node-a)"),
-        (evidence(overrun=Overrun(Kind.hang, "no progress", 3, T)), Kind.hang, "no progress (host node-a)"),
+        (evidence(overrun=Overrun(Kind.timeout, "too long", None, T)), Kind.timeout, "too long"),
+        (evidence(overrun=Overrun(Kind.hang, "no progress", 3, T)), Kind.hang, "no progress"),
     ],
 )
 def test_kinds_and_words(what: Evidence, kind: Kind, words: str) -> None:

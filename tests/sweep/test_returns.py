@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -168,7 +167,7 @@ def test_however_a_job_ends_it_has_failed_and_says_where(ended: Jobs, way: str) 
     text = f"{error}\n{notes(error)}"
     if sys.version_info >= (3, 11):
         assert f"rank {int(job.hydra_cfg.hydra.launcher.nproc_per_node) - 1} " in text, text
-        assert f"on host {socket.gethostname()}" in text
+        assert "on host" not in text, "there is one"
         logs = Path(text.rpartition("its logs: ")[2].strip())
         assert logs.is_dir()
         assert logs.is_relative_to(job.hydra_cfg.hydra.sweep.dir)
