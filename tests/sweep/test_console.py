@@ -87,11 +87,11 @@ def test_a_sweep_that_is_stopped_shows_no_stack_and_no_signal_of_torch(number: i
 
 
 def test_a_console_that_is_not_utf_8_loses_no_line(tmp_path: Path) -> None:
-    app = App(tmp_path, "print('one ü two')\nraise ValueError('naïve 🏖 value')")
+    app = App(tmp_path, "os.write(1, 'one ü two\\n'.encode())\nraise ValueError('naïve 🏖 value')")
     finished = app.run("+x='é',b", environ={"PYTHONIOENCODING": "ascii"})
     assert "Logging error" not in finished.output
     assert "2 failed" in finished.output
-    assert "one \\xfc two" in finished.output
+    assert re.search(r"one (ü|\\xfc) two", finished.output)
     assert "#0 failed after" in finished.output
     assert "raised ValueError: na\\xefve \\U0001f3d6 value" in finished.output
 
