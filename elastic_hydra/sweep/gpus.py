@@ -135,7 +135,11 @@ class Gpus:
         """The place and the GPUs; `far` tells how far each GPU is from each place, `among` what CPUs it lacks."""
         if not count:
             return 0, ()
-        idle = list(among)
+        most = sorted(self._jobs[gpu] for gpu in among)[count - 1]
+        idle = [gpu for gpu in among if self._jobs[gpu] <= most]
+        # The idlest GPUs first. Where some are idler than others, this job takes all of these: nothing is left to look
+        # ahead for.
+        apart = apart and len({self._jobs[gpu] for gpu in idle}) == 1
         beside = Counter(self.nodes_of(idle))
         # Of equal GPUs those of the node with the fewest free ones, so that the other nodes stay whole for large jobs.
         order = {gpu: min(len(idle) * among[gpu] + beside[self._nodes[gpu]], _DISTANCE - 1) for gpu in idle}

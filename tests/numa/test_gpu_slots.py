@@ -75,6 +75,29 @@ def test_no_gpu_is_idle_while_a_job_waits(real, name):
             assert frozenset().union(*(part.cpus for part in parts)) == left.cpus
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_jobs_of_any_size_wait_for_gpus_only(seed):
+    for turn in range(3):
+        dice = random.Random(f"{seed} {turn}")
+        topology = throw.topology(dice)
+        allowance = throw.allowance(dice, topology)
+        gpus, share = dice.randint(1, 8), dice.choice([1, 1, 2, 3])
+        devices = devices_of(topology, dice.choices([None, *topology.nodes], k=gpus))
+        slots, held = Slots(topology, allowance, devices, gpus, 1 << 30, share, None), []
+        for _ in range(40):
+            size = dice.choice([1, 1, 2, 3, 4])
+            slot = slots.take(Demand(gpus=size))
+            jobs = [sum(gpu in one.gpus for one in held) for gpu in range(gpus)]
+            assert (slot is None) == (sum(count < share for count in jobs) < size)
+            if slot is not None:
+                assert max(jobs[gpu] for gpu in slot.gpus) <= sorted(jobs)[size - 1]  # the idlest GPUs
+                held.append(slot)
+                parts = [one.allowance.cpus for one in held if one.allowance is not None]
+                assert sum(map(len, parts)) == len(frozenset().union(*parts))
+            if held and (slot is None or dice.random() < 0.3):
+                slots.give_back(held.pop(dice.randrange(len(held))))
+
+
 def test_a_job_on_a_gpu_takes_what_cpu_only_jobs_have_left_of_its_cpus(tmp_path):
     root = write(tmp_path, P4D)
     topology, allowance = read_topology(root), read_allowance(root)
