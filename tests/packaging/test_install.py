@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ["rendezvous=c10d", "rendezvous=static", "numa=spread", "retry=restart", "watch=hangs", "logs=all"]
@@ -102,6 +104,15 @@ def test_a_sweep_runs(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     _run(installed, "app.py", "-m", "hydra/launcher=elastic", cwd=tmp_path)
     assert list(tmp_path.glob("multirun/*/*/0/logs/restart_0/rank_0/stdout.log"))
+
+
+def test_the_optuna_extra_takes_no_pre_release_of_hydra(wheel: Path) -> None:
+    text = zipfile.ZipFile(wheel).read("elastic_hydra-0.1.0.dist-info/METADATA").decode()
+    lines = [line for line in text.splitlines() if line.startswith("Requires-Dist: hydra-core")]
+    needed = [Requirement(line.removeprefix("Requires-Dist: ")) for line in lines]
+    extra = [one.specifier for one in needed if one.marker is None or one.marker.evaluate({"extra": "optuna"})]
+    sweepers = SpecifierSet(">=1.1.0.dev7")  # which is what lets a resolver take one
+    assert list((extra[0] & extra[1] & sweepers).filter(["1.3.2", "1.4.0rc3"])) == ["1.3.2"]
 
 
 def test_the_wheel_has_the_profiles_and_the_types_and_no_tests(wheel: Path) -> None:
