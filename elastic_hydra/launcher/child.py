@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import gc
-import io
 import os
-import random
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
+from elastic_hydra.launcher import inherited, seeds, signals, streams
 from elastic_hydra.numa import bind
 
 if TYPE_CHECKING:
     from elastic_hydra.numa.binding import Binding
 
-__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "current_umask", "detach", "die_with_parent", "end"]
+__all__ = ["EXIT_CANNOT_START", "ProcessSpec", "become", "current_umask", "detach", "die_with_parent"]
 
 EXIT_CANNOT_START = 127
 """Exit code of a process that could not be set up; what was wrong is on its standard error, as with a shell."""
@@ -62,7 +58,7 @@ def detach(server_pid: int) -> None:
     """
     os.setsid()  # a group of its own: signals of the terminal stay with the launcher, ours reach all of the group
     die_with_parent(server_pid)
-    _reset_signals()
+    signals.reset()
 
 
 def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
@@ -87,10 +83,17 @@ def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
         for fd in inheritable:
             os.set_inheritable(fd, True)
         argv = [*spec.argv, *map(str, inheritable)]
+        signals.forget()
         os.execvpe(argv[0], argv, spec.environment)
     os.environ.clear()
     os.environ.update(spec.environment)
-    _fresh_interpreter_state()
+    if spec.agent:
+        atexit._clear()  # they are the workers'
+        streams.renew()
+    else:
+        streams.take_over()
+        signals.restore()
+    seeds.apply(inherited.stock.seeds)
 
 
 def current_umask() -> int:
@@ -126,71 +129,11 @@ def fork() -> int:
         return os.fork()
 
 
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        # As in a new interpreter: SIGPIPE and SIGXFSZ raise OSError instead of killing.
-        ignored = {signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)}
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+def freeze(stock: inherited.Stock) -> None:
+    """Make what this process has the parent's in all its forks, and keep the collector from touching it there.
 
-
-def _fresh_interpreter_state() -> None:
-    """Undo what a fork inherits and a new interpreter would not have."""
-    atexit._clear()
-    if "multiprocessing.util" in sys.modules:
-        from multiprocessing import process, util
-
-        util._finalizer_registry.clear()  # type: ignore[attr-defined]
-        process._children.clear()  # type: ignore[attr-defined]
-    # The parent's objects may be a notebook's or a test runner's; these write where this process's output goes.
-    sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
-    _reseed()
-
-
-def _text_stream(fd: int) -> io.TextIOWrapper:
-    errors = "backslashreplace" if fd == 2 else "strict"
-    raw = io.FileIO(fd, "wb", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=True, write_through=True)
-
-
-def _reseed() -> None:
-    """Give each process random numbers of its own: forked ones would all draw the same."""
-    random.seed()
-    if (numpy_random := sys.modules.get("numpy.random")) is not None:  # `numpy.random` would import it, 16 ms long
-        numpy_random.seed()
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.default_generator.seed()
-
-
-def end(code: int) -> NoReturn:
-    """End this process as the interpreter would, without the half second that taking down torch costs."""
-    # A failed worker does not wait for its threads: they may wait for something that will never come.
-    steps: list[Callable[[], Any]] = [threading._shutdown] if code == 0 else []  # type: ignore[attr-defined]
-    steps.append(atexit._run_exitfuncs)
-    if "multiprocessing.util" in sys.modules:
-        from multiprocessing import util
-
-        steps.append(util._exit_function)  # type: ignore[attr-defined]
-    steps += [sys.stdout.flush, sys.stderr.flush]
-    for step in steps:
-        with _reported_errors():
-            step()
-    os._exit(code)
-
-
-@contextlib.contextmanager
-def _reported_errors() -> Iterator[None]:
-    """Report errors as the interpreter does at its end: they change nothing any more."""
-    try:
-        yield
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-
-
-def freeze() -> None:
-    """Keep the garbage collector of forked processes from touching, and so copying, the pages they share."""
+    Args:
+        stock: what there is; looking through it here, in a fork, would copy all of its memory.
+    """
+    inherited.adopt(stock)
     gc.freeze()

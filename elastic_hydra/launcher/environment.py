@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from elastic_hydra.launcher import signals
+
 __all__ = ["environment", "handlers", "heard_while_logging", "shared_change", "wakeups", "woken_by_signals"]
 
 wakeups: list[socket.socket] = []
@@ -81,14 +83,13 @@ def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> It
         yield
         return
     numbers = [getattr(signal, name.strip()) for name in names.split(",") if hasattr(signal, name.strip())]
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {number: signals.displace(number, handler) for number in numbers}
     try:
         with woken_by_signals():
             yield
     finally:
         for number, earlier in before.items():
-            if earlier is not None:
-                signal.signal(number, earlier)
+            signals.put_back(number, earlier)
 
 
 def heard_while_logging(kind: type[Exception]) -> contextlib.AbstractContextManager[None]:

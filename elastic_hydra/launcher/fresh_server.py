@@ -7,7 +7,7 @@ import os
 import socket
 from typing import NoReturn
 
-from elastic_hydra.launcher import hazard, main_module, pickles, server, wire, worker
+from elastic_hydra.launcher import hazard, inherited, main_module, pickles, server, wire, worker
 from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["main"]
@@ -60,4 +60,5 @@ def main(argv: list[str]) -> NoReturn:
     worker.single_threaded_server = True
     data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
     os.close(data_fd)
-    server.become_server(sock, _preload(data, launcher, early))
+    refused = _preload(data, launcher, early)
+    server.become_server(sock, inherited.take_stock(), refused)

@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 import psutil
 from typing_extensions import Self
 
-from elastic_hydra.launcher import child, outcome, pickles, server, wire, worker
+from elastic_hydra.launcher import child, inherited, outcome, pickles, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
@@ -151,8 +150,7 @@ class Server:
     @classmethod
     def _fork(cls, shared: Mapping[str, object]) -> Server | str:
         ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        stock = inherited.take_stock()
         pid = child.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
@@ -160,9 +158,10 @@ class Server:
                 ours.close()
                 server.shared = dict(shared)
                 server.forked, pickles.main_names = True, pickles.EVERYTHING
-                server.become_server(theirs)
+                server.become_server(theirs, stock)
             os._exit(1)
         theirs.close()
+        del stock
         made = cls(ours, shared, "forked from this process", pickles.EVERYTHING, _pid=pid)
         return made._if_ready()
 

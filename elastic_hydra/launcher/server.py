@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from elastic_hydra.launcher import child, hazard, outcome, wire, worker
+from elastic_hydra.launcher import child, ending, hazard, inherited, outcome, signals, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
 from elastic_hydra.numa.bind import BindError
@@ -90,9 +90,9 @@ class _Server:
         for end in (self._wakeup, self._wakeup_end):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in _TO_STOP:
-            signal.signal(number, signal.SIG_IGN)  # only the end of its clients ends the server
+        signals.displace(signal.SIGCHLD, lambda *_: None)
+        # Only the end of its clients ends the server. The handlers stay: its forks shall have them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
         adopt_orphans()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._add_client(sock)
@@ -146,7 +146,7 @@ class _Server:
             with contextlib.suppress(ImportError):  # then workers go on importing it
                 importlib.import_module(name)
         if missing:
-            child.freeze()
+            child.freeze(inherited.take_stock())
 
     def _do_prepare(self, client: _Client, _: list[int], count: int) -> None:
         """Have so many processes forked ahead, while the client is still busy with what they shall be."""
@@ -193,7 +193,7 @@ class _Server:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                pid = _fork()
+                pid = child.fork()  # what is sent to it before it has handlers of its own waits until it unblocks all
             except OSError:
                 ours.close()
                 raise
@@ -318,18 +318,6 @@ class _Server:
                     kill(with_descendants(pid))
 
 
-def _fork() -> int:
-    """Fork. What is sent to the new process before it has handlers of its own waits until it has: it unblocks all."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
-    pid = -1
-    try:
-        pid = child.fork()
-    finally:
-        if pid != 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_STOP)
-    return pid
-
-
 def _become(spec: ProcessSpec, fds: list[int]) -> NoReturn:
     """Be, in a detached process, what `spec` describes, to the end."""
     global connection
@@ -382,11 +370,12 @@ def _started(pid: int) -> float | None:
         return None
 
 
-def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
+def become_server(sock: socket.socket, stock: inherited.Stock, refused: str | None = None) -> NoReturn:
     """Turn this process into a warm server for the client at the other end of `sock`, which is told when it is ready.
 
     Args:
         sock: the connection.
+        stock: what there was before the fork.
         refused: why this process cannot be one, if so.
     """
     global environment, directory
@@ -398,8 +387,10 @@ def become_server(sock: socket.socket, refused: str | None = None) -> NoReturn:
         if refused is not None:
             os._exit(0)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        child.freeze()
+        child.freeze(stock)
         _Server(sock).run()
+        if not forked:  # else they are the launcher's
+            ending.finalize_all()
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

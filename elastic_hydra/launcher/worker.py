@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import child, heartbeat, main_module, outcome, pickles, pools
+from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, pickles, pools
 
-__all__ = ["Payload", "command", "interpreter", "run"]
+__all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
 _INTERNAL_MODULES = (
     "elastic_hydra.launcher.main_module",
@@ -54,30 +54,46 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
         shared: objects that the payload refers to by name.
         result_fd: where the `Outcome` is written.
     """
-    code = 1
+    code, pid = 1, os.getpid()
     try:
         heartbeat.attach()
         _apply_thread_count()
+        code = _call(payload, shared, result_fd)
+    except BaseException as error:
+        if os.getpid() == pid:
+            _report(error, result_fd)
+        else:  # a process that the function has forked: its end is not this worker's
+            traceback.print_exc()
+    ending.end(code)
+
+
+def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
+    """Call the function and hand over its value; return the exit code."""
+    pid, code, value = os.getpid(), 0, None
+    try:
         if main_module.late is not None:
             main_module.late.execute_main()
         function, args = pickles.loads(payload, shared)
         value = function(*args)
-        _hand_over(value, result_fd)
-        code = 0
     except SystemExit as stop:
-        code = _exit_code(stop)
-        if code == 0:
-            # sys.exit() is how many scripts end well
-            _hand_over(outcome.Returned(None, exited=outcome.place(stop)), result_fd)
-    except BaseException as error:
-        error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
-        packed = outcome.pack(error)  # before anything that takes time: it tells who failed first
-        try:
-            sys.excepthook(type(error), error, error.__traceback__)
-        except BaseException:
-            traceback.print_exc()  # the hook is the user's
-        outcome.write(result_fd, outcome.Outcome(error=packed))
-    child.end(code)
+        code = exit_code(stop)  # 0: how many scripts end well
+        value = outcome.Returned(None, exited=outcome.place(stop))
+        if not isinstance(stop.code, (int, type(None))):
+            print(stop.code, file=sys.stderr)
+    if code == 0 and os.getpid() == pid:
+        _hand_over(value, result_fd)
+    return code
+
+
+def _report(error: BaseException, result_fd: int) -> None:
+    """Hand over an exception, and show it as the interpreter would."""
+    error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
+    packed = outcome.pack(error)  # before anything that takes time: it tells who failed first
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException:
+        traceback.print_exc()  # the hook is the user's
+    outcome.write(result_fd, outcome.Outcome(error=packed))
 
 
 def _hand_over(value: Any, result_fd: int) -> None:
@@ -113,11 +129,13 @@ def _pickles(value: Any) -> bool:
     return True
 
 
-def _exit_code(stop: SystemExit) -> int:
-    if stop.code is None or isinstance(stop.code, int):
-        return stop.code or 0
-    print(stop.code, file=sys.stderr)
-    return 1
+def exit_code(stop: SystemExit) -> int:
+    """Return the exit code that a Python program has after `sys.exit(...)`: the low byte of a number, 1 for a text."""
+    if stop.code is None:
+        return 0
+    if not isinstance(stop.code, int):
+        return 1
+    return stop.code & 0xFF if -(1 << 63) <= stop.code < 1 << 63 else 0xFF
 
 
 def _apply_thread_count() -> None:
@@ -145,5 +163,5 @@ def main(argv: list[str]) -> NoReturn:
         main_module.late.adopt()
     except Exception:
         traceback.print_exc()
-        child.end(child.EXIT_CANNOT_START)
+        ending.end(child.EXIT_CANNOT_START)
     run(payload, {}, result_fd)

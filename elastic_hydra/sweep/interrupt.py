@@ -16,6 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 from typing_extensions import Self
 
+from elastic_hydra.launcher import signals
 from elastic_hydra.launcher.environment import woken_by_signals
 
 __all__ = ["StopSignals", "Stopped", "keep_last_screen", "multirun_end_on_interrupt", "signal_of"]
@@ -39,7 +40,7 @@ def signal_of(error: BaseException) -> signal.Signals:
 class StopSignals:
     """While entered, signals end the sweep in order: SIGINT by `KeyboardInterrupt`, others by `Stopped`.
 
-    A handler that is the user's stays in place, and what is ignored stays ignored.
+    What is ignored stays ignored. Handlers that the app has set are for its workers, and are put back afterwards.
 
     Args:
         names: of the signals, as in `hydra.launcher.signals_to_handle`.
@@ -59,14 +60,13 @@ class StopSignals:
         self._woken.__enter__()
         if threading.current_thread() is threading.main_thread():
             for number in self._numbers:
-                if (before := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
-                    self._before[number] = before
-                    signal.signal(number, self._stop)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signals.displace(number, self._stop)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signals.put_back(number, handler)
         self._woken.__exit__(None, None, None)
 
     def _stop(self, number: int, _: FrameType | None) -> None:

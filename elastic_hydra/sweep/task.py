@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome, server
+from elastic_hydra.launcher.worker import exit_code
 from elastic_hydra.sweep.log_files import for_rank
 
 __all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
@@ -63,7 +64,7 @@ def run_task(
     try:
         value = task_function(task_config)
     except SystemExit as stop:  # how many scripts end well
-        if stop.code not in (None, 0):
+        if exit_code(stop) != 0:
             raise
         exited = outcome.place(stop)
     return TaskResult(value, exited, [name for name in missing if name in sys.modules])

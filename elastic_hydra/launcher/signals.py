@@ -1,0 +1,70 @@
+"""Handlers of signals: the launcher's own for as long as it launches, the app's in the workers.
+
+A handler that the app sets at import is meant for the process that trains. That is a worker, also where the launcher
+has imported the app: so the launcher handles its signals itself, and workers find what the app has set.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+__all__ = ["displace", "forget", "put_back", "reset", "restore"]
+
+_displaced: dict[int, Any] = {}
+"""Handlers, by signal, in whose place this process has handlers of this package."""
+
+_for_the_app: dict[int, Any] = {}
+"""Handlers that `reset` has taken away."""
+
+_SET_BY_SHELLS = {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+"""Ignored in what runs in the background, or under nohup: workers are ended by them all the same."""
+
+
+def displace(number: int, handler: Any) -> Any:
+    """Handle a signal in the place of the app.
+
+    Returns:
+        what has handled it, for `put_back`.
+    """
+    before = signal.signal(number, handler)
+    _displaced.setdefault(number, before)
+    return before
+
+
+def put_back(number: int, handler: Any) -> None:
+    """Undo `displace`."""
+    if handler is not None:  # not set by Python
+        signal.signal(number, handler)
+    if _displaced.get(number) is handler:
+        _displaced.pop(number, None)
+
+
+def reset() -> None:
+    """Handle signals in a forked process as a new interpreter does, and remember what the app had set.
+
+    What is no function of Python's, such as the handlers of faulthandler, stays.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if not callable(handler) and not (handler is signal.SIG_IGN and number in _SET_BY_SHELLS):
+            continue
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if callable(_displaced.get(number, handler)):
+            _for_the_app[number] = _displaced.get(number, handler)
+    _displaced.clear()
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def restore() -> None:
+    """Give a worker the handlers that the app has set."""
+    for number, handler in _for_the_app.items():
+        signal.signal(number, handler)
+
+
+def forget() -> None:
+    """Handle every signal as an executed program expects it; Python itself ignores two of them."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
