@@ -85,16 +85,23 @@ def _parsed(text: bytes) -> dict[str, Any] | str:
         return "it says no event"
     if type(line.setdefault("v", VERSION)) is not int:
         return f"v={line['v']!r:.40} is no version"
-    event = line["event"]
-    if event not in _FIELDS:
+    if line["event"] not in _FIELDS:
         return line if line["v"] > VERSION else ""
+    wrong = _wrong_field(line)
+    return f"'{line['event']}' {wrong}" if wrong else line
+
+
+def _wrong_field(line: dict[str, Any]) -> str:
+    """Say what a line lacks, or what it has that cannot be; nothing when it is as it should be."""
+    event = line["event"]
     for name, kind in _FIELDS[event].items():
         if name not in line:
-            return f"'{event}' without '{name}'"
+            return f"without '{name}'"
         if not isinstance(line[name], kind) or isinstance(line[name], bool):
-            return f"'{event}' with {name}={line[name]!r:.40}"
-    if event == "job" and not all(isinstance(override, str) for override in line["overrides"]):
-        return f"'job' with overrides={line['overrides']!r:.40}"
-    if event == "end" and line["state"] not in _STATES:
-        return f"'end' with state={line['state']!r:.40}"
-    return line
+            return f"with {name}={line[name]!r:.40}"
+    impossible = {
+        "overrides": event == "job" and not all(isinstance(override, str) for override in line["overrides"]),
+        "task": event == "sweep" and not isinstance(line.get("task", ""), str),
+        "state": event == "end" and line["state"] not in _STATES,
+    }
+    return next((f"with {name}={line[name]!r:.40}" for name, is_so in impossible.items() if is_so), "")

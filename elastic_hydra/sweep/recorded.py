@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import lock
-from elastic_hydra.sweep.journal import VERSION
+from elastic_hydra.sweep.journal import PATIENCE, VERSION
 from elastic_hydra.sweep.lines import Lines
 from elastic_hydra.sweep.values import Value
 
 __all__ = ["Record", "Recorded", "read", "restarts"]
+
+_T = TypeVar("_T")
+
+_PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ETIMEDOUT)
+"""Errors that may be over in a moment."""
 
 
 @dataclass(slots=True)
@@ -54,8 +62,12 @@ class Record(dict[int, Recorded]):
         """The sweep's directory, where it was when the line was written that is being read."""
 
     def config(self, num: int) -> str:
-        """Read a job's recorded configuration, as YAML."""
-        _, line = next(iter(Lines(self.path, self[num].offset)))
+        """Read a job's recorded configuration, as YAML.
+
+        Raises:
+            ConfigError: the journal cannot be read.
+        """
+        _, line = _patiently(self.path, lambda: next(iter(Lines(self.path, self[num].offset))))
         return str(line["config"])
 
 
@@ -70,8 +82,27 @@ def read(path: Path) -> Record:
         the jobs; none when there is no journal.
 
     Raises:
-        ConfigError: it was written by a newer version.
+        ConfigError: it was written by a newer version, or cannot be read.
     """
+    return _patiently(path, lambda: _read(path))
+
+
+def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
+    """Read from a journal; what may be different in a moment, on a network file system above all, is tried again."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return reading()
+        except OSError as error:
+            if error.errno not in _PASSING or time.monotonic() > deadline:
+                raise ConfigError(
+                    f"hydra.sweep.dir={path.parent}: the sweep's journal cannot be read there ({error}). Make "
+                    f"{path.name} readable for you, or choose another directory"
+                ) from error
+        time.sleep(0.2)
+
+
+def _read(path: Path) -> Record:
     record = Record(path, _end_of_past(path))
     lines = Lines(path, end=record.end)
     for offset, line in lines:

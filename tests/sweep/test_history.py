@@ -86,6 +86,7 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         ({"event": "job", "num": [], "overrides": [], "config": ""}, "'job' with num="),
         ({"event": "lost", "num": True, "reason": ""}, "'lost' with num=True"),
         ({"event": "sweep", "v": "2.0"}, "v='2.0' is no version"),
+        ({"event": "sweep", "task": 5}, "'sweep' with task=5"),
         ({"num": 0}, "says no event"),
         ([], "says no event"),
         ("[" * 100_000, "no JSON"),

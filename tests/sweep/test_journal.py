@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.sweep import files, journal, recorded, values
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.sweep import files, journal, lines, recorded, values
 from elastic_hydra.sweep.journal import Journal
 
 
@@ -105,3 +106,24 @@ def test_no_room_for_a_further_file_is_no_room(tmp_path: Path, monkeypatch: pyte
     disk = SimpleNamespace(f_files=100, f_ffree=0, f_favail=0, f_frsize=4096, f_bfree=9999, f_bavail=9999)
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     assert files.free(tmp_path / "not" / "there") == 0
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment_is_read_then(
+    record: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "fstat", errno.ESTALE, times=2)
+    assert list(recorded.read(record.path)) == [0]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_journal_that_cannot_be_read_at_all_is_refused_in_words(
+    record: Journal, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(recorded, "PATIENCE", 0.3)
+
+    def fail(fd: int) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lines, "distrust", fail)
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=.*cannot be read there"):
+        recorded.read(record.path)
