@@ -58,8 +58,10 @@ class Record(dict[int, Recorded]):
         self.end = end
         self.task: str | None = None
         """The name of the app (`hydra.job.name`) whose sweep it is; None: unknown."""
-        self.dir = path.parent.absolute()
-        """The sweep's directory, where it was when the line was written that is being read."""
+        self.folder = os.path.abspath(path.parent)
+        """The sweep's directory."""
+        self.dir = self.folder
+        """Where it was when the line was written that is being read."""
 
     def config(self, num: int) -> str:
         """Read a job's recorded configuration, as YAML.
@@ -139,7 +141,7 @@ def _end_of_past(path: Path) -> int:
 def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> None:
     event = line["event"]
     if event == "sweep":
-        record.task, record.dir = line.get("task", record.task), Path(str(line.get("dir", record.dir)))
+        record.task, record.dir = line.get("task", record.task), str(line.get("dir", record.dir))
         if not line.get("resume"):
             record.clear()
         return
@@ -161,6 +163,5 @@ def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> 
 
 def _dir(line: dict[str, Any], record: Record) -> str:
     """Return where a job's directory is now: what lies in the sweep's directory has been moved with it."""
-    now, then = record.path.parent.absolute(), str(record.dir)
-    recorded = os.path.abspath(os.path.join(now, line["dir"]))
-    return os.path.join(now, os.path.relpath(recorded, then)) if recorded.startswith(then + os.sep) else recorded
+    recorded: str = line["dir"]
+    return record.folder + recorded[len(record.dir) :] if recorded.startswith(record.dir + os.sep) else recorded

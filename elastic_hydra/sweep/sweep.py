@@ -216,7 +216,7 @@ class Sweep:
                 "command": [sys.executable, *sys.argv],
             }
             self._journal.write(
-                "sweep", **who, task=str(self._config.hydra.job.name), dir=str(self._dir), resume=resume
+                "sweep", **who, task=str(self._config.hydra.job.name), dir=os.path.abspath(self._dir), resume=resume
             )
         return self._journal
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.sweep.apps import App, Finished
+from tests.sweep.launches import launch
 
 BODY = """
 folder = Path(HydraConfig.get().runtime.output_dir)
@@ -174,3 +177,44 @@ def test_a_new_job_does_not_get_the_directory_of_a_recorded_one(tmp_path: Path) 
     assert "jobs #0 (+x=1) and #1 (+x=2) have the same directory" in refused.output
     advised = app.run("+x=2", "hydra.sweep.subdir='job_${hydra.job.num}'", "hydra.launcher.resume=true")
     assert advised.returncode == 0, advised.output
+
+
+def test_a_launcher_that_ends_while_another_one_starts_is_not_overlooked(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    write_record(folder, 1, task="task")
+
+    def meddle() -> str:
+        with open(folder / "journal.jsonl", "a") as file:
+            file.write(json.dumps({"v": 1, "event": "stop", "reason": "SIGTERM"}) + "\n")
+        return "there"
+
+    OmegaConf.register_new_resolver("meddle", meddle, replace=True)
+    with pytest.raises(SystemExit, match="2"):
+        launch(print, folder, "hydra.launcher.resume=true", "hydra.sweep.subdir='${meddle:}'")
+    assert lines(folder, "sweep")[1:] == []
+
+
+def test_a_killed_sweep_of_many_jobs_goes_on_with_two_at_once_and_repeats_none(tmp_path: Path) -> None:
+    body = """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with open(folder / "ran", "a") as file:
+        file.write(f"{cfg.x}\\n")
+    if cfg.x == 4 and not Path("once").exists():
+        Path("once").touch()
+        print("waiting", flush=True)
+        time.sleep(600)
+    return cfg.x
+    """
+    app = App(tmp_path, body)
+    with app.started("+x=range(6)", "hydra.launcher.parallel=2") as running:
+        running.wait_for("waiting")
+        running.signal(signal.SIGKILL)
+        running.wait_for_launcher()
+        assert running.survivors() == []
+    done = values(Finished(0, "", tmp_path / "sweep"))
+    resumed = app.run("+x=range(8)", "hydra.launcher.parallel=2", "hydra.launcher.resume=true")
+    assert resumed.returncode == 0, resumed.output
+    assert values(resumed) == {num: num for num in range(8)}
+    ran = {int(path.parent.name): path.read_text().split() for path in resumed.folder.glob("*/ran")}
+    assert {num: set(xs) for num, xs in ran.items()} == {num: {str(num)} for num in range(8)}
+    assert all(len(ran[num]) == 1 for num in done)
