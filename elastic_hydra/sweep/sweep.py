@@ -89,6 +89,8 @@ class Sweep:
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._kept_server = KeptServer(self._shared)
         self._results = Results(context, config, self._dir, self._how_to_go_on)
+        self._said_way = ""
+        """How jobs are launched, as it was said last."""
         self._failures = 0
         self._obstacle = Obstacle()
         self._journal: Journal | None = None
@@ -284,8 +286,11 @@ class Sweep:
                 count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
                 before = batch.started
                 how = "each in an interpreter of its own" if method == "spawn" else server.reason
-                what = f"{count} job{'s'[: count > 1]}, {_size(batch.jobs)}"
-                log.info("Launching %s; workers: %s; output: %s", what, how, shown_path(self._dir))
+                way = f"{_size(batch.jobs)}; workers: {how}"
+                # A sweeper with many batches would have the same said again and again.
+                level = logging.INFO if way != self._said_way or batch.started else logging.DEBUG
+                where, self._said_way = shown_path(self._dir), way
+                log.log(level, "Launching %s job%s, %s; output: %s", count, "s"[: count > 1], way, where)
                 self._work_off_or_stop(batch, server, record, signals, grace)
             in_vain = in_vain + 1 if server.lost and batch.started == before else 0
             if in_vain == _SERVERS_IN_VAIN:
@@ -449,9 +454,8 @@ class Sweep:
         else:
             self._failures += end.state == "failed"
             self._results.add(ended)
-            why = reason + (f"; not tried again: {no_further}" if no_further else "")
-            if not no_further and failure is not None and failure.not_restarted:
-                why += f"; not restarted: {failure.not_restarted}"
+            why = reason + (f"; not restarted: {failure.not_restarted}" if failure and failure.not_restarted else "")
+            why += f"; not tried again: {no_further}" if no_further else ""
             where, far = shown_path(see), self._results.progress()
             log.error("#%s %s after %.1f s: %s; see %s%s", job.num, end.state, seconds, why, where, far)
 

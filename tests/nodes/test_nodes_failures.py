@@ -64,7 +64,7 @@ def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
     assert result["at"] - moment < 20
     assert f"host {socket.gethostname()} was told to stop by SIGINT" in result["error"]
     assert first.wait() == 1
-    assert "1 interrupted" in first.output()
+    assert "#0 interrupted after" in first.output()
     assert second.wait() in (130, -signal.SIGINT)
 
 
@@ -86,7 +86,7 @@ def test_a_static_group_ends_with_a_preempted_node(here: list[Host], start: Star
     second.signal_agent(signal.SIGTERM)
     assert [first.wait(), second.wait()] == [1, 1]
     assert "SIGTERM; not restarted: a static rendezvous takes no node back" in first.output()
-    assert all("1 preempted" in node.output() for node in (first, second))
+    assert all("#0 preempted after" in node.output() for node in (first, second))
 
 
 def test_an_agent_is_lost_while_the_other_hangs(here: list[Host], start: Start, port: int) -> None:

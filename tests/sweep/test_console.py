@@ -72,6 +72,21 @@ def test_one_job_at_a_time_needs_no_names(tmp_path: Path) -> None:
     assert " on host " not in finished.output
 
 
+def test_a_sweep_of_many_batches_has_one_beginning_and_one_end(tmp_path: Path) -> None:
+    finished = App(tmp_path, "return cfg.x").run("+x=1,2,3", "hydra.sweeper.max_batch_size=1")
+    assert finished.output.count("Launching") == 1
+    assert finished.output.count("finished: ") == 3
+    assert "3 finished" in finished.output
+    assert len((finished.folder / "results.csv").read_text().splitlines()) == 4
+
+
+def test_a_sweep_of_many_batches_that_ends_by_a_failure_shows_its_table(tmp_path: Path) -> None:
+    finished = App(tmp_path, "return 1 / cfg.x").run("+x=1,0,3", "hydra.sweeper.max_batch_size=1")
+    assert finished.returncode == 1
+    assert "1 finished, 1 failed" in finished.output
+    assert (finished.folder / "summary.txt").read_text().startswith("1 finished, 1 failed\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped_shows_no_stack_and_no_signal_of_torch(number: int, tmp_path: Path) -> None:
     app = App(tmp_path, "print('ready', flush=True)\ntime.sleep(600)")
