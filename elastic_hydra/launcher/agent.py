@@ -323,6 +323,9 @@ class ElasticAgent(LocalElasticAgent):
 
     def _over_limit(self) -> Overrun | None:
         """Return the limit because of which the group is stopped; one that is only logged is, with the stacks."""
+        workers = self._pcontext
+        if isinstance(workers, Workers) and workers.is_failing():
+            return None  # that the others stand still follows from it, and they are stopped soon
         for overrun in self._watch.look():
             if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
                 return overrun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import os
 import pickle
@@ -44,6 +45,10 @@ class ResultError(WorkerError, TypeError):
 
 _MOST_LINKED = 100
 """Exceptions of a chain or a group that are packed, the nearest first."""
+
+
+ANNOUNCED = "ELASTIC_HYDRA_FAILED"
+"""Environment variable of a worker: the pipe by which its agent is woken."""
 
 
 @dataclass
@@ -252,6 +257,14 @@ def write(fd: int, outcome: Outcome) -> None:
     os.pwrite(fd, _ERROR if outcome.error is not None else _EXITED if exited else _VALUE, 0)
 
 
+def announce() -> None:
+    """Wake this worker's agent, which waits for the ends of processes: an exception was handed over before that."""
+    with contextlib.suppress(OSError):  # the agent has gone, or there is none
+        fd = os.open(os.environ.get(ANNOUNCED, ""), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(fd, b".")
+        os.close(fd)
+
+
 class _Reader(io.RawIOBase):
     """Reads a file whose position belongs to its writer, too; large parts go straight to where they are wanted."""
 
@@ -271,6 +284,11 @@ class _Reader(io.RawIOBase):
 def has_value(fd: int) -> bool:
     """Whether a value was handed over, and completely."""
     return os.pread(fd, 1, 0) in (_VALUE, _EXITED)
+
+
+def failed_at(fd: int) -> float | None:
+    """Return when an exception was handed over, in seconds since the epoch; None: none was."""
+    return os.fstat(fd).st_mtime if os.pread(fd, 1, 0) == _ERROR else None
 
 
 def how_it_left(fd: int) -> str:

@@ -70,6 +70,10 @@ class Process:
         """Read what its function has handed over so far; see `outcome.read`."""
         return outcome.read(self.result_fd, errors_only=errors_only) if self.result_fd >= 0 else None
 
+    def failed_at(self) -> float | None:
+        """Return when its function has handed over an exception, in seconds since the epoch."""
+        return outcome.failed_at(self.result_fd) if self.result_fd >= 0 else None
+
     def how_it_left(self) -> str:
         """Say in words how one that has ended well came to its end."""
         return outcome.how_it_left(self.result_fd) if self.result_fd >= 0 else "ended with exit code 0"
@@ -101,6 +105,8 @@ class Server:
     _processes: dict[int, Process] = field(default_factory=dict)
     _ids: int = 0
     _cleaned: bool = False
+    _failed: tuple[int, int] | None = None
+    """A pipe; see `_announcements`."""
     lost: bool = False
     """Whether the server has died."""
     _not_its: set[int] = field(default_factory=set)
@@ -253,10 +259,18 @@ class Server:
         if payload is None:
             self._send(("start", process.id, spec))
             return process
+        if not spec.agent:
+            spec.environment[outcome.ANNOUNCED] = f"/proc/{os.getpid()}/fd/{self._announcements()[1]}"
         data = payload if isinstance(payload, bytes) else self.pickled(payload, fresh=spec.argv is not None)
         with _file_with(data) as fd:
             self._send(("start", process.id, spec), [fd, process.result_fd])
         return process
+
+    def _announcements(self) -> tuple[int, int]:
+        """Return the ends of the pipe into which processes write when they have failed and have not ended yet."""
+        if self._failed is None:
+            self._failed = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._failed
 
     def signal(self, processes: Iterable[Process], number: int) -> None:
         """Send a signal to the process groups of those that still run."""
@@ -292,12 +306,15 @@ class Server:
         poll.register(self.sock, select.POLLIN)
         for woken in wakeups[-1:]:
             poll.register(woken, select.POLLIN)
+        if self._failed is not None:
+            poll.register(self._failed[0], select.POLLIN)
         ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
         for woken in wakeups[-1:]:
             with contextlib.suppress(BlockingIOError):
                 woken.recv(4096)  # the signal's handler has run, or does so now
+        announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
         if self.sock.fileno() not in ready:
-            return False
+            return announced
         # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
         try:
             data = self.sock.recv(1 << 16, socket.MSG_PEEK)
@@ -394,6 +411,9 @@ class Server:
         self.sock.close()
         self._await_end(self.grace + _MARGIN)  # it ends when all is gone that it has started
         self.forget(list(self._processes.values()))
+        for fd in self._failed or ():
+            os.close(fd)
+        self._failed = None
         self._adoption.close()
 
     def _await_end(self, timeout: float) -> None:

@@ -94,6 +94,7 @@ def _report(error: BaseException, result_fd: int) -> None:
     except BaseException:
         traceback.print_exc()  # the hook is the user's
     outcome.write(result_fd, outcome.Outcome(error=packed))
+    outcome.announce()
 
 
 def _hand_over(value: Any, result_fd: int) -> None:

@@ -208,11 +208,26 @@ class Workers(PContext):
     def wait_for_end(self, timeout: float | None) -> None:
         """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
         with contextlib.suppress(ServerLost):  # all of them have died with it, which is seen below
-            self._starter.server.wait(self._is_over, timeout)
+            self._starter.server.wait(lambda: self._is_over() or self._failed_at() is not None, timeout)
+            if not self._is_over() and (failed_at := self._failed_at()) is not None:
+                left = max(0.0, failed_at + self._starter.shutdown_timeout - time.time())
+                self._starter.server.wait(self._is_over, left if timeout is None else min(left, timeout))
 
     def _is_over(self) -> bool:
+        failed_at = self._failed_at()
+        if failed_at is not None and time.time() >= failed_at + self._starter.shutdown_timeout:
+            return True
         codes = [process.exitcode for process in self._processes.values()]
         return all(code is not None for code in codes) or any(code not in (None, 0) for code in codes) or self._gone()
+
+    def _failed_at(self) -> float | None:
+        """Return when the first one has failed of those that run: its end is not waited for beyond the timeout."""
+        running = [process for process in self._processes.values() if process.exitcode is None]
+        return min((at for process in running if (at := process.failed_at()) is not None), default=None)
+
+    def is_failing(self) -> bool:
+        """Whether a worker has failed whose process goes on, for exit functions, threads or processes of its own."""
+        return self._failed_at() is not None
 
     def _gone(self) -> bool:
         """Whether one ended well in appearance, without a result: the others may wait for it for ever."""
