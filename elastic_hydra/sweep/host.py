@@ -53,6 +53,9 @@ class Host:
 
     def slots(self) -> Slots:
         """Return all of the host, nothing of it held."""
+        return self._slots(self._parallel)
+
+    def _slots(self, parallel: int | None) -> Slots:
         settings = self._settings
         return Slots(
             self._host.topology,
@@ -61,7 +64,7 @@ class Host:
             self._machine.gpus,
             self._machine.memory,
             int(settings.resources.jobs_per_gpu),
-            self._parallel,
+            parallel,
         )
 
     def gpu_memory(self) -> GpuMemory:
@@ -98,7 +101,7 @@ class Host:
         try:
             slot = self._idle.take(demand)
             if slot is None:
-                raise NumaError(_never_fits(demand))
+                raise NumaError(self._never_fits(demand))
         except NumaError:
             shared = self._parallel or demand.gpus
             free = replace(demand, cpus=None if shared else job.launch.nproc_per_node, instances=0, listed=(), cores=1)
@@ -109,13 +112,42 @@ class Host:
         self._idle.give_back(slot)
         strict = binds(numa) and numa.exclusive and numa.on_error == OnError.error
         if strict and slot.allowance is None and self._parallel != 1:
-            cores = self._host.topology.cores(self._allowance.cpus)
-            jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
-            raise NumaError(
-                f"hydra.launcher.parallel={self._parallel or 'auto'}: this host has {cores} cores for {jobs}, and "
-                f"numa.exclusive=true lets none share one; at most {cores}, or numa.exclusive=false"
-            )
+            raise NumaError(self._too_many(job))
         return slot
+
+    def _too_many(self, job: Job) -> str:
+        """Say that there are more jobs side by side than cores, and what would work."""
+        cores = self._host.topology.cores(self._allowance.cpus)
+        jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
+        most = next((parallel for parallel in range(cores, 1, -1) if self._fits(job, parallel)), 1)
+        return (
+            f"hydra.launcher.parallel={self._parallel or 'auto'}: this host has {cores} cores for {jobs}, and "
+            f"numa.exclusive=true lets none share one; at most {most}, or numa.exclusive=false"
+        )
+
+    def _fits(self, job: Job, parallel: int) -> bool:
+        slot = self._slots(parallel).take(job.launch.demand)
+        try:
+            return slot is not None and bool(self.bindings(job, slot))
+        except NumaError:
+            return False
+
+    def _never_fits(self, demand: Demand) -> str:
+        if demand.instances:
+            what = (
+                "a whole NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores of one node"
+            )
+            idle, fewer = self.slots(), range(demand.instances - 1, 0, -1)
+            most = next((count for count in fewer if idle.take(replace(demand, instances=count))), 0)
+            return (
+                f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {what} (hydra.launcher.numa), "
+                f"and this host does not have that many; at most {most}"
+            )
+        parts = [f"{demand.gpus} GPUs" * bool(demand.gpus), f"{demand.cpus} CPUs" * bool(demand.cpus)]
+        wanted = " and ".join(part for part in parts if part) or "what it asks for"
+        return (
+            f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
+        )
 
     def rehearse(self, jobs: Sequence[Job], slots: Slots) -> Iterator[tuple[Job, Slot, tuple[Binding, ...]]]:
         """Say what each job would hold, and where its workers would run, if jobs ended in the order of their starts.
@@ -149,15 +181,3 @@ class Host:
         if slot.gpus:
             chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, os.environ)}
         return {**os.environ, **chosen}
-
-
-def _never_fits(demand: Demand) -> str:
-    if demand.instances:
-        what = "a whole NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores of one node"
-        return (
-            f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {what} (hydra.launcher.numa), and "
-            "this host does not have that many; take fewer, or set hydra.launcher.resources.cpus_per_worker"
-        )
-    parts = [f"{demand.gpus} GPUs" * bool(demand.gpus), f"{demand.cpus} CPUs" * bool(demand.cpus)]
-    wanted = " and ".join(part for part in parts if part) or "what it asks for"
-    return f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"

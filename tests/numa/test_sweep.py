@@ -89,7 +89,10 @@ def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
             ["hydra/launcher/numa=cpu-latency", "hydra.launcher.numa.cores_per_worker=999", AUTO],
             "the largest NUMA node",
         ),
-        (["hydra/launcher/numa=cpu-throughput", "hydra.launcher.nproc_per_node=99", AUTO], "takes a whole NUMA node"),
+        (
+            ["hydra/launcher/numa=cpu-throughput", "hydra.launcher.nproc_per_node=99", AUTO],
+            "does not have that many; at most ",
+        ),
         (["hydra/launcher/numa=spread", "hydra.launcher.numa.reserve_cores=999"], "reserve_cores=999: this host has"),
         (
             ["hydra.launcher.numa.reserve_cores=1", f"hydra.launcher.resources.cpus_per_worker={CPUS}", AUTO],
@@ -97,7 +100,7 @@ def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
         ),
         (
             ["hydra/launcher/numa=exclusive", "hydra.launcher.parallel=999"],
-            f"hydra.launcher.parallel=999: this host has {CPUS}",
+            f"numa.exclusive=true lets none share one; at most {CPUS}, or numa.exclusive=false",
         ),
         (["hydra.launcher.numa.cpus=explicit", "hydra.launcher.numa.explicit=[9999]", AUTO], "no job may use CPU 9999"),
     ],

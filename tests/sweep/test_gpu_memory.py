@@ -34,14 +34,19 @@ class Gpu:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the launcher sees and does, in turn."""
     found: list[str] = []
-    write, machine = Journal.write, sweep.this_machine
+    write, write_end, machine = Journal.write, Journal.write_end, sweep.this_machine
 
     def noted(self: Journal, event: str, **fields: object) -> object:
-        if event in ("start", "end"):
-            found.append(f"{event} {fields['num']}")
+        if event == "start":
+            found.append(f"start {fields['num']}")
         return write(self, event, **fields)  # type: ignore[arg-type]
 
+    def noted_end(self: Journal, num: int, *args: object, **fields: object) -> object:
+        found.append(f"end {num}")
+        return write_end(self, num, *args, **fields)  # type: ignore[arg-type]
+
     monkeypatch.setattr(Journal, "write", noted)
+    monkeypatch.setattr(Journal, "write_end", noted_end)
     monkeypatch.setattr(sweep, "this_machine", lambda: replace(machine(), gpus=1))
     return found
 
