@@ -1,0 +1,85 @@
+"""A host with eight GPUs on two nodes, as a sweep shares it out; nothing runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.numa import Cpus
+from elastic_hydra.config.resolve import Machine
+from elastic_hydra.numa import read_machine
+from elastic_hydra.sweep import host
+from tests.config.settings import launch, settings
+from tests.numa.machines import machine, write
+
+Make = Callable[..., tuple[host.Host, Any]]
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes the host and a job from changed settings."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    root = write(tmp_path, machine([list(range(24)), list(range(24, 48))], threads=2, gpus=[0] * 4 + [1] * 4))
+    monkeypatch.setattr(host, "read_machine", lambda: read_machine(root))
+    gpus = Machine(cpus=96, gpus=8, torch=(2, 9), memory=1 << 40)
+
+    def make(**changed: Any) -> tuple[host.Host, Any]:
+        config = SimpleNamespace(hydra=SimpleNamespace(job=SimpleNamespace(env_set={})))
+        job = SimpleNamespace(num=0, launch=launch(gpus, **changed), config=config)
+        return host.Host(OmegaConf.create(settings(**changed)), gpus), job
+
+    return make
+
+
+@pytest.mark.parametrize("reserved", [0, 1, 3])
+@pytest.mark.parametrize("jobs_per_gpu", [1, 3, 4])
+def test_with_auto_every_gpu_has_as_many_jobs_as_it_may(made: Make, reserved: int, jobs_per_gpu: int) -> None:
+    keys = {"numa__reserve_cores": reserved, "resources__jobs_per_gpu": jobs_per_gpu, "numa__cpus": Cpus.node}
+    this, job = made(parallel="auto", nproc_per_node=1, **keys)
+    this.check(job)
+    slots, taken, far = this.slots(), [], 0
+    while (slot := slots.take(job.launch.demand)) is not None:
+        taken.append(slot)
+        (binding,) = this.bindings(job, slot)
+        assert f"its GPU is on node {slot.gpus[0] // 4}" in binding.why
+        far += "is nearest" in binding.why
+    assert len(taken) == 8 * jobs_per_gpu
+    # Parts are even first: of 45 cores, the 21 of one node are less than 16 of 32 parts.
+    assert far == ((reserved, jobs_per_gpu) == (3, 4))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"parallel": 100, "nproc_per_node": 1, "numa__cpus": Cpus.node},
+        {"parallel": 100, "nproc_per_node": 2, "numa__cpus": Cpus.spread},
+        {"parallel": 100, "nproc_per_node": 2, "numa__cpus": Cpus.spread, "numa__cores_per_worker": 3},
+        {"parallel": "auto", "nproc_per_node": 2, "numa__cpus": Cpus.spread, "resources__jobs_per_gpu": 7},
+    ],
+)
+def test_the_number_of_jobs_side_by_side_that_is_named_works(made: Make, keys: dict[str, Any]) -> None:
+    keys = {**keys, "numa__exclusive": True}
+    this, job = made(**keys)
+    with pytest.raises(ConfigError, match="exclusive=true lets none share one; at most") as refused:
+        this.check(job)
+    (most,) = map(int, re.findall(r"at most (\d+)", str(refused.value)))
+    this, job = made(**{**keys, "parallel": most})
+    this.check(job)
+    this, job = made(**{**keys, "numa__exclusive": False})
+    this.check(job)
+
+
+def test_the_number_of_instances_that_is_named_works(made: Make) -> None:
+    keys = {"parallel": "auto", "numa__cpus": Cpus.spread, "numa__cores_per_worker": 5, "resources__gpus_per_worker": 0}
+    this, job = made(nproc_per_node=50, **keys)
+    with pytest.raises(ConfigError, match=r"takes 5 cores of one node.* at most 8"):
+        this.check(job)
+    this, job = made(nproc_per_node=8, **keys)
+    this.check(job)
