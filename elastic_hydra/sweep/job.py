@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
@@ -18,7 +17,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
@@ -37,6 +36,7 @@ from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.sweep import journal
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.console import line_prefix, tell_apart
+from elastic_hydra.sweep.interpolations import evaluate_once
 from elastic_hydra.sweep.log_files import append_only, truncated_once
 from elastic_hydra.sweep.run_job import run_job
 from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
@@ -154,7 +154,7 @@ def run(
     @functools.wraps(task_function)
     def task(task_config: DictConfig) -> Any:
         tell_apart(job.label)
-        _fill_resolver_cache(task_config)
+        evaluate_once(task_config)
         truncated_once(job.config)
         arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
         return _launch(job, task_function, arguments, failures, imported)
@@ -304,15 +304,3 @@ def _explained(error: ChildFailedError, job: Job) -> BaseException:
     if hasattr(original, "add_note"):  # Python 3.11; on 3.10 the launcher's log line has to do
         original.add_note(where)
     return original
-
-
-def _fill_resolver_cache(config: Container) -> None:
-    """Evaluate each interpolation once, so that `${now:}` and other cached resolvers give all ranks the same value."""
-    keys: Any = range(len(config)) if isinstance(config, ListConfig) else list(config) if config else ()
-    for key in keys:
-        node = None
-        # What cannot be resolved is the task's business, if it ever looks there.
-        with contextlib.suppress(Exception):
-            node = config[key] if not OmegaConf.is_missing(config, key) else None
-        if isinstance(node, Container) and not OmegaConf.is_interpolation(config, key):
-            _fill_resolver_cache(node)
