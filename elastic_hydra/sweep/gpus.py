@@ -115,19 +115,19 @@ class Gpus:
             the GPUs and the CPUs; None while too few of these are free.
         """
         best = {gpu: max(self._parts[gpu], key=lambda part: len(part & free.cpus)) for gpu in self.idle()}
-        lacking = {gpu: len(part - free.cpus) for gpu, part in best.items() if part & free.cpus}
-        if len(lacking) < count:
+        each, count_cores = -(-max(1, cores) // count), self._topology.cores
+        enough = {
+            gpu: len(part - free.cpus)
+            for gpu, part in best.items()
+            if count_cores(part & free.cpus) >= min(each, count_cores(part))
+        }
+        if len(enough) < count:
             return None
-        gpus = self.choose_together(count, lacking)
-        whole = union(best[gpu] for gpu in gpus)
-        there = whole & free.cpus
-        if self._topology.cores(there) < min(max(1, cores), self._topology.cores(whole)):
-            return None
-        return gpus, slot_of(self._topology, free, there)
+        gpus = self.choose_together(count, enough)
+        return gpus, slot_of(self._topology, free, union(best[gpu] for gpu in gpus) & free.cpus)
 
     def _apart(self, node: int | None, other: int | None) -> int:
-        known = node is not None and other is not None
-        return 1000 * self._topology.distance(node, other) if known else 0  # type: ignore[arg-type]
+        return 0 if node is None or other is None else 1000 * self._topology.distance(node, other)
 
     def _choose(
         self, count: int, far: Sequence[Sequence[int]], apart: bool, among: Mapping[int, int]
