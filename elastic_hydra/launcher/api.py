@@ -32,6 +32,7 @@ from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, handlers, heard_while_logging
 from elastic_hydra.launcher.failure import WorkersFailedError
 from elastic_hydra.launcher.hazard import lacks_cuda_driver
+from elastic_hydra.launcher.limits import check_open_files
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.main_module import stop_if_executed_again
 from elastic_hydra.launcher.placement import Placer, from_torch
@@ -217,6 +218,7 @@ def launch_agent(
     config = _ours(config)
     if isinstance(entrypoint, str):
         check_program(entrypoint, config.worker_env.get("PATH"))
+    check_open_files(config.nproc_per_node)
     logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
     shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
     timeout = 30.0 if config.shutdown_timeout is None else float(config.shutdown_timeout)

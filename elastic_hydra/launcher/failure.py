@@ -14,6 +14,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, pack, unpack
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.retry.cause import is_connection, root
@@ -72,6 +73,7 @@ class WorkerFailure(ProcessFailure):
             refused: whether it could not even be started.
             speaks: whether it hands over its exception, if it has one.
         """
+        what = with_limit(what)
         error = outcome.error if outcome is not None else None
         when = error.time if error is not None else (at or time.time())
         reason = what or _reason(pid, exitcode)
@@ -258,4 +260,4 @@ def _by_name(name: str, message: str, trace: str, cause: ExceptionFacts | None =
     module, _, short = name.rpartition(".")
     cls = getattr(sys.modules.get(module), short, None) if module else getattr(builtins, name, None)
     bases = [full_name(base) for base in cls.__mro__[1:] if base is not object] if isinstance(cls, type) else []
-    return ExceptionFacts(name, tuple(bases), message, trace, cause=cause)
+    return ExceptionFacts(name, tuple(bases), with_limit(message), trace, cause=cause)

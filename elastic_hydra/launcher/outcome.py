@@ -17,6 +17,7 @@ from typing import Any, cast
 from tblib import Traceback
 
 from elastic_hydra.launcher import pickles
+from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.shorten import LONGEST, shortened
 
 __all__ = [
@@ -150,7 +151,7 @@ def _pack(error: BaseException, get_locals: Any = None) -> PackedError:
         )
         packed[id(one)] = PackedError(
             type_name=full_name(type(one)),
-            message=shortened(_message(one)),
+            message=with_limit(shortened(_message(one))),  # here, where the limit is that of the process that met it
             text=shortened(_text(one, complete)) if one is error else "",
             exception=_pickled(one),
             frames=_frames(one, get_locals if one is error else None),

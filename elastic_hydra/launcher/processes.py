@@ -21,6 +21,7 @@ from elastic_hydra.launcher import child, inherited, outcome, pickles, server, w
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
+from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.main_module import Interpreter
 from elastic_hydra.launcher.orphans import adopting_orphans, children_of, kill_orphans
 
@@ -131,7 +132,10 @@ class Server:
             made = cls(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
             made.environment = server.environment
         else:
-            made = cls._new(start_method, shared, keep)
+            try:
+                made = cls._new(start_method, shared, keep)
+            except OSError as error:
+                raise ServerLost(f"no warm server could be started: {with_limit(str(error))}") from error
         try:
             made.set_grace(grace)
         except BaseException:

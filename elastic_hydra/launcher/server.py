@@ -24,6 +24,7 @@ import psutil
 
 from elastic_hydra.launcher import child, ending, hazard, inherited, outcome, signals, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
 from elastic_hydra.numa.bind import BindError
 
@@ -125,7 +126,12 @@ class _Server:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _handle(self, client: _Client) -> None:
-        received = wire.receive(client.sock)
+        try:
+            received = wire.receive(client.sock)
+        except wire.FilesLostError as lost:
+            # It can only be a start: no other request has files.
+            self._tell(client, ("refused", lost.message[1], with_limit(f"cannot start a process: {lost}")))
+            return
         if received is None:
             self._drop(client)
             return
@@ -159,7 +165,7 @@ class _Server:
         try:
             started = self._put_to_work(client, spec, fds)
         except OSError as error:
-            self._tell(client, ("refused", id_, f"cannot start a process: {error}"))
+            self._tell(client, ("refused", id_, with_limit(f"cannot start a process: {error}")))
             return
         started.id, started.is_program = id_, not fds
         self._tell(client, ("started", id_, started.pid))

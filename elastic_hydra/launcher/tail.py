@@ -66,8 +66,9 @@ class Tail:
     def start(self) -> Tail:
         """Begin."""
         if self._sources:
-            self._thread = threading.Thread(target=self._run, name="elastic-hydra-tail", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="elastic-hydra-tail", daemon=True)
+            thread.start()
+            self._thread = thread  # not one that could not be started: nobody could wait for its end
         return self
 
     def hold_back(self, ranks: Collection[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
@@ -10,10 +11,22 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["anonymous_file", "parse", "receive", "send"]
+__all__ = ["FilesLostError", "anonymous_file", "parse", "receive", "send"]
 
 _HEADER = struct.Struct("!I")
 _MAX_FDS = 16
+
+
+class FilesLostError(OSError):
+    """A message has come, but not its files: this process may open no more.
+
+    Attributes:
+        message: the message.
+    """
+
+    def __init__(self, message: Any) -> None:
+        super().__init__(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.message = message
 
 
 def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
@@ -42,16 +55,24 @@ def receive(sock: socket.socket) -> tuple[Any, list[int]] | None:
 
     Returns:
         the message and the file descriptors that came with it, or None when the other side is gone.
+
+    Raises:
+        FilesLostError: not all of its file descriptors could be received.
     """
     try:
-        header, fds, _, _ = socket.recv_fds(sock, _HEADER.size, _MAX_FDS)
+        header, fds, flags, _ = socket.recv_fds(sock, _HEADER.size, _MAX_FDS)
         if not header:
             return None
         for fd in fds:
             os.set_inheritable(fd, False)  # as all that Python opens; a received one would reach every program
         header += _exactly(sock, _HEADER.size - len(header))
         (size,) = _HEADER.unpack(header)
-        return pickle.loads(_exactly(sock, size)), list(fds)
+        message = pickle.loads(_exactly(sock, size))
+        if flags & socket.MSG_CTRUNC:
+            for fd in fds:
+                os.close(fd)
+            raise FilesLostError(message)
+        return message, list(fds)
     except (ConnectionError, EOFError):
         return None
 

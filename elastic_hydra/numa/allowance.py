@@ -183,3 +183,14 @@ def read_quota(root: str | Path = "/", pid: int | str = "self") -> float | None:
         elif words and words[0] not in ("max", "-1"):  # versions 2 and 1 of "no limit"
             _pass_over(f"the CPU quota of {folder}", text)
     return min(limits, default=None)
+
+
+def read_process_limit(root: str | Path = "/", pid: int | str = "self") -> int | None:
+    """Read how many processes and threads a process's control group and its ancestors allow; None without a limit.
+
+    Args:
+        root: Folder with the machine's `sys` and `proc`.
+        pid: The process; this one by default.
+    """
+    texts = [read_text(folder / "pids.max") or "" for folder in _cgroup_folders(Path(root), "pids", pid)]
+    return min((int(text) for text in texts if text.strip().isdecimal()), default=None)

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
+from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.outcome import unpack
 from elastic_hydra.launcher.pickles import EVERYTHING
 from elastic_hydra.launcher.processes import Process
@@ -90,7 +91,7 @@ def _of(job: Job, process: Process, overdue: bool) -> End:
 def _failed(job: Job, error: BaseException, failure: Failure | None, job_return: JobReturn | None = None) -> End:
     if failure is None:
         first = next(iter(str(error).strip().splitlines()), "")
-        failure = _failure(Kind.exception, f"its agent raised {type(error).__name__}: {first}".rstrip(": "))
+        failure = _failure(Kind.exception, f"its agent raised {type(error).__name__}: {with_limit(first)}".rstrip(": "))
     state = state_of(failure)
     return End(job_return or failed(job, error), state, failure, agent_lost=failure.kind is Kind.preempted)
 
