@@ -154,7 +154,7 @@ class Journal:
             self.is_gone = not is_at(self._fd, self.path)
             problem = self._where_to() if self.is_gone else ""
         except OSError as error:
-            if error.errno != errno.EBADF and durable and not self._unwritten:
+            if durable and not self._unwritten:
                 self._unwritten += written  # whether they have reached the disk nobody knows; twice does no harm
             self._open_again(error)
             problem = f"{self.path} cannot be written: {error}{self._room_needed(error)}"

@@ -32,9 +32,8 @@ class Obstacle:
 
     def look(self, record: Journal, waiting: Sequence[Job]) -> bool:
         """Whether something is in the way of the first job that waits."""
-        reason = (
-            record.problem if record.problem and not record.flush() else _without_room(waiting[0]) if waiting else ""
-        )
+        is_well = record.flush()  # which also sees whether the journal is still there
+        reason = record.problem if not is_well else _without_room(waiting[0]) if waiting else ""
         if reason and not self.reason:
             self._since = time.monotonic()
             if not record.problem:

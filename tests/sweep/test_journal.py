@@ -15,6 +15,7 @@ import pytest
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep import files, journal, lines, recorded, values
 from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.sweep.obstacle import Obstacle
 
 
 @pytest.fixture
@@ -127,3 +128,12 @@ def test_a_journal_that_cannot_be_read_at_all_is_refused_in_words(
     monkeypatch.setattr(lines, "distrust", fail)
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=.*cannot be read there"):
         recorded.read(record.path)
+
+
+def test_a_journal_that_goes_while_nothing_is_written_keeps_the_next_job_from_starting(record: Journal) -> None:
+    seen = Obstacle()
+    assert not seen.look(record, [])
+    shutil.rmtree(record.path.parent)
+    assert seen.look(record, [])
+    assert seen.is_lasting
+    assert "was removed" in seen.reason
