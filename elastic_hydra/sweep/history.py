@@ -55,12 +55,13 @@ class History:
         self._next = num + 1
         return num
 
-    def found(self, nums: Sequence[int], whole: bool) -> str:
+    def found(self, nums: Sequence[int], whole: bool, first: bool) -> str:
         """Say what is recorded of the jobs that are about to be run; nothing when that is not worth a line.
 
         Args:
             nums: of the jobs of a batch, each from `number`.
             whole: whether these are all jobs of the sweep.
+            first: whether the sweeper has asked for no others before.
         """
         known = sum(num in self.recorded for num in nums)
         left = sorted(num for recorded in self._unclaimed.values() for num in recorded) if whole else []
@@ -70,6 +71,11 @@ class History:
             said.append(f"{known} of {len(nums)} jobs {'is' if known == 1 else 'are'} recorded, {to_run} to run")
         elif left:
             said.append(f"none of {len(nums)} jobs is recorded, all are to be run")
+        elif first:
+            total = len(self.recorded)
+            said.append(
+                f"{total} job{'s are' if total > 1 else ' is'} recorded, none of them asked for by the sweeper yet"
+            )
         if left:
             some = ", ".join(f"#{num}" for num in left[:5]) + ", …" * (len(left) > 5)
             parts = "job is no part" if len(left) == 1 else "jobs are not part"

@@ -197,8 +197,9 @@ class Sweep:
             return
         sweeper = self._config.hydra.sweeper
         whole = str(sweeper.get("_target_")).endswith(".BasicSweeper") and sweeper.get("max_batch_size") is None
-        found = self._history.found(nums, whole)
-        if not self._history.recorded and self._journal is None:
+        first = self._journal is None
+        found = self._history.found(nums, whole, first)
+        if not self._history.recorded and first:
             found = f"nothing is recorded in {shown_path(self._dir)}"
         if found:
             log.info("hydra.launcher.resume=%s: %s", self._history.mode, found)

@@ -175,16 +175,17 @@ def test_jobs_with_the_same_overrides_keep_their_numbers(record: Journal) -> Non
 
 
 def test_what_is_recorded_is_said(history: Callable[[str], History]) -> None:
-    def found(mode: str, *planned: str, whole: bool = True) -> str:
+    def found(mode: str, *planned: str, whole: bool = True, first: bool = True) -> str:
         past = history(mode)
-        return past.found([past.number([one], num) for num, one in enumerate(planned)], whole)
+        return past.found([past.number([one], num) for num, one in enumerate(planned)], whole, first)
 
     left = "recorded jobs are not part of this command"
     assert found("true", "x=0", "x=1", "x=9") == f"2 of 3 jobs are recorded, 2 to run; 4 {left} (#2, #3, #4, #5)"
     assert found("true", *(f"x={num}" for num in range(6))) == "6 of 6 jobs are recorded, 5 to run"
     assert found("all", "x=0", whole=False) == "1 of 1 jobs is recorded, 1 to run"
     assert found("true", "x=9") == f"none of 1 jobs is recorded, all are to be run; 6 {left} (#0, #1, #2, #3, #4, …)"
-    assert found("true", "x=9", whole=False) == ""
+    assert found("true", "x=9", whole=False) == "6 jobs are recorded, none of them asked for by the sweeper yet"
+    assert found("true", "x=9", whole=False, first=False) == ""
 
 
 def test_numbers_are_hydras_when_nothing_is_resumed() -> None:
