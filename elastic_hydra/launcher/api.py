@@ -27,7 +27,8 @@ from torch.distributed.launcher import api as torch_api
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
-from elastic_hydra.launcher import rendezvous
+from elastic_hydra.launcher import rendezvous, standard_input
+from elastic_hydra.launcher import server as warm_server
 from elastic_hydra.launcher.agent import ElasticAgent
 from elastic_hydra.launcher.environment import environment, handlers, heard_while_logging
 from elastic_hydra.launcher.failure import WorkersFailedError
@@ -105,6 +106,9 @@ class LaunchConfig(torch_api.LaunchConfig):
     """The same for standard error."""
     virtual_local_rank: bool = False
     """Whether each worker sees one GPU only, as number 0, with `LOCAL_RANK=0`; torch 2.10 and newer."""
+    stdin: bool = True
+    """Whether rank 0 has this process's standard input, a pipe or, if it is in the foreground, its terminal; the other
+    workers have none."""
     checkpoint_timeout: float = 30.0
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
@@ -241,6 +245,7 @@ def launch_agent(
             worker_env=config.worker_env,
             watch=config.watch,
             placer=placer,
+            stdin=config.stdin and (warm_server.connection is not None or standard_input.is_ours()),
             checkpoint_timeout=config.checkpoint_timeout,
         )
         try:

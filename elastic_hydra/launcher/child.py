@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elastic_hydra.launcher import inherited, seeds, signals, streams
+from elastic_hydra.launcher import inherited, seeds, signals, standard_input, streams
 from elastic_hydra.numa import bind
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class ProcessSpec:
     """What it is bound to among those CPUs."""
     speaks: bool = False
     """Whether it is the one of its group that says on standard error what none of them could have of its binding."""
+    stdin: bool = False
+    """Whether it has the launcher's standard input; else it has none."""
     agent: bool = False
     """Whether it gets a connection to the server, to start processes of its own."""
 
@@ -68,6 +70,7 @@ def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
         spec: the process.
         inheritable: file descriptors that an executed program finds, as its last arguments.
     """
+    standard_input.give(spec.stdin)
     os.chdir(spec.cwd)
     os.umask(spec.umask)
     if spec.cpus is not None and sys.platform == "linux":

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import NoReturn
 
-from elastic_hydra.launcher import hazard, inherited, main_module, pickles, server, wire, worker
+from elastic_hydra.launcher import hazard, inherited, main_module, pickles, server, standard_input, wire, worker
 from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["main"]
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> NoReturn:
 
     The other file descriptors are only kept until this process ends.
     """
+    standard_input.keep()
     for fd in map(int, argv):
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=int(argv[0]))

@@ -213,7 +213,6 @@ class Server:
                 [*worker.interpreter("fresh_server"), *map(str, (theirs.fileno(), *keep))],
                 pass_fds=[theirs.fileno(), *keep],
                 env={**os.environ, **_FRESH_ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         made = cls(ours, shared, "", launcher.names, _popen=popen)

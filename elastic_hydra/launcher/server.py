@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from elastic_hydra.launcher import child, ending, hazard, inherited, outcome, signals, wire, worker
+from elastic_hydra.launcher import child, ending, hazard, inherited, outcome, signals, standard_input, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
@@ -392,7 +392,7 @@ def become_server(sock: socket.socket, stock: inherited.Stock, refused: str | No
         wire.send(sock, ("ready", refused))
         if refused is not None:
             os._exit(0)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        standard_input.keep()
         child.freeze(stock)
         _Server(sock).run()
         if not forked:  # else they are the launcher's

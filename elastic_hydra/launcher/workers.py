@@ -70,6 +70,8 @@ class Starter:
     """Limits for the workers; without any, nothing is prepared for watching them."""
     placer: Placer = field(default_factory=Placer)
     """Where the workers run."""
+    stdin: bool = False
+    """Whether rank 0 has the launcher's standard input."""
     checkpoint_timeout: float = 30.0
     """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
     workers: Workers | None = None
@@ -147,6 +149,7 @@ class Workers(PContext):
                 cpus=cpus,
                 binding=placement.binding(local_rank),
                 speaks=local_rank == 0,
+                stdin=self._starter.stdin and environment.get("RANK") == "0",
                 stdout=self.stdouts[local_rank],
                 stderr=self.stderrs[local_rank],
             )

@@ -78,6 +78,8 @@ class Job:
     """What it holds of this host; None: all that the launcher may use."""
     label: str = ""
     """What tells its lines on the console from those of other jobs, as `#3`; empty: it runs alone."""
+    stdin: bool = False
+    """Whether rank 0 has the launcher's standard input, as no other job runs beside it."""
     attempt: int = 0
     began: float | None = None
     """When its first attempt was started, on the monotonic clock, in seconds."""
@@ -244,6 +246,7 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         worker_env=dict(threads),
         numa=launch.numa,
         slot=job.slot,
+        stdin=job.stdin,
         gpus_per_worker=launch.gpus_per_worker,
         on_bindings=functools.partial(_save_bindings, job),
         **launch.torch_options,

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.launcher import standard_input
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.processes import ENDS, Server, ServerLost
 from elastic_hydra.retry.failure import Failure
@@ -403,6 +404,7 @@ class Sweep:
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
         spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
         job.label = f"#{job.num}" if batch.side_by_side(self._settings.parallel) else ""
+        job.stdin = not job.label and standard_input.is_ours()
         job.slot, in_use = slot.allowance, self._gpu_memory.look(slot)
         shared = self._shared
         payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))

@@ -1,0 +1,46 @@
+"""The launcher's standard input, a terminal or a pipe, on its way to one worker: rank 0.
+
+Workers are in sessions of their own. A terminal that controls another session can be read there, since the kernel stops
+only those whose own terminal it is; so it must not be read when the launcher itself is in the background.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+__all__ = ["give", "is_ours", "keep"]
+
+_kept: int | None = None
+"""The launcher's standard input in a warm server and, until they know what they are, in its forks."""
+
+
+def is_ours() -> bool:
+    """Whether this process may read its standard input: it is no terminal, or one that this process has for itself."""
+    with contextlib.suppress(OSError):  # closed, or a terminal that does not control this session
+        return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
+    return False
+
+
+def keep() -> None:
+    """Put standard input aside in a process that reads nothing itself."""
+    global _kept
+    if _kept is not None:
+        return
+    with contextlib.suppress(OSError):  # there is none
+        _kept = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if nothing != 0:
+        os.dup2(nothing, 0)
+        os.close(nothing)
+
+
+def give(wanted: bool) -> None:
+    """Make what was put aside this process's standard input, or leave it to others."""
+    global _kept
+    if _kept is None:
+        return
+    if wanted:
+        os.dup2(_kept, 0)
+    os.close(_kept)
+    _kept = None
