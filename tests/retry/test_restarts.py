@@ -250,8 +250,9 @@ def test_the_cause_behind_a_scripts_exception_is_known(launched: Launched, tmp_p
 
 
 def test_a_program_that_is_not_there_is_not_tried_again(launched: Launched) -> None:
-    launched.fail("no-such-program", retry=no_wait())
-    assert launched.kinds == ["start_up"]
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        launched.run("no-such-program", retry=no_wait())
+    assert launched.kinds == []
 
 
 def test_the_restart_count_of_workers_is_torchs(launched: Launched) -> None:
