@@ -6,7 +6,6 @@ Workers call `heartbeat()` to show that they make progress.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
-
-# In the wheel the profiles are the sub-package elastic_hydra.conf. In a checkout (editable install) they lie beside
-# this package; Hydra ignores a configuration package that it cannot import without a word, so make it importable.
-_here = Path(__file__).parent
-if not (_here / "conf").is_dir() and (_here.parent / "conf" / "__init__.py").is_file():
-    __path__.append(str(_here.parent))
 
 
 def __getattr__(name: str) -> Any:

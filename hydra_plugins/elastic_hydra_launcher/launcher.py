@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,6 +17,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+import elastic_hydra
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -58,11 +61,20 @@ ConfigStore.instance().repo[_SCHEMA] = _Schema()
 
 
 class ElasticSearchPath(SearchPathPlugin):
-    """Adds the profiles of `elastic_hydra.conf` behind the app's own configuration."""
+    """Adds our profiles behind the app's own configuration."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """See Hydra."""
-        search_path.append(provider="elastic_hydra", path="pkg://elastic_hydra.conf")
+        search_path.append(provider="elastic_hydra", path=_profiles())
+
+
+def _profiles() -> str:
+    """Say where the profiles are: in the wheel in the package, in a checkout beside it.
+
+    Hydra passes over a place that it cannot find without a word, and then composes the names of the profiles.
+    """
+    package = Path(elastic_hydra.__file__).resolve().parent
+    return "pkg://elastic_hydra.conf" if (package / "conf").is_dir() else f"file://{package.parent / 'conf'}"
 
 
 class ElasticLauncher(Launcher):

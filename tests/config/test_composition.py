@@ -13,7 +13,6 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from torch.distributed.run import get_args_parser
 
-import elastic_hydra.conf
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.schema import ElasticConfig
@@ -25,7 +24,7 @@ Plugins.instance()
 # Composing sets the version base of the whole process, which later tests would meet.
 pytestmark = pytest.mark.usefixtures("hydra_restore_singletons")
 
-CONF = Path(elastic_hydra.conf.__file__).parent / "hydra" / "launcher"
+CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 PROFILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))
 NEEDS = {
     "rendezvous/etcd": ["hydra.launcher.rendezvous.endpoint=head:2379"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -50,7 +49,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", *what]
     # torch and Hydra come from the environment of the tests, behind the new one's own packages; not its .pth files,
     # for one of them may be an editable installation of this package.
-    (site / "zz_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "zz_tests.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("site-packages")))
     subprocess.run(pip, check=True, capture_output=True, text=True)
     return python
 
@@ -98,6 +97,14 @@ assert any(name.startswith("hydra_plugins.elastic") for name in sys.modules)
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "psutil", "cloudpickle")))
 """
     assert _run(installed, "-c", code).strip() == "[]"
+
+
+def test_nothing_but_the_packages_is_on_the_import_path(installed: Path, tmp_path: Path) -> None:
+    code = """
+import importlib.util
+print([name for name in ("conf", "tests", "examples", "editable") if importlib.util.find_spec(name)])
+"""
+    assert _run(installed, "-c", code, cwd=tmp_path).strip() == "[]"
 
 
 def test_a_sweep_runs(installed: Path, tmp_path: Path) -> None:
