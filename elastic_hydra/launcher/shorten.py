@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["LONGEST", "shortened"]
 
-LONGEST = 100_000
+LONGEST = 20_000
 """Characters of a text, and bytes of a message, that are left as they are."""
 
 
