@@ -36,6 +36,7 @@ from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.limits import check_open_files
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.main_module import stop_if_executed_again
+from elastic_hydra.launcher.pickles import objects_in
 from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.script import check_program
@@ -224,7 +225,7 @@ def launch_agent(
         check_program(entrypoint, config.worker_env.get("PATH"))
     check_open_files(config.nproc_per_node)
     logs_specs = for_one_launch(config.logs_specs or TemporaryLogs())
-    shared = {"entrypoint": entrypoint} if callable(entrypoint) else {}
+    shared = {f"object {number}": part for number, part in enumerate(objects_in((entrypoint, *args)))}
     timeout = 30.0 if config.shutdown_timeout is None else float(config.shutdown_timeout)
     keep_logs = False
     with (

@@ -96,6 +96,8 @@ def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
     else:
         streams.take_over()
         signals.restore()
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util._run_after_forkers()  # queues and the like start without what a thread of the parent has done for them
     seeds.apply(inherited.stock.seeds)
 
 

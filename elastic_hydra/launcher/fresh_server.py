@@ -7,7 +7,17 @@ import os
 import socket
 from typing import NoReturn
 
-from elastic_hydra.launcher import hazard, inherited, main_module, pickles, server, standard_input, wire, worker
+from elastic_hydra.launcher import (
+    hazard,
+    inherited,
+    main_module,
+    passing,
+    pickles,
+    server,
+    standard_input,
+    wire,
+    worker,
+)
 from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["main"]
@@ -56,8 +66,9 @@ def main(argv: list[str]) -> NoReturn:
     received = wire.receive(sock)
     if received is None:
         os._exit(0)
-    (launcher, early), (data_fd,) = received
+    (launcher, handed_down, early), (data_fd, *passing.received) = received
     launcher.adopt()
+    handed_down.adopt()
     worker.single_threaded_server = True
     data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
     os.close(data_fd)

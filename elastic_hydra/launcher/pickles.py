@@ -8,12 +8,13 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Container, Mapping
-from typing import IO, Any
+from collections.abc import Container, Iterable, Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
+from typing import IO, Any, cast
 
 import cloudpickle
 
-__all__ = ["EVERYTHING", "Pickler", "dumps", "loads"]
+__all__ = ["EVERYTHING", "Pickler", "dumps", "loads", "objects_in"]
 
 _NO_FILE = "<dynamic-code>"
 
@@ -76,11 +77,10 @@ class _PicklerForNew(Pickler):
     """
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType) and id(obj) not in self._names:
-            reduced = self._by_name(obj)
-            if reduced is not None:
-                return reduced
-        return super().reducer_override(obj)
+        reduced = None
+        if id(obj) not in self._names:
+            reduced = self._by_name(obj) if isinstance(obj, types.FunctionType) else _as_shared(obj)
+        return super().reducer_override(obj) if reduced is None else reduced
 
     def _by_name(self, function: types.FunctionType) -> Any:
         """Reduce a function whose module the reader has; None leaves it to others."""
@@ -103,6 +103,18 @@ class _PicklerForNew(Pickler):
         slots["__globals__"] = {key: value for key, value in slots["__globals__"].items() if key not in known}
         slots["_cloudpickle_submodules"] = []
         return make, (code, _Globals(name), *newargs), (state, slots), *rest
+
+
+def _as_shared(obj: Any) -> Any:
+    """Reduce what processes share in the ways of `multiprocessing` and torch; None where it is not shared."""
+    reduce = ForkingPickler._extra_reducers.get(type(obj))  # type: ignore[attr-defined]
+    torch = sys.modules.get("torch")
+    if reduce is None:
+        return None
+    if torch is not None and (torch.is_tensor(obj) or torch.is_storage(obj)):
+        # A typed storage warns when it is asked itself.
+        return reduce(obj) if getattr(obj, "_untyped_storage", obj).is_shared() else None
+    return reduce(obj)
 
 
 class _Globals:
@@ -184,6 +196,17 @@ def dumps(
     make = _PicklerForNew if for_new else Pickler
     make(file, {} if shared is None else shared, main).dump(value)
     return file.getvalue()
+
+
+def objects_in(value: object) -> Iterator[object]:
+    """Find the objects in a value, and in its lists, tuples, sets and dictionaries, that can be `shared`."""
+    if type(value) is dict:
+        yield from objects_in((*value.keys(), *value.values()))
+    elif type(value) in (list, tuple, set, frozenset):
+        for part in cast("Iterable[object]", value):
+            yield from objects_in(part)
+    elif type(value).__module__ != "builtins" or isinstance(value, types.FunctionType):
+        yield value
 
 
 def loads(data: bytes, shared: Mapping[str, object] | None = None) -> Any:

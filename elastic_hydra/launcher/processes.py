@@ -9,7 +9,9 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +19,14 @@ from typing import Any
 import psutil
 from typing_extensions import Self
 
-from elastic_hydra.launcher import child, inherited, outcome, pickles, server, wire, worker
+from elastic_hydra.launcher import child, inherited, outcome, passing, pickles, server, wire, worker
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
 from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.main_module import Interpreter
 from elastic_hydra.launcher.orphans import adopting_orphans, children_of, kill_orphans
+from elastic_hydra.launcher.passing import HandedDown, Pickled
 
 __all__ = ["ENDS", "Process", "Server", "ServerLost"]
 
@@ -44,6 +47,24 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 
 _MARGIN = 10.0
 """Seconds that a server gets on top of its clients' grace to end."""
+
+
+_making = threading.Lock()
+"""Held while a server is made: what another thread forks meanwhile would keep the new server's socket open."""
+
+_connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+"""This process's ends. A fork that keeps a copy of one hides from its server that this process is done with it."""
+
+
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()
+    for sock in list(_connections):
+        sock.close()
+    _connections.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class ServerLost(RuntimeError):
@@ -159,18 +180,20 @@ class Server:
 
     @classmethod
     def _fork(cls, shared: Mapping[str, object]) -> Server | str:
-        ours, theirs = socket.socketpair()
         stock = inherited.take_stock()
-        pid = child.fork()
+        with _making:
+            ours, theirs = socket.socketpair()
+            _connections.add(ours)
+            pid = child.fork()
+            if pid != 0:
+                theirs.close()
         if pid == 0:
             with contextlib.suppress(BaseException):
                 os.setsid()
-                ours.close()
                 server.shared = dict(shared)
                 server.forked, pickles.main_names = True, pickles.EVERYTHING
                 server.become_server(theirs, stock)
             os._exit(1)
-        theirs.close()
         del stock
         made = cls(ours, shared, "forked from this process", pickles.EVERYTHING, _pid=pid)
         return made._if_ready()
@@ -192,12 +215,14 @@ class Server:
     @classmethod
     def _fresh(cls, shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Server:
         launcher = Interpreter.like_this(os.getcwd())
-        data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
-        made = cls._fresh_with(shared, data, launcher, True, keep)
+        with passing.collected() as (fds, handed_down):
+            data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
+        first = (launcher, handed_down)
+        made = cls._fresh_with(shared, Pickled(data, tuple(fds)), first, True, keep)
         if isinstance(made, Server):
             made.reason = f"from a fresh interpreter ({hazard})"
             return made
-        refusal, made = made, cls._fresh_with(shared, data, launcher, False, keep)
+        refusal, made = made, cls._fresh_with(shared, Pickled(data, tuple(fds)), first, False, keep)
         if not isinstance(made, Server):
             raise ServerLost(f"no warm server could be started: {made}")
         made.reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
@@ -205,19 +230,27 @@ class Server:
 
     @classmethod
     def _fresh_with(
-        cls, shared: Mapping[str, object], data: bytes, launcher: Interpreter, early: bool, keep: Sequence[int]
+        cls,
+        shared: Mapping[str, object],
+        pickled: Pickled,
+        first: tuple[Interpreter, HandedDown],
+        early: bool,
+        keep: Sequence[int],
     ) -> Server | str:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        with _making:
+            ours, theirs = socket.socketpair()
+            _connections.add(ours)
             popen = subprocess.Popen(
                 [*worker.interpreter("fresh_server"), *map(str, (theirs.fileno(), *keep))],
                 pass_fds=[theirs.fileno(), *keep],
                 env={**os.environ, **_FRESH_ENVIRONMENT},
                 start_new_session=True,
             )
-        made = cls(ours, shared, "", launcher.names, _popen=popen)
-        with _file_with(data) as fd, contextlib.suppress(ConnectionError):  # then it has ended, which is seen next
-            wire.send(ours, (launcher, early), [fd])
+            theirs.close()
+        made = cls(ours, shared, "", first[0].names, _popen=popen)
+        # It may have ended, which is seen next.
+        with _file_with(pickled.data) as fd, contextlib.suppress(ConnectionError):
+            wire.send(ours, (*first, early), [fd, *pickled.fds])
         return made._if_ready()
 
     # --- processes -----------------------------------------------------------------------------------------------
@@ -231,7 +264,7 @@ class Server:
         """Have the server import modules, so that the processes that it starts from now on need not."""
         self._send(("preload", sorted(names)))
 
-    def pickled(self, payload: worker.Payload, *, fresh: bool) -> bytes:
+    def pickled(self, payload: worker.Payload, *, fresh: bool) -> Pickled:
         """Pickle a payload for the processes of this server.
 
         Args:
@@ -240,14 +273,16 @@ class Server:
         """
         if fresh:
             launcher = Interpreter.like_this(server.directory or os.getcwd())
-            return pickle.dumps((launcher, pickles.dumps(payload, main=launcher.names, for_new=True)))
-        return pickles.dumps(payload, self.shared, self.main_names, for_new=self._popen is not None)
+            with passing.collected() as (fds, handed_down):
+                data = pickles.dumps(payload, main=launcher.names, for_new=True)
+            return Pickled(pickle.dumps((launcher, handed_down, data)), tuple(fds))
+        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=self._popen is not None))
 
     def prepare(self, count: int) -> None:
         """Have so many processes forked ahead: to start one of them is then to say what it shall be."""
         self._send(("prepare", count))
 
-    def start(self, spec: ProcessSpec, payload: worker.Payload | bytes | None = None) -> Process:
+    def start(self, spec: ProcessSpec, payload: worker.Payload | Pickled | None = None) -> Process:
         """Ask for a process; its `pid` is there once `wait` has seen it start.
 
         Args:
@@ -264,9 +299,9 @@ class Server:
             return process
         if not spec.agent:
             spec.environment[outcome.ANNOUNCED] = f"/proc/{os.getpid()}/fd/{self._announcements()[1]}"
-        data = payload if isinstance(payload, bytes) else self.pickled(payload, fresh=spec.argv is not None)
-        with _file_with(data) as fd:
-            self._send(("start", process.id, spec), [fd, process.result_fd])
+        pickled = payload if isinstance(payload, Pickled) else self.pickled(payload, fresh=spec.argv is not None)
+        with _file_with(pickled.data) as fd:
+            self._send(("start", process.id, spec), [fd, process.result_fd, *pickled.fds])
         return process
 
     def _announcements(self) -> tuple[int, int]:

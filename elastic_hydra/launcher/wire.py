@@ -14,7 +14,8 @@ from typing import Any
 __all__ = ["FilesLostError", "anonymous_file", "parse", "receive", "send"]
 
 _HEADER = struct.Struct("!I")
-_MAX_FDS = 16
+_MAX_FDS = 253
+"""The kernel's limit for one message."""
 
 
 class FilesLostError(OSError):
@@ -35,7 +36,7 @@ def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
     Args:
         sock: a Unix stream socket.
         message: any picklable value; keep it small, large things travel in an `anonymous_file`.
-        fds: at most 16 file descriptors that the receiver gets duplicates of.
+        fds: at most 253 file descriptors that the receiver gets duplicates of.
 
     Raises:
         OSError: the other side is gone.

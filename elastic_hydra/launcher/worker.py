@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, pickles, pools
+from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, passing, pickles, pools
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
@@ -154,14 +154,15 @@ def _apply_thread_count() -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Run a payload in this new interpreter: the file descriptors of payload and result are the arguments."""
-    payload_fd, result_fd = map(int, argv)
+    payload_fd, result_fd, *passing.received = map(int, argv)
     with open(payload_fd, "rb", closefd=False) as file:
         content = os.pread(payload_fd, os.fstat(file.fileno()).st_size, 0)
-    for fd in (payload_fd, result_fd):
+    for fd in (payload_fd, result_fd, *passing.received):
         os.set_inheritable(fd, False)
     try:
-        main_module.late, payload = pickle.loads(content)
+        main_module.late, handed_down, payload = pickle.loads(content)
         main_module.late.adopt()
+        handed_down.adopt()
     except Exception:
         traceback.print_exc()
         ending.end(child.EXIT_CANNOT_START)

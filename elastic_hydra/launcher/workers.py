@@ -23,6 +23,7 @@ from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure, death_of
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, Returned, has_value, place
+from elastic_hydra.launcher.passing import Pickled
 from elastic_hydra.launcher.placement import Placer
 from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
 from elastic_hydra.launcher.script import run_script, script_arguments
@@ -132,7 +133,7 @@ class Workers(PContext):
         inherited = {**os.environ, **self._starter.worker_env}
         program = isinstance(self.entrypoint, str) or self._starter.start_method == "spawn"
         placement = self._starter.placer.place(self.nprocs, inherited, program)
-        pickled: tuple[tuple[Any, ...], bytes] | None = None
+        pickled: tuple[tuple[Any, ...], Pickled] | None = None
         for local_rank in range(self.nprocs):
             environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}
             environment |= placement.environment(local_rank)

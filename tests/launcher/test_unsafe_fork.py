@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import signal
@@ -248,10 +249,14 @@ def test_a_worker_is_like_a_new_process(start_method: str) -> None:
 
 
 def open_files() -> list[str]:
+    return open_files_of("self")
+
+
+def open_files_of(pid: int | str | None) -> list[str]:
     names = []
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # the one that lists the others
-            names.append(os.readlink(f"/proc/self/fd/{fd}"))
+            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return names
 
 
@@ -260,6 +265,22 @@ def test_a_worker_holds_no_connection_of_the_launcher() -> None:
     there = launch(open_files, workers=1)[0]
     assert [name for name in there if name.startswith("socket:") and name not in here] == []
     assert len([name for name in there if "elastic-hydra" in name]) == 1, "its own result"
+
+
+def test_no_other_process_keeps_a_connection_to_a_server() -> None:
+    with Server.open("fork", {}, 1.0) as first:
+        mine = os.readlink(f"/proc/self/fd/{first.sock.fileno()}")
+        with Server.open("fork", {}, 1.0) as second:
+            assert mine not in open_files_of(second._pid)
+            process = multiprocessing.get_context("fork").Process(target=end_if_open, args=[mine])
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+
+
+def end_if_open(name: str) -> None:
+    if name in open_files():
+        os._exit(1)
 
 
 def ignore_the_end() -> None:

@@ -1,0 +1,75 @@
+"""Queues, locks and shared memory in pickles for new interpreters, by their file descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import context, process, resource_tracker
+from typing import Any
+
+__all__ = ["HandedDown", "Pickled", "collected", "received"]
+
+received: list[int] = []
+"""File descriptors that came with the pickle which this process loads."""
+
+
+@dataclass(frozen=True)
+class HandedDown:
+    """What `multiprocessing` hands down to each of its processes."""
+
+    authkey: bytes
+    tracker: int | None
+    """Which of the file descriptors leads to the process that removes what is left of shared memory."""
+
+    def adopt(self) -> None:
+        """Take it over, as a process that `multiprocessing` itself has started."""
+        process.current_process().authkey = self.authkey
+        if self.tracker is not None:
+            resource_tracker._resource_tracker._fd = received[self.tracker]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A pickle, and the file descriptors that it refers to."""
+
+    data: bytes
+    fds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """Stands in a pickle for a file descriptor."""
+
+    index: int
+
+    def detach(self) -> int:
+        """Hand it over to the object that it belongs to."""
+        return received[self.index]
+
+
+class _Collector:
+    """Stands where `multiprocessing` expects the process that it is about to start."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    def DupFd(self, index: int) -> _Passed:  # noqa: N802  # the name is that of `multiprocessing`
+        return _Passed(index)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[tuple[list[int], HandedDown]]:
+    """Let what is pickled meanwhile name file descriptors by their places in the list that this gives."""
+    collector: Any = _Collector()
+    tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    place = None if tracker is None else collector.duplicate_for_child(tracker)
+    context.set_spawning_popen(collector)
+    try:
+        yield collector.fds, HandedDown(bytes(process.current_process().authkey), place)
+    finally:
+        context.set_spawning_popen(None)
