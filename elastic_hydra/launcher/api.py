@@ -110,6 +110,9 @@ class LaunchConfig(torch_api.LaunchConfig):
     stdin: bool = True
     """Whether rank 0 has this process's standard input, a pipe or, if it is in the foreground, its terminal; the other
     workers have none."""
+    keep_finished: bool = True
+    """Whether a worker whose function has returned stays until those of all workers of its node have, as torch's do:
+    what it hosts, such as a store, is there as long as others need it. One that calls `sys.exit()` is gone at once."""
     checkpoint_timeout: float = 30.0
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
@@ -248,6 +251,7 @@ def launch_agent(
             placer=placer,
             stdin=config.stdin and (warm_server.connection is not None or standard_input.is_ours()),
             checkpoint_timeout=config.checkpoint_timeout,
+            keep_finished=config.keep_finished,
         )
         try:
             return _run(config, entrypoint, args, logs_specs, starter, health_check_server)

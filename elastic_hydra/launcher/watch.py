@@ -106,10 +106,10 @@ class Watch:
         progress = config.progress if config.progress_limit is not None else []
         looks_at_output = "output" in progress or config.start_up_limit is not None
         signs, memory = [], 0
-        running = self._workers.running()
-        if len(running) < self._count:
-            self._count, self._last_end = len(running), now
-        for local_rank, pid in running.items():
+        working = self._workers.working()
+        if len(working) < self._count:
+            self._count, self._last_end = len(working), now
+        for local_rank, pid in self._workers.running().items():
             seen = self._seen[local_rank]
             tree = _tree(pid) if "cpu" in progress or config.memory_limit is not None else []
             if "cpu" in progress:
@@ -118,6 +118,8 @@ class Watch:
                 memory += sum(_memory(process, config.memory) for process in tree)
             if looks_at_output and (size := self._workers.output_size(local_rank)) != seen.output_size:
                 seen.output_size, seen.output_at = size, now
+            if local_rank not in working:
+                continue  # it has nothing to do any more, but has its memory
             pulses = self._workers.pulses
             signs.append(
                 Sign(

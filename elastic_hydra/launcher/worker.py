@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, passing, pickles, pools
+from elastic_hydra.launcher.gate import wait_at_gate
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
@@ -82,6 +83,8 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
             print(stop.code, file=sys.stderr)
     if code == 0 and os.getpid() == pid:
         _hand_over(value, result_fd)
+        if not (isinstance(value, outcome.Returned) and value.exited):
+            wait_at_gate()  # who leaves by `sys.exit()` is gone, and the others' connections tell them so
     return code
 
 

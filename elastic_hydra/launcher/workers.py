@@ -21,6 +21,7 @@ from elastic_hydra.config.retry import WatchConfig
 from elastic_hydra.launcher import stacks, worker
 from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure, death_of
+from elastic_hydra.launcher.gate import Gate
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, Returned, has_value, place
 from elastic_hydra.launcher.passing import Pickled
@@ -75,6 +76,8 @@ class Starter:
     """Whether rank 0 has the launcher's standard input."""
     checkpoint_timeout: float = 30.0
     """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
+    keep_finished: bool = False
+    """Whether a worker whose function has returned stays until those of the whole group have."""
     workers: Workers | None = None
     """The last group, from before its first process is there: a signal may come while it is started."""
 
@@ -107,6 +110,8 @@ class Workers(PContext):
         """When the group was started, in seconds since the epoch."""
         self.pulses: Pulses | None = None
         """The workers' signs of life; None when nobody watches them."""
+        self._gate: Gate | None = None
+        """Where those that have finished wait for the others; None: they end at once."""
 
     def _tail(self, torchs: TailLog, prefix: str | None) -> Tail:
         """Make our tail of what torch has prepared."""
@@ -130,6 +135,8 @@ class Workers(PContext):
         cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
         if self._starter.watch.is_on():
             self.pulses = Pulses(self.nprocs)
+        if self._starter.keep_finished and self.nprocs > 1 and not isinstance(self.entrypoint, str):
+            self._gate = Gate(self.nprocs)
         inherited = {**os.environ, **self._starter.worker_env}
         program = isinstance(self.entrypoint, str) or self._starter.start_method == "spawn"
         placement = self._starter.placer.place(self.nprocs, inherited, program)
@@ -139,6 +146,8 @@ class Workers(PContext):
             environment |= placement.environment(local_rank)
             if self.pulses is not None:
                 environment |= self.pulses.environment(local_rank)
+            if self._gate is not None:
+                environment |= self._gate.environment()
             argv, payload = self._command(local_rank, environment)
             if self.pulses is not None and payload is None:
                 environment.setdefault("PYTHONFAULTHANDLER", "1")  # it cannot be asked for its stacks in another way
@@ -190,6 +199,10 @@ class Workers(PContext):
         """Return the process ids of those that have not ended, by local rank."""
         return {rank: p.pid for rank, p in self._processes.items() if p.exitcode is None and p.pid is not None}
 
+    def working(self) -> set[int]:
+        """Return the local ranks of those that run and have not returned yet."""
+        return {rank for rank in self.running() if self._gate is None or not has_value(self._processes[rank].result_fd)}
+
     def output_size(self, local_rank: int) -> int:
         """Return how many bytes a worker has written to its stdout and stderr files."""
         total = 0
@@ -207,15 +220,28 @@ class Workers(PContext):
 
     def how_they_left(self) -> dict[int, str]:
         """Say in words how those have ended that have ended well, by local rank."""
-        return {rank: process.how_it_left() for rank, process in self._processes.items() if process.exitcode == 0}
+        done = {rank: p for rank, p in self._processes.items() if p.exitcode == 0 or rank not in self.working()}
+        return {rank: process.how_it_left() for rank, process in done.items()}
 
     def wait_for_end(self, timeout: float | None) -> None:
         """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
         with contextlib.suppress(ServerLost):  # all of them have died with it, which is seen below
-            self._starter.server.wait(lambda: self._is_over() or self._failed_at() is not None, timeout)
+            self._starter.server.wait(lambda: self._needs_a_look() or self._may_leave(), timeout)
+            if self._gate is not None and self._may_leave():
+                self._gate.open()
+                self._starter.server.wait(self._needs_a_look, timeout)
             if not self._is_over() and (failed_at := self._failed_at()) is not None:
                 left = max(0.0, failed_at + self._starter.shutdown_timeout - time.time())
                 self._starter.server.wait(self._is_over, left if timeout is None else min(left, timeout))
+
+    def _needs_a_look(self) -> bool:
+        return self._is_over() or self._failed_at() is not None
+
+    def _may_leave(self) -> bool:
+        """Whether all wait for each other, having returned."""
+        if self._gate is None or self._gate.is_open:
+            return False
+        return all(has_value(process.result_fd) for process in self._processes.values())
 
     def _is_over(self) -> bool:
         failed_at = self._failed_at()
@@ -353,6 +379,8 @@ class Workers(PContext):
         for tail in self._tail_logs:
             tail.hold_back(silent)
         server, processes = self._starter.server, list(self._processes.values())
+        if self._gate is not None:
+            self._gate.open()
         if death_sig not in ENDS:
             server.ask(processes, death_sig, self._starter.checkpoint_timeout)
             death_sig = signal.SIGTERM
@@ -363,6 +391,9 @@ class Workers(PContext):
         if self.pulses is not None:
             self.pulses.close()
             self.pulses = None
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         self._closed = True  # only now: a signal may interrupt this, and then it is done again
         server.forget(processes)
 

@@ -242,6 +242,7 @@ def launch_config(job: Job, log_dir: Path) -> LaunchConfig:
         exit_barrier_timeout=launch.exit_barrier_timeout,
         signals_to_handle=",".join(launch.signals_to_handle),
         checkpoint_timeout=launch.checkpoint_timeout,
+        keep_finished=False,  # as under torchrun: who waits for a rank that has ended learns of it at once
         shutdown_timeout=launch.shutdown_timeout,
         worker_env=dict(threads),
         numa=launch.numa,
