@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get_error_handler, record
@@ -409,20 +410,22 @@ def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
     handler = get_error_handler()
-    write_down = handler.record_exception
+    write_down, call = handler.record_exception, _exits_noted(entrypoint)
 
     def try_to_write_down(e: BaseException) -> None:
+        above = e.__traceback__
+        if above is not None and above.tb_next is not None and above.tb_next.tb_frame.f_code is call.__code__:
+            above.tb_next = above.tb_next.tb_next  # torch's text has no frame of ours
         with contextlib.suppress(Exception):  # its text cannot be had, or the disk is full: it is raised all the same
             write_down(e)
 
     handler.record_exception = try_to_write_down  # type: ignore[method-assign]
-    return record(_exits_noted(entrypoint), handler)(*args)
+    return record(call, handler)(*args)
 
 
-def _exits_noted(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+def _exits_noted(entrypoint: Callable[..., Any]) -> types.FunctionType:
     """Have `sys.exit(0)`, which torch takes for a return, told from one: it may leave other ranks in the lurch."""
 
-    @functools.wraps(entrypoint, assigned=("__name__", "__qualname__", "__module__"), updated=())
     def call(*args: Any) -> Any:
         try:
             return entrypoint(*args)
@@ -431,4 +434,5 @@ def _exits_noted(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             return Returned(None, exited=place(stop))
 
-    return call
+    functools.update_wrapper(call, entrypoint, assigned=("__name__", "__qualname__", "__module__"), updated=())
+    return cast(types.FunctionType, call)

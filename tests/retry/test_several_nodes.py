@@ -65,7 +65,9 @@ SOURCE = """
 
         config = LaunchConfig(
             2, 2, 1, run_id="job", rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:" + port, monitor_interval=0.1,
-            rdzv_configs={"join_timeout": 40}, retry=RetryConfig(max_restarts=int(restarts)), on_verdict=note,
+            # The store is the first node's: it has to outlive a launch of the second.
+            rdzv_configs={"join_timeout": 40, "is_host": Path(folder).name == "a"},
+            retry=RetryConfig(max_restarts=int(restarts)), on_verdict=note,
             logs_specs=JobLogs(folder), shutdown_timeout=2, signals_to_handle="SIGUSR1,SIGTERM",
         )
         job = (train, str(Path(folder).parent)) if how == "trains" else (work, how, int(until))
