@@ -18,6 +18,7 @@ from elastic_hydra.launcher import (
     wire,
     worker,
 )
+from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.main_module import Interpreter
 
 __all__ = ["main"]
@@ -70,7 +71,5 @@ def main(argv: list[str]) -> NoReturn:
     launcher.adopt()
     handed_down.adopt()
     worker.single_threaded_server = True
-    data = os.pread(data_fd, os.fstat(data_fd).st_size, 0)
-    os.close(data_fd)
-    refused = _preload(data, launcher, early)
+    refused = _preload(take_content(data_fd), launcher, early)
     server.become_server(sock, inherited.take_stock(), refused)

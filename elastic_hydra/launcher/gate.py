@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from elastic_hydra.launcher import outcome
+from elastic_hydra.launcher.anonymous_files import path_of
 
 __all__ = ["Gate", "wait_at_gate"]
 
@@ -27,7 +28,7 @@ class Gate:
 
     def environment(self) -> dict[str, str]:
         """Return what a worker needs to find it."""
-        return {_GATE: f"/proc/{os.getpid()}/fd/{self._exit}"}
+        return {_GATE: path_of(self._exit)}
 
     def open(self) -> None:
         """Let the workers end, now or whenever they have finished."""

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Mapping
 
-from elastic_hydra.launcher import wire
+from elastic_hydra.launcher.anonymous_files import anonymous_file, path_of
 
 __all__ = ["Pulses", "attach", "heartbeat"]
 
@@ -23,9 +23,8 @@ _STACKS = "ELASTIC_HYDRA_STACKS"
 STACKS_SIGNAL = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else 0
 """What asks a worker for its stacks: a real-time signal that nobody uses, for SIGUSR1 and 2 are the user's."""
 
-_SLOT = struct.Struct(
-    "dd"
-)  # the last heartbeat on the monotonic clock, which all processes share; whether stacks can be asked for
+_SLOT = struct.Struct("dd")
+"""The last heartbeat, on the monotonic clock, which all processes share; whether stacks can be asked for."""
 _pack_beat = struct.Struct("d").pack_into
 _monotonic = time.monotonic
 
@@ -76,17 +75,16 @@ class Pulses:
     """
 
     def __init__(self, count: int) -> None:
-        self._file = wire.anonymous_file("elastic-hydra-heartbeats")
-        self._stacks = [wire.anonymous_file("elastic-hydra-stacks") for _ in range(count)]
+        self._file = anonymous_file("elastic-hydra-heartbeats")
+        self._stacks = [anonymous_file("elastic-hydra-stacks") for _ in range(count)]
         os.ftruncate(self._file, max(1, count) * _SLOT.size)
 
     def environment(self, local_rank: int) -> Mapping[str, str]:
         """Return the environment variables that tell a worker where its part is."""
-        # Through /proc, which needs no file descriptor to be passed on, and so reaches programs and their children too.
-        here = f"/proc/{os.getpid()}/fd"
+        # Paths reach programs and their children, too.
         return {
-            _HEARTBEAT: f"{here}/{self._file}:{local_rank * _SLOT.size}",
-            _STACKS: f"{here}/{self._stacks[local_rank]}",
+            _HEARTBEAT: f"{path_of(self._file)}:{local_rank * _SLOT.size}",
+            _STACKS: path_of(self._stacks[local_rank]),
         }
 
     def beat(self, local_rank: int) -> float | None:

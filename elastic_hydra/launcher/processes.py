@@ -20,6 +20,7 @@ import psutil
 from typing_extensions import Self
 
 from elastic_hydra.launcher import child, inherited, outcome, passing, pickles, server, wire, worker
+from elastic_hydra.launcher.anonymous_files import anonymous_file, file_with, path_of
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import wakeups
 from elastic_hydra.launcher.hazard import fork_hazard
@@ -38,6 +39,9 @@ _FRESH_ENVIRONMENT = {
     # Counting GPUs must not create a CUDA context.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
+
+_PAYLOAD = "elastic-hydra-payload"
+"""Name of the files in which payloads travel."""
 
 _server_pids: set[int] = set()
 """Process ids of the servers of this process."""
@@ -249,7 +253,7 @@ class Server:
             theirs.close()
         made = cls(ours, shared, "", first[0].names, _popen=popen)
         # It may have ended, which is seen next.
-        with _file_with(pickled.data) as fd, contextlib.suppress(ConnectionError):
+        with file_with(pickled.data, _PAYLOAD) as fd, contextlib.suppress(ConnectionError):
             wire.send(ours, (*first, early), [fd, *pickled.fds])
         return made._if_ready()
 
@@ -292,15 +296,15 @@ class Server:
         self._ids += 1
         if self._server_pid is not None:
             self._not_its |= children_of(os.getpid())
-        process = Process(self._ids, wire.anonymous_file("elastic-hydra-result") if payload is not None else -1)
+        process = Process(self._ids, anonymous_file("elastic-hydra-result") if payload is not None else -1)
         self._processes[process.id] = process
         if payload is None:
             self._send(("start", process.id, spec))
             return process
         if not spec.agent:
-            spec.environment[outcome.ANNOUNCED] = f"/proc/{os.getpid()}/fd/{self._announcements()[1]}"
+            spec.environment[outcome.ANNOUNCED] = path_of(self._announcements()[1])
         pickled = payload if isinstance(payload, Pickled) else self.pickled(payload, fresh=spec.argv is not None)
-        with _file_with(pickled.data) as fd:
+        with file_with(pickled.data, _PAYLOAD) as fd:
             self._send(("start", process.id, spec), [fd, process.result_fd, *pickled.fds])
         return process
 
@@ -499,14 +503,3 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def _file_with(data: bytes) -> Iterator[int]:
-    fd = wire.anonymous_file("elastic-hydra-payload")
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
-        yield fd
-    finally:
-        os.close(fd)

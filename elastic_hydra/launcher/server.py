@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import psutil
 
 from elastic_hydra.launcher import child, ending, hazard, inherited, outcome, signals, standard_input, wire, worker
+from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
@@ -330,8 +331,7 @@ def _become(spec: ProcessSpec, fds: list[int]) -> NoReturn:
     with _exit_if_it_fails(fds):
         child.become(spec, tuple(fds))
         payload_fd, result_fd, *own = fds
-        payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
-        os.close(payload_fd)
+        payload = take_content(payload_fd)
         connection = socket.socket(fileno=own[0]) if own else None
     worker.run(payload, shared, result_fd)
 

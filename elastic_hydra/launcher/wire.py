@@ -7,11 +7,10 @@ import os
 import pickle
 import socket
 import struct
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["FilesLostError", "anonymous_file", "parse", "receive", "send"]
+__all__ = ["FilesLostError", "parse", "receive", "send"]
 
 _HEADER = struct.Struct("!I")
 _MAX_FDS = 253
@@ -104,18 +103,3 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
         chunks.append(chunk)
         size -= len(chunk)
     return b"".join(chunks)
-
-
-def anonymous_file(name: str) -> int:
-    """Open a file that exists in no directory, so that nothing is left however its users end.
-
-    Args:
-        name: shown in /proc only.
-
-    Returns:
-        the file descriptor; in memory on Linux, in the temporary directory elsewhere.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, passing, pickles, pools
+from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.gate import wait_at_gate
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
@@ -158,9 +159,8 @@ def _apply_thread_count() -> None:
 def main(argv: list[str]) -> NoReturn:
     """Run a payload in this new interpreter: the file descriptors of payload and result are the arguments."""
     payload_fd, result_fd, *passing.received = map(int, argv)
-    with open(payload_fd, "rb", closefd=False) as file:
-        content = os.pread(payload_fd, os.fstat(file.fileno()).st_size, 0)
-    for fd in (payload_fd, result_fd, *passing.received):
+    content = take_content(payload_fd)
+    for fd in (result_fd, *passing.received):
         os.set_inheritable(fd, False)
     try:
         main_module.late, handed_down, payload = pickle.loads(content)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_hydra.launcher import outcome, wire
+from elastic_hydra.launcher import outcome
+from elastic_hydra.launcher.anonymous_files import anonymous_file
 from elastic_hydra.launcher.outcome import Outcome, pack, unpack
 from elastic_hydra.sweep import values
 
@@ -47,7 +48,7 @@ VALUES = {
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_large_result_is_read_and_recorded_in_twice_its_size(tmp_path: Any, kind: str) -> None:
-    fd = wire.anonymous_file("result")
+    fd = anonymous_file("result")
     outcome.write(fd, Outcome(VALUES[kind]()))
 
     def work() -> None:
@@ -63,7 +64,7 @@ def test_a_large_result_is_read_and_recorded_in_twice_its_size(tmp_path: Any, ki
 
 
 def test_an_outcome_is_read_without_moving_its_writer_s_position() -> None:
-    fd = wire.anonymous_file("result")
+    fd = anonymous_file("result")
     outcome.write(fd, Outcome(b"x" * 1_000_000))
     position = os.lseek(fd, 0, os.SEEK_CUR)
     for _ in range(2):

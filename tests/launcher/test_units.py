@@ -16,6 +16,7 @@ from launching import in_a_fork
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 
 from elastic_hydra.launcher import hazard, outcome, pickles, wire
+from elastic_hydra.launcher.anonymous_files import anonymous_file
 from elastic_hydra.launcher.environment import environment
 from elastic_hydra.launcher.failure import WorkerFailure, WorkersFailedError
 from elastic_hydra.launcher.logs import JobLogs, TemporaryLogs, for_one_launch, std
@@ -39,7 +40,7 @@ def test_messages_arrive_one_by_one(pair: tuple[socket.socket, socket.socket]) -
 
 
 def test_files_travel_with_their_message(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours = wire.anonymous_file("test")
+    ours = anonymous_file("test")
     os.write(ours, b"content")
     wire.send(pair[0], "read this", [ours])
     os.close(ours)
@@ -51,7 +52,7 @@ def test_files_travel_with_their_message(pair: tuple[socket.socket, socket.socke
 
 
 def test_a_received_file_is_not_inherited_by_programs(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours = wire.anonymous_file("test")
+    ours = anonymous_file("test")
     wire.send(pair[0], "read this", [ours])
     received = wire.receive(pair[1])
     assert received is not None
@@ -96,7 +97,7 @@ def test_parsing_takes_whole_messages_only(pair: tuple[socket.socket, socket.soc
 
 @pytest.fixture
 def file() -> Iterator[int]:
-    fd = wire.anonymous_file("test")
+    fd = anonymous_file("test")
     yield fd
     os.close(fd)
 
