@@ -360,10 +360,10 @@ class ElasticAgent(LocalElasticAgent):
 
     def _heard(self) -> Verdict | None:
         """Return the verdict that another node has published."""
-        try:
-            return self._agreement.heard() if self._agreement is not None else None
-        except DistError as error:
-            raise RendezvousConnectionError(f"the store where the nodes meet is gone: {error}") from error
+        if self._agreement is None:
+            return None
+        with connected():
+            return self._agreement.heard()
 
     def _judge(self, result: RunResult, reason: str) -> Verdict:
         """Find out what has failed, decide what follows, and agree on it with the other nodes."""
@@ -435,10 +435,8 @@ class ElasticAgent(LocalElasticAgent):
                 if (verdict := self._heard()) is not None:
                     return verdict
                 self._pause(0.05)
-        try:
+        with connected():
             return self._agreement.settle(proposed)
-        except DistError as error:
-            raise RendezvousConnectionError(f"the store where the nodes meet is gone: {error}") from error
 
     def _unspoken_verdict(self, reason: str) -> Verdict:
         now = time.time()

@@ -77,9 +77,8 @@ def _cgroup() -> tuple[Path | None, int]:
     """Find this process's memory control group, and its version; workers and agents are in the same one."""
     with contextlib.suppress(OSError, ValueError):
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        first = next(
-            (g for g in groups if "memory" in g[1].split(",")), None
-        )  # version 1 has the controller, if mounted
+        # Version 1 lists the controller, if that is mounted.
+        first = next((g for g in groups if "memory" in g[1].split(",")), None)
         unified = next((g for g in groups if g[0] == "0"), None)
         for group, version, kind in ((first, 1, "cgroup"), (unified, 2, "cgroup2")):
             if group is not None and (mounted := _mount(kind)) is not None:

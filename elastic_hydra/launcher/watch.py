@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from elastic_hydra.config.retry import Kind, Memory, WatchConfig
+from elastic_hydra.launcher.orphans import with_descendants
 from elastic_hydra.launcher.workers import Workers
 from elastic_hydra.retry.evidence import Overrun
 from elastic_hydra.retry.limits import Excess, Look, Sign, exceeded, pause
@@ -142,8 +143,7 @@ class Watch:
 
 def _tree(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
-        worker = psutil.Process(pid)
-        return [worker, *worker.children(recursive=True)]
+        return with_descendants(pid)
     return []
 
 
