@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, pack, unpack
 from elastic_hydra.launcher.verdict import Verdict
-from elastic_hydra.retry.cause import is_connection, root
+from elastic_hydra.retry.cause import is_between_ranks, root
 from elastic_hydra.retry.evidence import Death, ExceptionFacts
 
 __all__ = ["WorkerFailure", "WorkersFailedError", "death_of", "facts_of"]
@@ -97,8 +97,7 @@ class WorkerFailure(ProcessFailure):
         """Whether it is torch's word for a connection to another rank that broke, or waited in vain."""
         said = death_of(self.local_rank, self, 0.0).exception
         error = root(said) if said is not None else None
-        # A plain ConnectionError is rather the user's own, to a database or the web.
-        return error is not None and is_connection(error) and "ConnectionError" not in error.names
+        return error is not None and is_between_ranks(error)
 
     def _set_no_reply_file(self) -> None:
         super()._set_no_reply_file()  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import re
 
 from elastic_hydra.retry.evidence import ExceptionFacts
 
-__all__ = ["in_words", "is_connection", "is_echo", "is_out_of_memory", "one_line", "root"]
+__all__ = ["in_words", "is_between_ranks", "is_connection", "is_echo", "is_out_of_memory", "one_line", "root"]
 
 _LONGEST = 300
 """Characters of a message that a line for people shows."""
@@ -87,6 +87,12 @@ def is_connection(error: ExceptionFacts) -> bool:
         return True
     # gloo throws RuntimeError; the words alone would make a lost database connection's ValueError one.
     return "RuntimeError" in error.names and bool(_CONNECTION_TEXT.search(error.message))
+
+
+def is_between_ranks(error: ExceptionFacts) -> bool:
+    """Whether it is torch's word for a connection to another rank that broke, or waited in vain."""
+    # A plain ConnectionError is rather the user's own, to a database or the web.
+    return is_connection(error) and "ConnectionError" not in error.names
 
 
 def is_echo(error: ExceptionFacts) -> bool:

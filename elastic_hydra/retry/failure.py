@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.retry.cause import in_words, is_connection, is_echo, is_out_of_memory, one_line, root
+from elastic_hydra.retry.cause import (
+    in_words,
+    is_between_ranks,
+    is_connection,
+    is_echo,
+    is_out_of_memory,
+    one_line,
+    root,
+)
 from elastic_hydra.retry.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun, size
 
-__all__ = ["Failure", "classify", "is_peers_echo"]
+__all__ = ["Failure", "classify", "is_peers_echo", "signal_name"]
 
 CANNOT_START = 127
 """Exit code of a process that could not be set up, as with a shell."""
@@ -151,7 +159,7 @@ def _of_deaths(evidence: Evidence) -> Failure:
         pid=first.pid,
         uptime=first.uptime,
         exitcode=first.exitcode,
-        signal=_signal_name(first.exitcode),
+        signal=signal_name(first.exitcode),
         names=error.names if error else (),
         message=error.message if error else first.what,
         traceback=first.exception.traceback if first.exception else "",
@@ -194,8 +202,7 @@ def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence)
         return Kind.oom, f"ran out of memory: {words}"
     if any(name in _RENDEZVOUS for name in error.names):
         return Kind.rendezvous, f"raised {words}"
-    # A plain ConnectionError is rather the user's own, to a database or the web.
-    if evidence.nodes > 1 and is_peers_echo(death) and "ConnectionError" not in error.names:
+    if evidence.nodes > 1 and is_peers_echo(death) and is_between_ranks(error):
         return Kind.peer, f"lost the connection to a worker on another node: {words}"
     if error.type_name == _RESULT_ERROR:
         return Kind.exception, one_line(error.message, 500).removeprefix(f"rank {death.rank} ")
@@ -203,7 +210,7 @@ def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence)
 
 
 def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kind, str]:
-    name = _signal_name(-number)
+    name = signal_name(-number)
     by_name = death.pid != 0 and death.pid in memory.killed_pids
     if number == signal.SIGKILL and (by_name or memory.kills > 0):
         figures = [f"it used {size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
@@ -224,7 +231,8 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
     return Kind.signal, f"was killed by {name}" + (f" ({hints[number]})" if number in hints else "")
 
 
-def _signal_name(exitcode: int | None) -> str:
+def signal_name(exitcode: int | None) -> str:
+    """Name the signal that killed a process with this exit code; empty when none did."""
     if exitcode is None or exitcode >= 0:
         return ""
     try:

@@ -16,7 +16,7 @@ from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.outcome import unpack
 from elastic_hydra.launcher.pickles import EVERYTHING
 from elastic_hydra.launcher.processes import Process
-from elastic_hydra.retry.failure import Failure
+from elastic_hydra.retry.failure import Failure, signal_name
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import FinishedJob, Job, JobError, JobInterruptedError
@@ -98,7 +98,7 @@ def _failed(job: Job, error: BaseException, failure: Failure | None, job_return:
 
 def _lost(job: Job, process: Process) -> End:
     code = process.exitcode or 0
-    name = signal.Signals(-code).name if code < 0 else ""
+    name = signal_name(code)
     how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
     if name and not process.fate and name in job.launch.signals_to_handle:
         return _stopped(job, name, lost=True)  # before it could stop its workers itself

@@ -255,18 +255,21 @@ def test_sys_exit_0_is_a_good_end(tmp_path: Path) -> None:
     assert job.return_value is None
 
 
-def test_an_agent_that_is_killed_takes_its_workers_along_and_nobody_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 3, "SIG37")])
+def test_an_agent_that_is_killed_takes_its_workers_along_and_nobody_else(
+    tmp_path: Path, number: int, name: str
+) -> None:
     def task(cfg: Any) -> Any:
         (tmp_path / f"worker.{cfg.x}").write_text(str(os.getpid()))
         if cfg.x == 0:
-            os.kill(int((tmp_path / "sweep" / "0" / "agent.pid").read_text()), signal.SIGKILL)
+            os.kill(int((tmp_path / "sweep" / "0" / "agent.pid").read_text()), number)
             time.sleep(600)
         return cfg.x
 
     spy = ["+hydra.callbacks.spy._target_=tests.sweep.test_returns.AgentPid"]
     jobs = launch(task, tmp_path / "sweep", *spy, jobs=[["+x=0"], ["+x=1"]])
     assert [job.status for job in jobs] == [JobStatus.FAILED, JobStatus.COMPLETED]
-    assert "was lost: it was killed by SIGKILL" in str(jobs[0]._return_value)
+    assert f"was lost: it was killed by {name}" in str(jobs[0]._return_value)
     assert not Path(f"/proc/{(tmp_path / 'worker.0').read_text()}").exists()
 
 
