@@ -24,7 +24,7 @@ from elastic_hydra.config.resources import (
 from elastic_hydra.config.retry import RetryConfig, WatchConfig
 from elastic_hydra.config.schema import ElasticConfig
 from elastic_hydra.config.tree import check_tree
-from elastic_hydra.config.values import sexagesimal
+from elastic_hydra.config.values import sexagesimal, value_at
 from elastic_hydra.config.whole_sweep import check_whole_sweep, whole_sweep_of
 
 __all__ = ["Demand", "Launch", "Machine", "resolve"]
@@ -170,8 +170,7 @@ def _check_values(settings: Mapping[str, Any], machine: Machine, problems: Probl
     for key in ("checkpoint_timeout", "shutdown_timeout", "exit_barrier_timeout"):
         problems.require(settings[key] >= 0, key, settings[key], "must be 0 or more (seconds)")
     for key in ("rendezvous.id", "rendezvous.local_addr", "logs.dir"):
-        group, _, name = key.partition(".")
-        value = settings[group][name]
+        value = value_at(settings, key)
         problems.require(value is None or value.strip(), key, "''", "must not be empty; null is the default")
     for rank in settings["logs"]["local_ranks_filter"] or ():
         problems.require(rank >= 0, "logs.local_ranks_filter", rank, "must be local ranks, 0 or more")
@@ -222,7 +221,7 @@ def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: Prob
     options: dict[str, Any] = {}
     for key, since in _SINCE.items():
         group, _, name = key.rpartition(".")
-        value = settings[group][name] if group else settings[name]
+        value = value_at(settings, key)
         default = getattr(ElasticConfig(), name) if not group else []
         if machine.torch >= since:
             options[name] = value

@@ -13,7 +13,7 @@ from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.schema import ElasticConfig
 from elastic_hydra.config.tree import HYDRAS, check_tree
 
-__all__ = ["check_resolvable", "first_line", "typed"]
+__all__ = ["check_resolvable", "first_line", "resolved", "typed"]
 
 
 def typed(launcher: DictConfig) -> DictConfig:
@@ -43,11 +43,25 @@ def typed(launcher: DictConfig) -> DictConfig:
 
 def _group(launcher: DictConfig, key: str) -> Any:
     """Return the keys of a group, also of one that is an interpolation of a node elsewhere."""
+    return OmegaConf.to_container(resolved(launcher, key, f"{ROOT}.{key}"), resolve=False)
+
+
+def resolved(node: DictConfig, name: str, full_key: str) -> Any:
+    """Return the value of a key, which may be an interpolation.
+
+    Args:
+        node: that has the key.
+        name: of the key in it.
+        full_key: its name for people.
+
+    Raises:
+        ConfigError: the interpolation leads nowhere; the text shows how it was given.
+    """
     try:
-        return OmegaConf.to_container(launcher[key], resolve=False)
+        return node[name]
     except OmegaConfBaseException as error:
-        raw = launcher._get_node(key)._value()  # type: ignore[union-attr]
-        raise ConfigError(f"{ROOT}.{key}={raw}: {first_line(error)}") from error
+        raw = node._get_node(name)._value()  # type: ignore[union-attr]
+        raise ConfigError(f"{full_key}={raw}: {first_line(error)}") from error
 
 
 def _update(merged: DictConfig, key: str, value: Any, problems: Problems) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["LARGEST", "count", "sexagesimal"]
+__all__ = ["LARGEST", "count", "sexagesimal", "value_at"]
 
 LARGEST = 10**9
 """No count and no number of seconds is larger: beyond it the clocks of Python and torch overflow."""
@@ -39,3 +40,11 @@ def sexagesimal(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 60 <= value < 3600:
         return None
     return f"{value // 60}:{value % 60}"
+
+
+def value_at(settings: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key such as `logs.dir` from groups of settings."""
+    value: Any = settings
+    for name in key.split("."):
+        value = value[name]
+    return value

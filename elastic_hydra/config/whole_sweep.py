@@ -10,6 +10,7 @@ from typing import Any
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import read_parallel
 from elastic_hydra.config.schema import START_METHODS
+from elastic_hydra.config.values import value_at
 
 __all__ = ["WHOLE_SWEEP", "check_whole_sweep", "differing", "whole_sweep_of"]
 
@@ -37,11 +38,7 @@ def whole_sweep_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         settings: `hydra.launcher`, with these keys resolved.
     """
-    found: dict[str, Any] = {}
-    for key in WHOLE_SWEEP:
-        group, _, name = key.rpartition(".")
-        found[key] = settings[group][name] if group else settings[name]
-    return found
+    return {key: value_at(settings, key) for key in WHOLE_SWEEP}
 
 
 def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:

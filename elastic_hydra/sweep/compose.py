@@ -20,7 +20,7 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resolve import Launch, Machine, resolve
-from elastic_hydra.config.typed import check_resolvable, first_line, typed
+from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
 from elastic_hydra.launcher.store import host_store, wait_for_store
 from elastic_hydra.sweep.folders import refuse_unwritable
 from elastic_hydra.sweep.job import Job
@@ -67,14 +67,6 @@ def compose(
     job = Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
     _check_folders(job, sweep_config)
     return job
-
-
-def _resolved(num: int, sweep: DictConfig, name: str) -> str:
-    try:
-        return str(sweep[name])
-    except OmegaConfBaseException as error:
-        raw = sweep._get_node(name)._value()  # type: ignore[union-attr]
-        raise ConfigError(f"job #{num}: hydra.sweep.{name}={raw}: {first_line(error)}") from error
 
 
 def _check_folders(job: Job, sweep_config: DictConfig) -> None:
@@ -143,8 +135,9 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
     What is behind the keys may say something else each time it is asked, and something else than it did when the job
     ran before: an environment variable, the time, a resolver that is not cached.
     """
-    sweep_dir = _resolved(num, config.hydra.sweep, "dir")
-    subdir = _resolved(num, config.hydra.sweep, "subdir") if recorded_dir is None else ""
+    sweep, key = config.hydra.sweep, f"job #{num}: hydra.sweep"
+    sweep_dir = str(resolved(sweep, "dir", f"{key}.dir"))
+    subdir = str(resolved(sweep, "subdir", f"{key}.subdir")) if recorded_dir is None else ""
     output_dir = recorded_dir or Path(os.path.abspath(os.path.join(sweep_dir, subdir)))
     if recorded_dir is not None:
         if not output_dir.is_relative_to(os.path.abspath(sweep_dir)):

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.typed import first_line
+from elastic_hydra.config.typed import resolved
 from elastic_hydra.sweep.folders import refuse_unwritable
 
 __all__ = ["check_start", "started_by_torchrun"]
@@ -31,11 +30,7 @@ def check_start(config: DictConfig) -> None:
             f"RANK is set ({rank}): torchrun has started this sweep once per rank. Start it without torchrun: "
             "hydra/launcher=elastic starts the workers itself (hydra.launcher.nproc_per_node, hydra.launcher.nodes)"
         )
-    try:
-        folder = str(config.hydra.sweep.dir)
-    except OmegaConfBaseException as error:
-        raw = config.hydra.sweep._get_node("dir")._value()
-        raise ConfigError(f"hydra.sweep.dir={raw}: {first_line(error)}") from error
+    folder = str(resolved(config.hydra.sweep, "dir", "hydra.sweep.dir"))
     refuse_unwritable("hydra.sweep.dir", folder, Path(os.path.abspath(folder)))
 
 
