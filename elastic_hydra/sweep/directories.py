@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hydra.core.utils import filter_overrides
-
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.recorded import Record
+from elastic_hydra.sweep.summary import known_as
 
 __all__ = ["Directories"]
 
@@ -59,10 +58,6 @@ class Directories:
 def _refuse_another(owner: tuple[int, list[str]], num: int, overrides: list[str], directory: str) -> None:
     if owner[0] != num:
         raise ConfigError(
-            f"hydra.sweep.subdir: jobs {_name(*owner)} and {_name(num, overrides)} have the same directory, "
+            f"hydra.sweep.subdir: jobs {known_as(*owner)} and {known_as(num, overrides)} have the same directory, "
             f"{directory}; give each one of its own, for example by hydra.sweep.subdir='job_${{hydra.job.num}}'"
         )
-
-
-def _name(num: int, overrides: list[str]) -> str:
-    return f"#{num} ({' '.join(filter_overrides(overrides))})"

@@ -77,9 +77,8 @@ class History:
                 f"{total} job{'s are' if total > 1 else ' is'} recorded, none of them asked for by the sweeper yet"
             )
         if left:
-            some = ", ".join(f"#{num}" for num in left[:5]) + ", …" * (len(left) > 5)
             parts = "job is no part" if len(left) == 1 else "jobs are not part"
-            said.append(f"{len(left)} recorded {parts} of this command ({some})")
+            said.append(f"{len(left)} recorded {parts} of this command ({_some(left)})")
         return "; ".join(said)
 
     def check(self, num: int, config: str) -> None:
@@ -115,11 +114,11 @@ class History:
         suspect = [num for num, value in values.items() if value.is_pickled and value.distrust]
         if not suspect:
             return
-        value, jobs = values[suspect[0]], ", ".join(f"#{num}" for num in suspect[:5]) + ", …" * (len(suspect) > 5)
+        value = values[suspect[0]]
         raise ConfigError(
-            f"hydra.launcher.resume={self.mode}: the recorded values of {jobs} are pickles, which run code when they "
-            f"are read, and {value.journal} {value.distrust}. Or run all jobs again with hydra.launcher.resume=all, "
-            "which reads none of them"
+            f"hydra.launcher.resume={self.mode}: the recorded values of {_some(suspect)} are pickles, which run code "
+            f"when they are read, and {value.journal} {value.distrust}. Or run all jobs again with "
+            "hydra.launcher.resume=all, which reads none of them"
         )
 
     def settled(self, num: int) -> Recorded | None:
@@ -133,3 +132,8 @@ class History:
         """Return a recorded job's directory, which stays its own whatever the configuration says now."""
         job = self.recorded.get(num)
         return None if job is None else Path(job.dir)
+
+
+def _some(nums: Sequence[int]) -> str:
+    """Name the first of several jobs."""
+    return ", ".join(f"#{num}" for num in nums[:5]) + ", …" * (len(nums) > 5)

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from elastic_hydra.launcher.child import current_umask
 from elastic_hydra.sweep.table import NOT_STARTED, Ended, in_order, kept, render, shown_value
 
-__all__ = ["Results", "duration"]
+__all__ = ["Results", "duration", "has_one_batch"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -44,7 +44,7 @@ class Results:
         self._folder = folder
         self._how_to_go_on = how_to_go_on
         self._maximize = _maximize(config)
-        self._one_batch = _has_one_batch(config)
+        self._one_batch = has_one_batch(config)
         self._jobs: dict[int, Ended] = {}
         self._planned = _trials(config)
         self._began: float | None = None
@@ -154,7 +154,7 @@ def _maximize(config: DictConfig) -> bool | None:
     return larger if isinstance(larger, bool) else not smaller if isinstance(smaller, bool) else None
 
 
-def _has_one_batch(config: DictConfig) -> bool:
+def has_one_batch(config: DictConfig) -> bool:
     """Whether the sweeper hands over all jobs at once, as Hydra's own does when it is not told otherwise."""
     target = str(OmegaConf.select(config, "hydra.sweeper._target_", default=""))
     sizes = OmegaConf.select(config, "hydra.sweeper.max_batch_size", default=None)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.utils import filter_overrides
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
@@ -18,6 +17,7 @@ from elastic_hydra.config.typed import check_resolvable, typed
 from elastic_hydra.config.values import sexagesimal
 from elastic_hydra.config.whole_sweep import WHOLE_SWEEP, check_whole_sweep, differing, whole_sweep_of
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.summary import known_as
 
 __all__ = ["check_nodes", "check_same", "sweep_settings"]
 
@@ -60,7 +60,7 @@ def check_same(settings: DictConfig, jobs: Sequence[Job]) -> None:
         ConfigError: it names each such key with all its values.
     """
     sweeps: Any = whole_sweep_of(OmegaConf.to_container(settings, resolve=False))  # type: ignore[arg-type]
-    names = {f"#{job.num} ({' '.join(filter_overrides(job.overrides))})": job.launch.whole_sweep for job in jobs}
+    names = {known_as(job.num, job.overrides): job.launch.whole_sweep for job in jobs}
     problems = Problems()
     differing(sweeps, names, problems)
     problems.raise_any()

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.utils import filter_overrides
+
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.report import render as render_bindings
@@ -14,7 +16,7 @@ from elastic_hydra.retry.failure import Failure
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.slots import Slot
 
-__all__ = ["describe", "log_of", "shown_path"]
+__all__ = ["describe", "known_as", "log_of", "shown_path"]
 
 
 def log_of(failure: Failure, log_dir: Path) -> Path:
@@ -33,6 +35,11 @@ def log_of(failure: Failure, log_dir: Path) -> Path:
         if stderr.stat().st_size:
             return stderr
     return folder
+
+
+def known_as(num: int, overrides: Sequence[str]) -> str:
+    """Say which job it is, in a text about several: `#3 (lr=0.1)`."""
+    return f"#{num} ({' '.join(filter_overrides(overrides))})"
 
 
 def shown_path(path: Path) -> str:

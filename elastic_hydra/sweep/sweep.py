@@ -48,7 +48,7 @@ from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
 from elastic_hydra.sweep.rerun import how_to_go_on
-from elastic_hydra.sweep.results import Results
+from elastic_hydra.sweep.results import Results, has_one_batch
 from elastic_hydra.sweep.settings import check_same, sweep_settings
 from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import describe, log_of, shown_path
@@ -196,10 +196,8 @@ class Sweep:
     def _say_what_is_recorded(self, nums: list[int]) -> None:
         if self._history.mode == "false":
             return
-        sweeper = self._config.hydra.sweeper
-        whole = str(sweeper.get("_target_")).endswith(".BasicSweeper") and sweeper.get("max_batch_size") is None
         first = self._journal is None
-        found = self._history.found(nums, whole, first)
+        found = self._history.found(nums, has_one_batch(self._config), first)
         if not self._history.recorded and first:
             found = f"nothing is recorded in {shown_path(self._dir)}"
         if found:

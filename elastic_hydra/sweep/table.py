@@ -155,12 +155,12 @@ def _the_telling(jobs: Sequence[Ended]) -> list[Ended]:
 
 def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence[Ended]) -> list[str]:
     """Set rows in columns; one that says nothing is left out, the reason of a job is put below its row."""
-    kept = [column for column in range(len(heads)) if column < 2 or any(row[column] for row in rows)]
-    widths = {column: max(len(row[column]) for row in (heads, *rows)) for column in kept}
-    lines = ["  ".join(heads[column].ljust(widths[column]) for column in kept).rstrip()]
+    columns = [column for column in range(len(heads)) if column < 2 or any(row[column] for row in rows)]
+    widths = {column: max(len(row[column]) for row in (heads, *rows)) for column in columns}
+    lines = ["  ".join(heads[column].ljust(widths[column]) for column in columns).rstrip()]
     said = ""
     for row, job in zip(rows, jobs, strict=True):
-        lines.append("  ".join(row[column].ljust(widths[column]) for column in kept).rstrip())
+        lines.append("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip())
         if job.reason and job.reason != said:
             said = job.reason
             lines.append(f"    {one_line(job.reason, 200)}")
