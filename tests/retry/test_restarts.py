@@ -168,7 +168,7 @@ def test_a_rank_that_leaves_in_the_middle_is_the_cause_of_broken_connections(
     how: str, words: str, tmp_path: Path
 ) -> None:
     launched = Launched(tmp_path, workers=3)
-    error = launched.fail(leaves_the_others, how, retry=RetryConfig())
+    error = launched.fail(leaves_the_others, how, retry=RetryConfig(), keep_finished=False)
     assert error.verdict is not None
     failure = error.verdict.failure
     assert (failure.kind.value, failure.rank, failure.exitcode) == ("exit", 1, 0)
