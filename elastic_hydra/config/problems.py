@@ -26,8 +26,9 @@ class Problems:
 
     def one_of(self, key: str, value: str, allowed: Collection[str], what: str = "") -> None:
         """Require one of some words; the nearest of them is suggested."""
-        what = what or f"must be one of {', '.join(allowed)}"
-        self.require(value in allowed, key, value, what + nearest(value, allowed))
+        if value not in allowed:
+            what = what or f"must be one of {', '.join(allowed)}"
+            self.add(key, value, what + nearest(value, allowed))  # to look for the nearest takes longer than all else
 
     def raise_any(self) -> None:
         if self.lines:
