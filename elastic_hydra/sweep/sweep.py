@@ -130,9 +130,9 @@ class Sweep:
         if self._settings.dry_run:
             return self._plan(batch)
         record = self._open_journal(batch.jobs)
+        self._results.plan(batch.size())
         for job in batch.jobs:
             self._admit(batch, job, record)
-        self._results.plan(batch.size())
         signals = StopSignals(self._settings.signals_to_handle)
         with multirun_end_on_interrupt(self._context, self._config), signals:
             try:

@@ -54,6 +54,7 @@ def test_new_jobs_of_a_resumed_sweep_have_a_number_a_directory_and_a_value_each(
     extended = app.run("+x=3,2,4,5", "hydra.launcher.resume=true", "hydra.launcher.parallel=2")
     assert extended.returncode == 0, extended.output
     assert "hydra.launcher.resume=true: 1 of 4 jobs is recorded, 3 to run; 1 recorded job is no part" in extended.output
+    assert "(4 of 4)" in extended.output
     assert values(extended) == {0: 1, 1: 2, 2: 3, 3: 4, 4: 5}
     ran = {folder.parent.name: folder.read_text().split() for folder in extended.folder.glob("*/ran")}
     assert ran == {"0": ["1"], "1": ["2"], "2": ["3"], "3": ["4"], "4": ["5"]}
