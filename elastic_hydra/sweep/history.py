@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep.recorded import Record, Recorded
@@ -23,8 +28,8 @@ _RUN_AGAIN = {
 class History:
     """The recorded jobs of a sweep that is resumed.
 
-    A job is known again by its overrides. Numbers and directories stay those of the record; jobs that are new (an
-    adaptive sweeper goes on, or a range was extended) get the numbers after it.
+    A job is known again by its overrides, in whatever order they are given. Numbers and directories stay those of the
+    record; jobs that are new (an adaptive sweeper goes on, or a range was extended) get the numbers after it.
 
     Args:
         record: what the journal says; None: nothing is resumed.
@@ -37,7 +42,7 @@ class History:
         self._unclaimed: dict[tuple[str, ...], list[int]] = {}
         """Numbers of recorded jobs that nobody has asked for yet, by their overrides."""
         for job in self.recorded.values():
-            self._unclaimed.setdefault(tuple(job.overrides), []).append(job.num)
+            self._unclaimed.setdefault(_in_any_order(job.overrides), []).append(job.num)
         self._next = max(self.recorded, default=-1) + 1
 
     def number(self, overrides: Sequence[str], planned: int) -> int:
@@ -49,7 +54,7 @@ class History:
         """
         if self.mode == "false":
             return planned
-        if known := self._unclaimed.get(tuple(overrides)):
+        if known := self._unclaimed.get(_in_any_order(overrides)):
             return known.pop(0)
         num = max(self._next, planned)
         self._next = num + 1
@@ -92,6 +97,9 @@ class History:
             ConfigError: the recorded one differs; the text shows the difference.
         """
         if num not in self.recorded or (recorded := self.recorded.config(num)) == config:
+            return
+        recorded, config = _sorted_yaml(recorded), _sorted_yaml(config)
+        if recorded == config:
             return
         difference = difflib.unified_diff(
             recorded.splitlines(), config.splitlines(), "recorded", "now", lineterm="", n=1
@@ -137,3 +145,22 @@ class History:
 def _some(nums: Sequence[int]) -> str:
     """Name the first of several jobs."""
     return ", ".join(f"#{num}" for num in nums[:5]) + ", …" * (len(nums) > 5)
+
+
+def _in_any_order(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return a job's overrides in an order that is the same however they are given, as far as it means nothing.
+
+    It means something where two are about one key, or where the key of one is inside the other's: the last one wins.
+    """
+    keyed = sorted((override.partition("=")[0].lstrip("+~").split("."), override) for override in overrides)
+    keys = [key for key, _ in keyed]
+    overlap = any(after[: len(key)] == key for key, after in itertools.pairwise(keys))
+    return tuple(overrides) if overlap else tuple(override for _, override in keyed)
+
+
+def _sorted_yaml(text: str) -> str:
+    """Return a configuration with its keys in alphabetical order, or as it is if it cannot be read."""
+    try:
+        return OmegaConf.to_yaml(OmegaConf.create(text), sort_keys=True)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+        return text

@@ -174,6 +174,32 @@ def test_jobs_with_the_same_overrides_keep_their_numbers(record: Journal) -> Non
     assert [past.number(["x=1"], num) for num in range(5)] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("recorded_overrides", "now", "is_known"),
+    [
+        (["+b=2", "a=1", "db=sql"], ["db=sql", "a=1", "+b=2"], True),
+        (["a.c=1", "a.b=2"], ["a.b=2", "a.c=1"], True),
+        (["ab=1", "a=2"], ["a=2", "ab=1"], True),
+        (["a=1", "a=2"], ["a=2", "a=1"], False),
+        (["a.b=1", "a={b: 2}"], ["a={b: 2}", "a.b=1"], False),
+        (["~a", "+a=1"], ["+a=1", "~a"], False),
+    ],
+)
+def test_overrides_in_another_order_are_the_same_job_where_their_order_means_nothing(
+    record: Journal, recorded_overrides: list[str], now: list[str], is_known: bool
+) -> None:
+    record.write("job", num=7, overrides=recorded_overrides, config="", dir="7")
+    assert (History(recorded.read(record.path), "true").number(now, 0) == 7) is is_known
+
+
+def test_keys_of_a_configuration_in_another_order_are_no_change(record: Journal) -> None:
+    record.write("job", num=0, overrides=[], config="a: 1\nb:\n  c: .nan\n  d: ${a}\n", dir="0")
+    past = History(recorded.read(record.path), "true")
+    past.check(0, "b:\n  d: ${a}\n  c: .nan\na: 1\n")
+    with pytest.raises(ConfigError, match=r"(?s)-a: 1\n.*\+a: 2\n"):
+        past.check(0, "b:\n  d: ${a}\n  c: .nan\na: 2\n")
+
+
 def test_what_is_recorded_is_said(history: Callable[[str], History]) -> None:
     def found(mode: str, *planned: str, whole: bool = True, first: bool = True) -> str:
         past = history(mode)
