@@ -46,7 +46,8 @@ class ResultError(WorkerError, TypeError):
 
 _MOST_LINKED = 100
 """Exceptions of a chain or a group that are packed, the nearest first."""
-
+_MOST_FRAMES = 100
+"""Frames of a traceback that are packed, half of them where it begins, half where it ends."""
 
 ANNOUNCED = "ELASTIC_HYDRA_FAILED"
 """Environment variable of a worker: the pipe by which its agent is woken."""
@@ -177,8 +178,21 @@ def _message(error: BaseException) -> str:
 
 
 def _frames(error: BaseException, get_locals: Any) -> Any:
+    """Return the frames of a traceback, of one that is very deep the first and the last ones.
+
+    tblib nests them in each other, so a deep one can be neither packed nor read within the limit of recursion.
+    """
+    frames = []
     trace = error.__traceback__
-    return Traceback(trace, get_locals=get_locals).to_dict() if trace is not None else None
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    if len(frames) > _MOST_FRAMES:
+        frames[_MOST_FRAMES // 2 : -_MOST_FRAMES // 2] = []
+    kept = None
+    for frame in reversed(frames):
+        kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return Traceback(kept, get_locals=get_locals).to_dict() if kept is not None else None
 
 
 def _text(error: BaseException, chain: bool) -> str:

@@ -110,11 +110,11 @@ class Results:
         if self._problem:
             log.error("%s", self._problem)
         if len(jobs) > 1 or self._problem:
-            log.info("%s", render(jobs, self._maximize))
+            log.info("%s", render(jobs, self._maximize, self._folder / "results.csv"))
         if again:
             log.info("%s", again)
         try:
-            table = render(jobs, self._maximize, complete=True)
+            table = render(jobs, self._maximize)
             _write(self._folder / "summary.txt", lambda file: file.write(f"{table}\n{again}".rstrip() + "\n"))
             _write(self._folder / "results.csv", lambda file: csv.writer(file).writerows(_cells(jobs, self._maximize)))
         except OSError as error:

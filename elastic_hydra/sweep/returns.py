@@ -109,7 +109,8 @@ def _lost(job: Job, process: Process) -> End:
 
 
 def _stopped(job: Job, name: str, lost: bool = False) -> End:
-    failure = _failure(Kind.preempted, f"host {os.uname().nodename} was told to stop by {name}", name)
+    who = f"host {os.uname().nodename}" if job.launch.max_nodes > 1 else "the job"
+    failure = _failure(Kind.preempted, f"{who} was told to stop by {name}", name)
     return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, agent_lost=lost)
 
 

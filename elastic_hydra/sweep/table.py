@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from hydra.core.utils import filter_overrides
 
@@ -27,6 +30,8 @@ _MOST_OTHERS = 20
 _WIDTH = 60
 _LONGEST_TEXT = 1000
 """Characters of a value that is no number."""
+_PARTS = 8
+"""Of a dictionary, a list or an object, that are shown at most."""
 
 
 @dataclass
@@ -52,26 +57,27 @@ class Ended:
     """Whether an earlier launcher ran it."""
 
 
-def render(jobs: Sequence[Ended], maximize: bool | None = None, *, complete: bool = False) -> str:
+def render(jobs: Sequence[Ended], maximize: bool | None = None, rest: Path | None = None) -> str:
     """Render the table of a sweep.
 
     Args:
         jobs: all of them, in their order.
         maximize: whether larger values are better; None: that is not known, and the jobs stay in their order.
-        complete: show all jobs, however many there are.
+        rest: the file that has all jobs, when there are too many to show; None: show all of them.
     """
-    counts = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
+    states = sorted(dict.fromkeys(job.state for job in jobs), key=lambda state: state != "finished")
+    counts = {state: sum(job.state == state for job in jobs) for state in states}
     lines = [", ".join(f"{count} {state}" for state, count in counts.items())]
     common = common_overrides(jobs)
     if common:
         lines.append(f"all with {' '.join(common)}")
     ordered = in_order(jobs, maximize)
-    shown = ordered if complete or len(jobs) <= _MANY else _the_telling(ordered)
+    shown = ordered if rest is None or len(jobs) <= _MANY else _the_telling(ordered)
     best = maximize is not None and any(_number_of(job) is not None for job in jobs)
     heads = ("job", "state", "time", "attempts", "restarts", "value, best first" if best else "value", "overrides")
     lines += _columns(heads, [_row(job, common) for job in shown], shown)
-    if len(shown) < len(jobs):
-        lines.append(f"and {len(jobs) - len(shown)} more, which are in results.csv")
+    if rest is not None and len(shown) < len(jobs):
+        lines.append(f"and {len(jobs) - len(shown)} more, which are in {shown_path(rest)}")
     return "\n".join(lines)
 
 
@@ -111,9 +117,9 @@ def shown_value(value: Any, width: int = _WIDTH) -> str:
         text = str(value)
     elif isinstance(value, Real) and not isinstance(value, (bool, int)):
         text = f"{float(value):.6g}"
-    elif type(value) is dict and len(value) <= 8:
+    elif type(value) is dict and len(value) <= _PARTS:
         text = "{" + ", ".join(f"{_short_repr(key)}: {shown_value(part)}" for key, part in value.items()) + "}"
-    elif type(value) in (list, tuple) and len(value) <= 8:
+    elif type(value) in (list, tuple) and len(value) <= _PARTS:
         inside = ", ".join(map(shown_value, value))
         text = f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
     else:
@@ -132,6 +138,36 @@ class _ShortRepr(reprlib.Repr):
         return repr(value) if len(value) <= _WIDTH else f"{len(value)} bytes"
 
     repr_bytearray = repr_bytes
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Write containers of any class and dataclasses by their parts; what else there is writes itself."""
+        try:
+            return self._by_parts(value, level)
+        except Exception:  # a class whose own methods fail: `repr` has an answer to that
+            return super().repr_instance(value, level)
+
+    def _by_parts(self, value: Any, level: int) -> str:
+        parts = _fields(value)
+        if parts and level > 0:
+            shown = [f"{name}={self.repr1(part, level - 1)}" for name, part in itertools.islice(parts.items(), _PARTS)]
+            more = ["..."] if len(parts) > _PARTS else []
+            return f"{type(value).__qualname__}({', '.join(shown + more)})"
+        if isinstance(value, Mapping):
+            return self.repr_dict(cast("dict[Any, Any]", value), level)
+        if isinstance(value, (list, tuple)):
+            return self.repr_list(cast("list[Any]", value), level)
+        if isinstance(value, str):
+            return self.repr_str(value, level)
+        return super().repr_instance(value, level)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the named parts that a value's `repr` would write down; nothing for what has none."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.repr}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: getattr(value, name) for name in value._fields}
+    return vars(value) if isinstance(value, SimpleNamespace) else {}
 
 
 _short_repr = _ShortRepr().repr

@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,26 @@ def test_frames_cause_and_context_come_back() -> None:
     assert isinstance(restored.__cause__, KeyError)
     assert isinstance(restored.__cause__.__cause__, WorkerError)
     assert restored.__suppress_context__
+
+
+def without_end(number: int) -> None:
+    if number == 0:
+        without_end(0)
+    try:
+        without_end(number - 1)
+    except RecursionError:
+        without_end(0)
+
+
+@pytest.mark.parametrize("chained", [0, 30])
+def test_a_recursion_without_end_comes_back_with_the_begin_and_the_end_of_its_traceback(chained: int) -> None:
+    with pytest.raises(RecursionError) as caught:
+        without_end(chained)
+    restored = travelled(caught.value)
+    assert isinstance(restored, RecursionError)
+    frames = traceback.extract_tb(restored.__traceback__)
+    assert [frames[0].line, frames[-1].line] == ["without_end(chained)", "without_end(0)"]
+    assert len(frames) <= 100
 
 
 def test_a_chain_that_bites_its_tail_comes_back() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from omegaconf import OmegaConf
@@ -27,6 +30,7 @@ def numbers(table: str) -> list[int]:
 def test_the_table_shows_each_job_and_once_why_one_failed() -> None:
     table = render([job(0), job(1, "failed", reason="because"), job(2, "failed", reason="because")])
     assert table.splitlines()[0] == "1 finished, 2 failed"
+    assert render([job(1, "failed"), job(0)]).splitlines()[0] == "1 finished, 1 failed"
     assert table.count("because") == 1
     assert "x=0" in table
 
@@ -61,10 +65,10 @@ def test_of_many_jobs_the_best_and_the_failed_are_shown_and_where_the_rest_is(
     states: list[str], maximize: bool | None, shown: list[int]
 ) -> None:
     jobs = [job(n, state, float(n)) for n, state in enumerate(states)]
-    table = render(jobs, maximize)
+    table = render(jobs, maximize, Path("out/results.csv"))
     assert numbers(table) == shown
-    assert ("results.csv" in table) == (len(shown) < len(jobs))
-    assert sorted(numbers(render(jobs, maximize, complete=True))) == list(range(len(jobs)))
+    assert ("which are in out/results.csv" in table) == (len(shown) < len(jobs))
+    assert sorted(numbers(render(jobs, maximize))) == list(range(len(jobs)))
 
 
 class Large:
@@ -89,6 +93,43 @@ class Large:
 def test_a_value_is_shown_with_the_digits_that_matter(value: Any, text: str) -> None:
     assert shown_value(value) == text
     assert shown_value(kept(value)) == text
+
+
+@dataclass
+class Result:
+    accuracy: float
+    rest: Any = None
+
+
+class Pair(NamedTuple):
+    left: float
+    right: Any
+
+
+class Untold:
+    def __repr__(self) -> str:
+        raise AssertionError("is not asked for its text")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Result(0.5, "a"), "Result(accuracy=0.5, rest='a')"),
+        (Pair(0.5, [1]), "Pair(left=0.5, right=[1])"),
+        (SimpleNamespace(a=1), "SimpleNamespace(a=1)"),
+        (OrderedDict(a=1), "{'a': 1}"),
+        (Result, repr(Result)),
+    ],
+)
+def test_a_value_of_a_class_is_shown_by_its_parts(value: Any, text: str) -> None:
+    assert shown_value(value) == text
+
+
+@pytest.mark.parametrize("make", [partial(Result, 0.5), partial(Pair, 0.5), partial(OrderedDict, x=1)])
+def test_no_more_of_a_large_value_is_written_down_than_is_shown(make: Any) -> None:
+    parts = [[None] * 100 + [Untold()]]
+    value = make(y=parts) if make.func is OrderedDict else make(parts)
+    assert shown_value(value).count("None") in (5, 6)  # the sixth may be beyond the width of the column
 
 
 @pytest.mark.parametrize("value", ["x" * 10**7, list(range(10**6)), Large(), dict.fromkeys(range(10**5), "y" * 99)])
