@@ -29,7 +29,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.config.retry import Action, Kind, RetryConfig
 from elastic_hydra.launcher.failure import WorkerFailure, death_of, facts_of
-from elastic_hydra.launcher.memory import count_kills, memory_facts
+from elastic_hydra.launcher.memory import Kills, count_kills, memory_facts
 from elastic_hydra.launcher.peers import Peers, connected
 from elastic_hydra.launcher.processes import ServerLost
 from elastic_hydra.launcher.seam import with_globals
@@ -103,7 +103,8 @@ class ElasticAgent(LocalElasticAgent):
         self._remaining_restarts -= len(self._history)
         self._on_verdict = on_verdict
         self._watch = Watch(starter.watch, elapsed)
-        self._kills = count_kills()
+        self._kills: Kills
+        """Until the workers were started."""
         self._overrun: Overrun | None = None
         self._stop_signal: signal.Signals | None = None
         """What the workers get instead of SIGTERM, while they are stopped."""

@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elastic_hydra.launcher import inherited, seeds, signals, standard_input, streams
+from elastic_hydra.launcher import inherited, pools, seeds, signals, standard_input, streams
 from elastic_hydra.numa import bind
 
 if TYPE_CHECKING:
@@ -141,4 +141,5 @@ def freeze(stock: inherited.Stock) -> None:
         stock: what there is; looking through it here, in a fork, would copy all of its memory.
     """
     inherited.adopt(stock)
+    pools.look()
     gc.freeze()

@@ -11,13 +11,22 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["openblas_threads", "set_threads"]
+__all__ = ["look", "openblas_threads", "set_threads"]
 
 _LIBRARIES = re.compile(r"lib(scipy_)?(openblas|blas|mkl_rt)")
 _OPENBLAS = [(f"{prefix}openblas_", suffix) for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")]
 """What the names of OpenBLAS's functions begin and end with."""
 _PTHREADS = 1
 """What `openblas_get_parallel` returns when OpenBLAS has threads of its own, and not those of OpenMP."""
+
+_found: list[str] | None = None
+"""Libraries that this process, or the one of which it is a fork, has found; None: it has not looked."""
+
+
+def look() -> None:
+    """Find the libraries in a process that is going to be forked: its forks need not look for them."""
+    global _found
+    _found = _loaded()
 
 
 def openblas_threads() -> int:
@@ -64,7 +73,7 @@ def _set_before_start(library: ctypes.CDLL, count: int) -> bool:
 def _functions(names: list[str]) -> Iterator[tuple[ctypes.CDLL, Callable[..., int]]]:
     """Find functions in the libraries that this process has loaded; each once, however many libraries show it."""
     seen: set[int | None] = set()
-    for path in _loaded():
+    for path in _loaded() if _found is None else _found:
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
             for function in (getattr(library, name, None) for name in names):
