@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from elastic_hydra.launcher import inherited
+from elastic_hydra.launcher import inherited, signals
 
 __all__ = ["end", "finalize_all"]
 
@@ -40,10 +40,7 @@ def end(code: int) -> NoReturn:
         _flush_streams,
         _silence,
         _flush_files,  # the collector might close a file before the one that writes into it
-        gc.collect,
-        _finalize,
-        _let_go,
-        gc.collect,
+        _collect,
         _flush_files,
         _flush_streams,
     ]
@@ -70,52 +67,71 @@ def _flush_streams() -> None:
 def _silence() -> None:
     """Keep handlers of signals and threads that go on from being heard any more; an interpreter stops them here."""
     threading.excepthook = lambda *_: None
-    for number in signal.valid_signals():
+    for number in signals.ALL:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
 
 
-def _finalize() -> None:
+def _collect() -> None:
+    """Collect garbage, then finalize what the process still has; where it has nothing, that has left no new garbage."""
+    gc.collect()
+    acted = _finalize()
+    acted |= _close_files()
+    acted |= _let_go()
+    if acted:
+        gc.collect()
+
+
+def _finalize() -> bool:
     """Call the finalizers, written in Python, of all objects that are still there, and end what generators wait for."""
-    finalizers: dict[type, Any] = {}
-    for obj in gc.get_objects():
-        kind = type(obj)
-        if kind not in finalizers:
-            finalizers[kind] = inherited.finalizer_of(kind)
-        if finalizers[kind] is not None and not gc.is_finalized(obj):
-            inherited.stock.kept.append(obj)  # or it would be finalized once more
-            _call(finalizers[kind], obj)
+    found = [obj for obj in _mine(lambda kind: inherited.finalizer_of(kind) is not None) if not gc.is_finalized(obj)]
+    inherited.stock.kept += found  # or they would be finalized once more
+    for obj in found:
+        _call(inherited.finalizer_of(type(obj)), obj)
+    return bool(found)
 
 
 def _flush_files() -> None:
-    mine = [obj for obj in gc.get_objects() if inherited.is_file(type(obj))]
     theirs = [file for ref in inherited.stock.files if (file := ref()) is not None]
-    for file in inherited.in_order_of_writing([*theirs, *mine]):
+    for file in inherited.in_order_of_writing([*theirs, *_mine(inherited.is_file)]):
         _call(file.flush)
 
 
-def _let_go() -> None:
-    """Close files of kinds that write something at their end, such as gzip's, and drop what the app's modules hold.
+def _close_files() -> bool:
+    """Close files of kinds that write something at their end, such as gzip's."""
+    found = [file for file in inherited.in_order_of_writing(_mine(inherited.is_file)) if type(file).__module__ != "_io"]
+    for file in found:
+        _call(file.close)
+    return bool(found)
+
+
+def _mine(wanted: Callable[[type], bool]) -> list[Any]:
+    """Return the objects that this process has made, of the classes that are wanted; each class is asked about once."""
+    objects = gc.get_objects()
+    kinds = set(filter(wanted, set(map(type, objects))))
+    return [obj for obj in objects if type(obj) in kinds] if kinds else []
+
+
+def _let_go() -> bool:
+    """Drop what the app's modules hold.
 
     Libraries that are written in C finalize their objects when nobody has them any more.
     """
-    objects = gc.get_objects()
-    for file in inherited.in_order_of_writing(obj for obj in objects if inherited.is_file(type(obj))):
-        if type(file).__module__ != "_io":
-            _call(file.close)
-    mine = set(map(id, objects))
+    mine, dropped = set(map(id, gc.get_objects())), False
     for module in inherited.modules():
         for name, value in list(vars(module).items()):
             if type(value) in (dict, list) and len(value) <= _FEW and name != "__builtins__":
-                _drop(value, mine)
-        _drop(vars(module), mine)
+                dropped |= _drop(value, mine)
+        dropped |= _drop(vars(module), mine)
+    return dropped
 
 
-def _drop(holder: dict[Any, Any] | list[Any], mine: set[int]) -> None:
+def _drop(holder: dict[Any, Any] | list[Any], mine: set[int]) -> bool:
     pairs = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
-    for key, value in reversed(pairs):
-        if id(value) in mine and not isinstance(value, _STAY):
-            del holder[key]
+    keys = [key for key, value in reversed(pairs) if id(value) in mine and not isinstance(value, _STAY)]
+    for key in keys:
+        del holder[key]
+    return bool(keys)
 
 
 def _call(step: Callable[..., Any], *arguments: Any) -> None:
