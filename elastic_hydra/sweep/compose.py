@@ -22,7 +22,7 @@ from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resolve import Launch, Machine, resolve
 from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
 from elastic_hydra.launcher.store import host_store, wait_for_store
-from elastic_hydra.sweep.folders import refuse_unwritable
+from elastic_hydra.sweep.folders import may_be_folder, refuse_unwritable
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.loader import compose_to_launch
 from elastic_hydra.sweep.log_files import check_log_files
@@ -73,7 +73,7 @@ def _check_folders(job: Job, sweep_config: DictConfig) -> None:
     """Refuse folders that cannot be written; below the sweep's own only what is in the way can keep a job from it."""
     sweep = job.config.hydra.sweep
     own = os.path.abspath(str(sweep_config.hydra.sweep.dir))
-    if not job.output_dir.is_relative_to(own) or (os.path.lexists(job.output_dir) and not job.output_dir.is_dir()):
+    if not job.output_dir.is_relative_to(own) or not may_be_folder(job.output_dir):
         name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == own else "dir"
         refuse_unwritable(f"job #{job.num}: hydra.sweep.{name}", sweep[name], job.output_dir)
     if job.launch.log_dir is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from elastic_hydra.config.errors import ConfigError
 
-__all__ = ["refuse_unwritable"]
+__all__ = ["may_be_folder", "refuse_unwritable"]
 
 
 def refuse_unwritable(key: str, value: str, folder: Path) -> None:
@@ -36,6 +37,16 @@ def refuse_unwritable(key: str, value: str, folder: Path) -> None:
         reason = getattr(error, "strerror", None) or str(error)
         where = "" if there == folder else f" in {there}"
         raise ConfigError(f"{key}={value}: nothing can be written{where}: {reason}; choose another folder") from error
+
+
+def may_be_folder(path: Path) -> bool:
+    """Whether a path leads to a folder or to nothing yet; not when its name is too long or something is in the way."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return not path.is_symlink()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_there(path: Path) -> bool:

@@ -57,6 +57,7 @@ REFUSED = {
     "hydra.sweep.dir=/proc/here": ["hydra.sweep.dir=/proc/here: ", "nothing can be written in /proc"],
     "hydra.sweep.dir=app.py/here": ["hydra.sweep.dir=app.py/here: ", "in the way"],
     "hydra.sweep.subdir=/proc/here": ["hydra.sweep.subdir=/proc/here: ", "nothing can be written in /proc"],
+    f"hydra.sweep.subdir=a/{'b' * 300}": ["hydra.sweep.subdir=a/bbb", "File name too long"],
     "hydra.launcher.logs.dir=/proc/here": ["hydra.launcher.logs.dir=/proc/here: ", "nothing can be written"],
     "hydra.launcher.retry.only_on=[RuntimeEror]": ["only_on=RuntimeEror: ", "did you mean RuntimeError?"],
     "hydra.launcher.resources.gpus_per_worker=99": ["resources.gpus_per_worker=99: ", "can never run"],
