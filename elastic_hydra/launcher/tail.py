@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, TextIO
 
+from elastic_hydra.launcher.shown_lines import LongLines, last_states
+
 __all__ = ["Tail", "encodable"]
 
 _INTERVAL = 0.1
 """Seconds between looks at the files."""
 _CHUNK = 1 << 16
-_LONGEST_LINE = 4000
-"""Characters of a line that are shown; the file has all of them."""
+_BAR = 10.0
+"""Seconds between two states of a progress bar that are shown, where each line has a prefix."""
 _HELD = 2.0
 """Seconds for which a traceback is held back, to see whether the worker dies, and of what."""
 _MOST_HELD = 1 << 20
-"""Characters that are held back at most, of a traceback or of a line whose end has not come yet."""
+"""Characters that are held back at most, of a traceback or, where lines are chosen, of one that has not ended."""
 _TRACEBACK = re.compile(r"^(?:\[rank\d+\]: ?)?Traceback \(most recent call last\):", re.MULTILINE)
 _LAST_LINE = re.compile(
     r"^(?:\[rank\d+\]: ?)?[A-Za-z_][\w.]*(?:: .*)?\r?\n"
@@ -56,7 +58,8 @@ class Tail:
         *,
         holds: bool = False,
     ) -> None:
-        self._sources = {rank: _Source(path, prefixes.get(rank, ""), holds) for rank, path in files.items()}
+        cuts = wanted is None
+        self._sources = {rank: _Source(path, prefixes.get(rank, ""), holds, cuts) for rank, path in files.items()}
         self._stream = stream
         self._wanted = wanted
         self._silent: Collection[int] = ()
@@ -103,7 +106,7 @@ class Tail:
                 continue
             # A console that has gone must not end the job.
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write(encodable(_shortened(text), self._stream))
+                self._stream.write(encodable(text, self._stream))
                 self._stream.flush()
 
 
@@ -117,30 +120,20 @@ def encodable(text: str, stream: TextIO) -> str:
     return text
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= _LONGEST_LINE:
-        return text
-    return "".join(map(_shortened_line, text.splitlines(keepends=True)))
-
-
-def _shortened_line(line: str) -> str:
-    if len(line) <= _LONGEST_LINE:
-        return line
-    kept, end = line[: _LONGEST_LINE // 2], line[-_LONGEST_LINE // 4 :]
-    return f"{kept} … {len(line) - len(kept) - len(end)} characters more, which are in the file … {end}"
-
-
 class _Source:
     """One file, and what of it has been read and is not passed on yet."""
 
-    def __init__(self, path: str, prefix: str, holds: bool) -> None:
+    def __init__(self, path: str, prefix: str, holds: bool, cuts: bool) -> None:
         self.prefix = prefix
         self._holds = holds
+        self._long_lines = LongLines() if cuts else None
         self._path = path
         self._file: IO[bytes] | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two parts
         self._part = ""
         self._held_since: float | None = None
+        self._bar_since: float | None = None
+        """When a progress bar was shown last, or began."""
 
     def read(self, by_line: bool, last: bool, silent: bool) -> tuple[str, bool]:
         """Return what is new and may be shown, and whether there may be more.
@@ -157,14 +150,32 @@ class _Source:
                 return "", False
         data = self._file.read(_CHUNK)
         all_of_it = last and not data
-        text = self._part + self._decoder.decode(data, final=all_of_it)
+        new = self._decoder.decode(data, final=all_of_it)
+        text = self._part + (new if self._long_lines is None else self._long_lines.cut(new, last=all_of_it))
         shown, held = self._without_traceback(text, all_of_it, silent) if self._holds else (text, "")
         end = len(shown) if all_of_it or not by_line else shown.rfind("\n") + 1
         self._part = shown[end:] + held
         if len(self._part) > _MOST_HELD:
             shown, self._part, end = shown + held, "", len(shown) + len(held)
         shown = shown[:end]
+        if by_line and self._long_lines is not None:
+            shown = last_states(shown) + ("" if held else self._state_of_bar())
         return shown + ("\n" if all_of_it and by_line and shown and not shown.endswith("\n") else ""), bool(data)
+
+    def _state_of_bar(self) -> str:
+        """Return the last state of a line that overwrites itself, if it is time to show it again."""
+        if "\r" not in self._part:
+            self._bar_since = None
+            return ""
+        ended, _, new = self._part.rpartition("\r")
+        state = last_states(ended)
+        now = time.monotonic()
+        self._bar_since = self._bar_since or now
+        if not state or now - self._bar_since < _BAR:
+            self._part = f"{state}\r{new}"
+            return ""
+        self._bar_since, self._part = now, f"\r{new}"
+        return f"{state}\n"
 
     def _without_traceback(self, text: str, all_of_it: bool, silent: bool) -> tuple[str, str]:
         """Split a text into what is shown now and what is held back: from the first traceback on."""

@@ -66,10 +66,46 @@ def test_a_very_long_line_is_cut_on_the_console_only(size: int, prefix: str, tmp
     console, path = Console(), tmp_path / "stdout.log"
     path.write_text(f"before\n{'x' * size}\nafter\n")
     tail(path, console, prefix).stop()
-    assert len(console.text()) < size / 10
-    assert "characters more, which are in the file" in console.text()
-    assert console.text().startswith(f"{prefix}before\n{prefix}xxx")
-    assert console.text().endswith(f"{prefix}after\n")
+    before, cut, after = console.text().splitlines()
+    assert [before, after] == [f"{prefix}before", f"{prefix}after"]
+    assert cut == f"{prefix}{'x' * 4000} … {size - 5000} characters more, which are in the file … {'x' * 1000}"
+
+
+def test_a_line_that_is_chosen_for_a_file_of_its_own_is_whole(tmp_path: Path) -> None:
+    console, path = Console(), tmp_path / "stdout.log"
+    path.write_text(f"other\nloss {'x' * 200_000}\n")
+    Tail({0: str(path)}, console, {0: ""}, lambda line: "loss" in line).start().stop()
+    assert console.text() == f"loss {'x' * 200_000}\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_a_progress_bar_of_a_job_beside_others_is_a_line_in_its_last_state(end: str, tmp_path: Path) -> None:
+    console, path = Console(), tmp_path / "stderr.log"
+    path.write_bytes(f"before\n\r 0 %\r 50 %\r 100 %{end}".encode())
+    tail(path, console, "#1: ").stop()
+    assert console.text() == "#1: before\n#1:  100 %\n"
+
+
+def test_a_progress_bar_of_a_job_alone_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    console, path = Console(), tmp_path / "stderr.log"
+    path.write_bytes(b"\r 0 %\r 50 %\r 100 %\n")
+    tail(path, console).stop()
+    assert console.text() == "\r 0 %\r 50 %\r 100 %\n"
+
+
+def test_a_progress_bar_that_has_not_ended_is_shown_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elastic_hydra.launcher.tail._BAR", 0.0)
+    console, path = Console(), tmp_path / "stderr.log"
+    with open(path, "wb", buffering=0) as file:
+        running = tail(path, console, "#1: ")
+        for percent in (10, 20, 30):
+            file.write(f"\r{percent} %".encode())
+            if percent > 10:
+                console.wait_for(f"#1: {percent - 10} %\n")
+        running.stop()
+    assert console.text() == "#1: 10 %\n#1: 20 %\n#1: 30 %\n"
 
 
 @pytest.mark.parametrize("prefix", ["", "#1: "])
