@@ -36,9 +36,9 @@ from elastic_hydra.launcher.hazard import lacks_cuda_driver
 from elastic_hydra.launcher.limits import check_open_files
 from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.launcher.main_module import stop_if_executed_again
+from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.launcher.pickles import objects_in
 from elastic_hydra.launcher.placement import Placer, from_torch
-from elastic_hydra.launcher.processes import Server
 from elastic_hydra.launcher.script import check_program
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.launcher.workers import Starter
@@ -235,7 +235,7 @@ def launch_agent(
         environment(_SIGNALS, config.signals_to_handle),
         handlers(config.signals_to_handle, _stop_once()),
         heard_while_logging(SignalException),
-        Server.open(config.start_method, shared, timeout) as server,
+        open_server(config.start_method, shared, timeout) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
         prefix = "" if config.log_line_prefix_template == "" else None

@@ -9,38 +9,25 @@ import select
 import signal
 import socket
 import subprocess
-import threading
 import time
-import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 from typing_extensions import Self
 
-from elastic_hydra.launcher import child, inherited, outcome, passing, pickles, server, wire, worker
+from elastic_hydra.launcher import outcome, passing, pickles, server, wire, worker
 from elastic_hydra.launcher.anonymous_files import anonymous_file, file_with, path_of
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.environment import wakeups
-from elastic_hydra.launcher.hazard import fork_hazard
-from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.main_module import Interpreter
 from elastic_hydra.launcher.orphans import adopting_orphans, children_of, kill_orphans
-from elastic_hydra.launcher.passing import HandedDown, Pickled
+from elastic_hydra.launcher.passing import Pickled
 
 __all__ = ["ENDS", "Process", "Server", "ServerLost"]
 
-_FRESH_ENVIRONMENT = {
-    # A server with thread pools could not be forked; its processes set their own thread counts.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # Counting GPUs must not create a CUDA context.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
-
-_PAYLOAD = "elastic-hydra-payload"
+PAYLOAD = "elastic-hydra-payload"
 """Name of the files in which payloads travel."""
 
 _server_pids: set[int] = set()
@@ -51,24 +38,6 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 
 _MARGIN = 10.0
 """Seconds that a server gets on top of its clients' grace to end."""
-
-
-_making = threading.Lock()
-"""Held while a server is made: what another thread forks meanwhile would keep the new server's socket open."""
-
-_connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-"""This process's ends. A fork that keeps a copy of one hides from its server that this process is done with it."""
-
-
-def _after_fork() -> None:
-    global _making
-    _making = threading.Lock()
-    for sock in list(_connections):
-        sock.close()
-    _connections.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class ServerLost(RuntimeError):
@@ -126,8 +95,10 @@ class Server:
     """The environment in which it has started."""
     grace: float = 30.0
     """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
-    _popen: subprocess.Popen[bytes] | None = None
-    _pid: int | None = None
+    popen: subprocess.Popen[bytes] | None = None
+    """The server, where this process has started it in a fresh interpreter."""
+    fork_pid: int | None = None
+    """Its process id, where it is a fork of this process."""
     _processes: dict[int, Process] = field(default_factory=dict)
     _ids: int = 0
     _cleaned: bool = False
@@ -140,124 +111,19 @@ class Server:
     _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """Ends with the `with` statement: this process adopts orphans as long."""
 
-    # --- making one ----------------------------------------------------------------------------------------------
-
-    @classmethod
-    def open(cls, start_method: str, shared: Mapping[str, object], grace: float, keep: Sequence[int] = ()) -> Server:
-        """Get the server that suits a start method: this agent's, or a new one.
-
-        Args:
-            start_method: `warm` forks this process where that is safe and starts a fresh interpreter elsewhere; `fork`
-                and `forkserver` insist on one of the two; `spawn` needs the server as a supervisor only.
-            shared: objects that payloads will refer to; they travel once or, with a fork, not at all.
-            grace: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
-            keep: file descriptors that a new server holds until it and all that it has started are gone: locks.
-        """
-        if server.connection is not None:
-            made = cls(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
-            made.environment = server.environment
-        else:
-            try:
-                made = cls._new(start_method, shared, keep)
-            except OSError as error:
-                raise ServerLost(f"no warm server could be started: {with_limit(str(error))}") from error
-        try:
-            made.set_grace(grace)
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    @classmethod
-    def _new(cls, start_method: str, shared: Mapping[str, object], keep: Sequence[int]) -> Server:
-        if start_method == "forkserver":
-            return cls._fresh(shared, "as start_method=forkserver asks", keep)
-        hazard = None if start_method == "fork" else fork_hazard()
-        if hazard is None:
-            forked = cls._fork(shared)
-            if isinstance(forked, Server):
-                return forked
-            hazard = forked
-        if start_method == "fork":
-            raise ServerLost(f"start_method=fork cannot be used here: {hazard}; use warm or spawn")
-        return cls._fresh(shared, f"this process cannot be forked: {hazard}", keep)
-
-    @classmethod
-    def _fork(cls, shared: Mapping[str, object]) -> Server | str:
-        stock = inherited.take_stock()
-        with _making:
-            ours, theirs = socket.socketpair()
-            _connections.add(ours)
-            pid = child.fork()
-            if pid != 0:
-                theirs.close()
-        if pid == 0:
-            with contextlib.suppress(BaseException):
-                os.setsid()
-                server.shared = dict(shared)
-                server.forked, pickles.main_names = True, pickles.EVERYTHING
-                server.become_server(theirs, stock)
-            os._exit(1)
-        del stock
-        made = cls(ours, shared, "forked from this process", pickles.EVERYTHING, _pid=pid)
-        return made._if_ready()
-
-    def _if_ready(self) -> Server | str:
-        """Wait for the server's first word: that it is ready, or why not."""
+    def refusal(self) -> str | None:
+        """Wait for the first word of a new server: why it cannot be one, or None when it is ready; close it if not."""
         try:
             received = wire.receive(self.sock)
         except BaseException:
             self.close()
             raise
         refused = "it ended at its start" if received is None else received[0][1]
-        if refused is None:
-            _server_pids.add(self._server_pid or 0)
-            return self
-        self.close()
-        return str(refused)
-
-    @classmethod
-    def _fresh(cls, shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Server:
-        launcher = Interpreter.like_this(os.getcwd())
-        with passing.collected() as (fds, handed_down):
-            data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
-        first = (launcher, handed_down)
-        made = cls._fresh_with(shared, Pickled(data, tuple(fds)), first, True, keep)
-        if isinstance(made, Server):
-            made.reason = f"from a fresh interpreter ({hazard})"
-            return made
-        refusal, made = made, cls._fresh_with(shared, Pickled(data, tuple(fds)), first, False, keep)
-        if not isinstance(made, Server):
-            raise ServerLost(f"no warm server could be started: {made}")
-        made.reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
-        return made
-
-    @classmethod
-    def _fresh_with(
-        cls,
-        shared: Mapping[str, object],
-        pickled: Pickled,
-        first: tuple[Interpreter, HandedDown],
-        early: bool,
-        keep: Sequence[int],
-    ) -> Server | str:
-        with _making:
-            ours, theirs = socket.socketpair()
-            _connections.add(ours)
-            popen = subprocess.Popen(
-                [*worker.interpreter("fresh_server"), *map(str, (theirs.fileno(), *keep))],
-                pass_fds=[theirs.fileno(), *keep],
-                env={**os.environ, **_FRESH_ENVIRONMENT},
-                start_new_session=True,
-            )
-            theirs.close()
-        made = cls(ours, shared, "", first[0].names, _popen=popen)
-        # It may have ended, which is seen next.
-        with file_with(pickled.data, _PAYLOAD) as fd, contextlib.suppress(ConnectionError):
-            wire.send(ours, (*first, early), [fd, *pickled.fds])
-        return made._if_ready()
-
-    # --- processes -----------------------------------------------------------------------------------------------
+        if refused is not None:
+            self.close()
+            return str(refused)
+        _server_pids.add(self._own_pid or 0)
+        return None
 
     def set_grace(self, grace: float) -> None:
         """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
@@ -280,7 +146,7 @@ class Server:
             with passing.collected() as (fds, handed_down):
                 data = pickles.dumps(payload, main=launcher.names, for_new=True)
             return Pickled(pickle.dumps((launcher, handed_down, data)), tuple(fds))
-        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=self._popen is not None))
+        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=self.popen is not None))
 
     def prepare(self, count: int) -> None:
         """Have so many processes forked ahead: to start one of them is then to say what it shall be."""
@@ -294,7 +160,7 @@ class Server:
             payload: the function to run, with its arguments, also from `pickled`; None for a program.
         """
         self._ids += 1
-        if self._server_pid is not None:
+        if self._own_pid is not None:
             self._not_its |= children_of(os.getpid())
         process = Process(self._ids, anonymous_file("elastic-hydra-result") if payload is not None else -1)
         self._processes[process.id] = process
@@ -304,7 +170,7 @@ class Server:
         if not spec.agent:
             spec.environment[outcome.ANNOUNCED] = path_of(self._announcements()[1])
         pickled = payload if isinstance(payload, Pickled) else self.pickled(payload, fresh=spec.argv is not None)
-        with file_with(pickled.data, _PAYLOAD) as fd:
+        with file_with(pickled.data, PAYLOAD) as fd:
             self._send(("start", process.id, spec), [fd, process.result_fd, *pickled.fds])
         return process
 
@@ -389,12 +255,13 @@ class Server:
             process.exitcode, process.exit_time = arguments[1:]
 
     @property
-    def _server_pid(self) -> int | None:
-        return self._popen.pid if self._popen is not None else self._pid
+    def _own_pid(self) -> int | None:
+        """The server's process id, where it is this process's own child."""
+        return self.popen.pid if self.popen is not None else self.fork_pid
 
     def _mark_lost(self) -> None:
         self.lost = True
-        pid = self._server_pid
+        pid = self._own_pid
         self._await_end(_MARGIN)
         for process in self._processes.values():
             if process.exitcode is None:
@@ -416,7 +283,7 @@ class Server:
         """
         mine = list(processes)
         try:
-            if (pid := self._server_pid) is not None:
+            if (pid := self._own_pid) is not None:
                 os.kill(pid, signal.SIGCONT)  # should somebody have stopped the server itself
             self.signal(mine, number)
             self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
@@ -460,7 +327,7 @@ class Server:
 
     def _await_end(self, timeout: float) -> None:
         """Wait for the end of a server of our own, kill it if that does not come, and then what it leaves behind."""
-        pid = self._server_pid
+        pid = self._own_pid
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -472,15 +339,15 @@ class Server:
         if self.lost:  # the kernel has killed most of what it had started, but not all can be reached in that way
             kill_orphans(self._not_its | _server_pids)
         _server_pids.discard(pid)
-        self._pid = self._popen = None
+        self.fork_pid = self.popen = None
 
     def _has_ended(self, timeout: float | None) -> bool:
         """Wait for the server's end, and take its remains away."""
         try:
-            if self._popen is not None:
-                self._popen.wait(timeout)
-            elif self._pid is not None:
-                psutil.Process(self._pid).wait(timeout)
+            if self.popen is not None:
+                self.popen.wait(timeout)
+            elif self.fork_pid is not None:
+                psutil.Process(self.fork_pid).wait(timeout)
         except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             return False
         except psutil.NoSuchProcess:
@@ -490,7 +357,7 @@ class Server:
     @contextlib.contextmanager
     def adopting_orphans(self) -> Iterator[None]:
         """While entered, what the server leaves behind, should it die, is found here and killed."""
-        if self._server_pid is None:
+        if self._own_pid is None:
             yield  # that is its own parent's business
             return
         self._not_its |= children_of(os.getpid())

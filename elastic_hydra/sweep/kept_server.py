@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.launcher.processes import Server, ServerLost
 
 __all__ = ["KeptServer"]
@@ -19,7 +20,7 @@ class KeptServer:
     at once what the lost one had learned to import.
 
     Args:
-        shared: objects that payloads will refer to, as for `Server.open`.
+        shared: objects that payloads will refer to, as for `open_server`.
     """
 
     def __init__(self, shared: Mapping[str, object]) -> None:
@@ -34,7 +35,7 @@ class KeptServer:
         """Have the server for a batch of jobs: what it leaves behind, should it die meanwhile, comes to this process.
 
         It is kept afterwards, unless it was lost or an exception ends the batch. The arguments are those of
-        `Server.open`.
+        `open_server`.
 
         Raises:
             ServerLost: it could not be started.
@@ -71,7 +72,7 @@ class KeptServer:
                     self._server.set_grace(grace)
                     return self._server
             self.close()
-        self._server = server = Server.open(start_method, self._shared, grace, keep)
+        self._server = server = open_server(start_method, self._shared, grace, keep)
         self._start_method = start_method
         self._end = weakref.finalize(self, _close, server, os.getpid())
         if self._learned:

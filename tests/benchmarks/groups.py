@@ -15,7 +15,7 @@ from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.processes import Server
+from elastic_hydra.launcher.open_server import open_server
 from tests.benchmarks.harness import in_child, interleave
 from tests.benchmarks.report import Column, Table
 
@@ -104,7 +104,7 @@ def _torchs_preloaded() -> dict[str, float]:
 def _in_a_sweep(start_method: str) -> dict[str, float]:
     """Run two jobs on one server, and return what the second one took."""
     shared = {"job": ours, "worker": worker}  # a sweep's server has the jobs' function
-    with Server.open(start_method, shared, 30.0) as server:
+    with open_server(start_method, shared, 30.0) as server:
         for _ in range(2):
             start = time.monotonic()
             # The environment as it is now; what a job's agent gets is this and its GPUs.

@@ -20,7 +20,7 @@ from torch.distributed.launcher import api as torch_api
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.launcher.api import _ours
 from elastic_hydra.launcher.logs import JobLogs
-from elastic_hydra.launcher.processes import Server
+from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.sweep.machine import this_machine, torch_version
 
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
@@ -103,7 +103,7 @@ def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
 def test_a_process_that_knows_its_devices_can_still_be_forked() -> None:
     config()
     this_machine()
-    with Server.open("warm", {}, 1.0) as server:
+    with open_server("warm", {}, 1.0) as server:
         assert server.reason == "forked from this process"
 
 

@@ -17,7 +17,7 @@ from launching import in_a_fork, launch, script
 from elastic_hydra.launcher import limits, wire
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.failure import WorkersFailedError
-from elastic_hydra.launcher.processes import Server
+from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.launcher.tail import Tail
 
 NOBODY = 65534
@@ -76,10 +76,10 @@ def test_files_that_cannot_be_received_are_missed_and_not_taken_for_others() -> 
 
 
 def test_a_start_that_the_server_has_no_files_for_is_refused_with_the_limit() -> None:
-    with Server.open("warm", {}, 5.0) as server:
-        assert server._pid is not None
-        used = len(os.listdir(f"/proc/{server._pid}/fd"))
-        resource.prlimit(server._pid, resource.RLIMIT_NOFILE, (used + 1, 1 << 10))
+    with open_server("warm", {}, 5.0) as server:
+        assert server.fork_pid is not None
+        used = len(os.listdir(f"/proc/{server.fork_pid}/fd"))
+        resource.prlimit(server.fork_pid, resource.RLIMIT_NOFILE, (used + 1, 1 << 10))
         process = server.start(ProcessSpec(None, dict(os.environ), os.getcwd()), (os.getpid, ()))
         assert server.wait(lambda: process.exitcode is not None, 30.0)
         assert f"RLIMIT_NOFILE={used + 1}" in process.refused
@@ -102,10 +102,11 @@ def test_a_thread_that_cannot_be_started_is_the_error_and_not_that_nobody_can_wa
 
 FORK = """
 import os, resource, sys
-from elastic_hydra.launcher.processes import Server, ServerLost
+from elastic_hydra.launcher.open_server import open_server
+from elastic_hydra.launcher.processes import ServerLost
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 try:
-    Server.open("warm", {}, 5.0)
+    open_server("warm", {}, 5.0)
 except ServerLost as error:
     print(error)
 """

@@ -14,6 +14,7 @@ import pytest
 from launching import wait_until_gone
 
 from elastic_hydra.launcher.child import ProcessSpec
+from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.launcher.orphans import children_of
 from elastic_hydra.launcher.processes import Process, Server, ServerLost
 
@@ -35,8 +36,8 @@ def value(process: Process) -> object:
 
 
 def server_pid(server: Server) -> int:
-    assert server._pid is not None
-    return server._pid
+    assert server.fork_pid is not None
+    return server.fork_pid
 
 
 def prepared(server: Server, count: int) -> set[int]:
@@ -46,7 +47,7 @@ def prepared(server: Server, count: int) -> set[int]:
 
 
 def test_what_was_forked_ahead_is_what_is_started() -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         ahead = prepared(server, 2)
         assert len(ahead) == 2
         assert prepared(server, 2) == ahead, "so many, not so many more"
@@ -57,7 +58,7 @@ def test_what_was_forked_ahead_is_what_is_started() -> None:
 
 
 def test_one_that_was_killed_while_it_waited_is_replaced() -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         ahead = prepared(server, 2)
         victim = min(ahead)
         os.kill(victim, signal.SIGKILL)
@@ -66,14 +67,14 @@ def test_one_that_was_killed_while_it_waited_is_replaced() -> None:
 
 
 def test_those_that_were_not_needed_end_with_the_connection() -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         ahead = prepared(server, 3)
     assert not [pid for pid in ahead if psutil.pid_exists(pid)]
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_each_start_has_its_own_surroundings(ahead: int, tmp_path: Path) -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         server.prepare(ahead)
         process = server.start(spec(umask=0o077, stdout=str(tmp_path / "out")), (print, ("hello",)))
         server.wait(lambda: process.exitcode is not None)
@@ -82,7 +83,7 @@ def test_each_start_has_its_own_surroundings(ahead: int, tmp_path: Path) -> None
 
 
 def test_a_server_that_is_killed_with_requests_unread_is_lost_and_no_error_of_a_connection() -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         pid = server_pid(server)
         os.kill(pid, signal.SIGSTOP)
         processes = [server.start(spec(), (os.getpid, ())) for _ in range(3)]
@@ -108,7 +109,7 @@ def left_by(path: Path) -> int:
 
 def test_nothing_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     mine = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         worker = server.start(spec(), (escape, (str(tmp_path / "pid"), True)))
         server.wait(lambda: worker.pid is not None)
         assert worker.pid is not None
@@ -123,7 +124,7 @@ def test_nothing_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_program_without_any_mark_is_ended_with_what_it_was_started_by(tmp_path: Path) -> None:
-    with Server.open("warm", {}, 5.0) as server:
+    with open_server("warm", {}, 5.0) as server:
         longer = server.start(spec(), (time.sleep, (600,)))
         server.wait(lambda: longer.pid is not None)
         early = server.start(spec(), (escape, (str(tmp_path / "early"), False)))

@@ -18,7 +18,7 @@ import pytest
 import torch
 from launching import end_at_once, launch, launch_failing, script, wait_until_gone
 
-from elastic_hydra.launcher.processes import Server
+from elastic_hydra.launcher.open_server import open_server
 
 
 def rank() -> int:
@@ -53,7 +53,7 @@ def busy_thread() -> Iterator[None]:
 
 
 def test_a_quiet_process_is_forked() -> None:
-    with Server.open("warm", {}, 1.0) as server:
+    with open_server("warm", {}, 1.0) as server:
         assert server.reason == "forked from this process"
 
 
@@ -76,7 +76,7 @@ def test_launches_side_by_side_do_not_meet() -> None:
 
 
 def test_a_process_with_threads_is_not_forked(busy_thread: None) -> None:
-    with Server.open("warm", {}, 1.0) as server:
+    with open_server("warm", {}, 1.0) as server:
         assert "from a fresh interpreter" in server.reason
         assert "feeder" in server.reason
 
@@ -87,7 +87,7 @@ def test_a_process_with_threads_launches(busy_thread: None) -> None:
 
 
 def test_fork_forks_whatever_runs(busy_thread: None) -> None:
-    with Server.open("fork", {}, 1.0) as server:
+    with open_server("fork", {}, 1.0) as server:
         assert server.reason == "forked from this process"
 
 
@@ -268,10 +268,10 @@ def test_a_worker_holds_no_connection_of_the_launcher() -> None:
 
 
 def test_no_other_process_keeps_a_connection_to_a_server() -> None:
-    with Server.open("fork", {}, 1.0) as first:
+    with open_server("fork", {}, 1.0) as first:
         mine = os.readlink(f"/proc/self/fd/{first.sock.fileno()}")
-        with Server.open("fork", {}, 1.0) as second:
-            assert mine not in open_files_of(second._pid)
+        with open_server("fork", {}, 1.0) as second:
+            assert mine not in open_files_of(second.fork_pid)
             process = multiprocessing.get_context("fork").Process(target=end_if_open, args=[mine])
             process.start()
             process.join()
@@ -294,7 +294,7 @@ def test_a_worker_that_leaves_early_after_its_result_has_finished() -> None:
 
 
 def test_the_server_and_the_launch_end_together() -> None:
-    with Server.open("warm", {}, 1.0) as server:
-        pid = server._pid
+    with open_server("warm", {}, 1.0) as server:
+        pid = server.fork_pid
         assert pid is not None
     assert wait_until_gone([pid], 0.0) == []

@@ -107,7 +107,7 @@ def _launch(
     parallel = dice.choice([1, 1, 2, 5])
     dying = dice.choice([0.0, 0.0, 0.02, 0.1])
     server = FakeServer(dice, lambda cfg: value(cfg.x), dice.choice([0.0, 0.2]), dying, parallel)
-    monkey.setattr(kept_server, "Server", server)
+    monkey.setattr(kept_server, "open_server", server.open)
     size = len(xs) if dice.random() < 0.6 else dice.randint(1, 3)  # a grid, or an adaptive sweeper
     batches = [[[f"+x={x}"] for x in xs[start : start + size]] for start in range(0, len(xs), size)]
     settings = [f"hydra.launcher.parallel={parallel}", f"hydra.launcher.resume={mode}"]
