@@ -15,7 +15,8 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from elastic_hydra.launcher.limits import with_limit
-from elastic_hydra.launcher.outcome import Outcome, PackedError, full_name, pack, unpack
+from elastic_hydra.launcher.outcome import Outcome
+from elastic_hydra.launcher.packed_error import PackedError, full_name, pack, unpack
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.retry.cause import is_between_ranks, root
 from elastic_hydra.retry.evidence import Death, ExceptionFacts

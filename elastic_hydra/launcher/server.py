@@ -27,6 +27,7 @@ from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.child import ProcessSpec
 from elastic_hydra.launcher.limits import with_limit
 from elastic_hydra.launcher.orphans import adopt_orphans, children_of, kill, with_descendants
+from elastic_hydra.launcher.packed_error import pack
 from elastic_hydra.numa.bind import BindError
 
 __all__ = ["TOKEN", "become_server", "connection", "shared"]
@@ -344,7 +345,7 @@ def _exit_if_it_fails(fds: list[int] | None = None) -> Iterator[None]:
     except BaseException as error:
         sys.excepthook(*sys.exc_info())
         if isinstance(error, BindError) and fds:
-            outcome.write(fds[1], outcome.Outcome(error=outcome.pack(error)))
+            outcome.write(fds[1], outcome.Outcome(error=pack(error)))
         os._exit(child.EXIT_CANNOT_START)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcome, passing, pickles, pools
 from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.gate import wait_at_gate
+from elastic_hydra.launcher.packed_error import full_name, pack, place, users_part
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
@@ -79,7 +80,7 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
         value = function(*args)
     except SystemExit as stop:
         code = exit_code(stop)  # 0: how many scripts end well
-        value = outcome.Returned(None, exited=outcome.place(stop))
+        value = outcome.Returned(None, exited=place(stop))
         if not isinstance(stop.code, (int, type(None))):
             print(stop.code, file=sys.stderr)
     if code == 0 and os.getpid() == pid:
@@ -91,8 +92,8 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
 
 def _report(error: BaseException, result_fd: int) -> None:
     """Hand over an exception, and show it as the interpreter would."""
-    error.__traceback__ = outcome.users_part(error.__traceback__, _INTERNAL_MODULES)
-    packed = outcome.pack(error)  # before anything that takes time: it tells who failed first
+    error.__traceback__ = users_part(error.__traceback__, _INTERNAL_MODULES)
+    packed = pack(error)  # before anything that takes time: it tells who failed first
     try:
         sys.excepthook(type(error), error, error.__traceback__)
     except BaseException:
@@ -115,7 +116,7 @@ def _hand_over(value: Any, result_fd: int) -> None:
 
 def _what_does_not_pickle(value: Any, depth: int = 5) -> str:
     """Name the type of a value; of a container that of the first part that cannot be sent, and where it is."""
-    words = f"a value of type {outcome.full_name(type(value))}"
+    words = f"a value of type {full_name(type(value))}"
     if isinstance(value, Mapping):
         parts: list[tuple[str, Any]] = [(f"[{key!r}]", part) for key, part in value.items()]
     elif isinstance(value, (list, tuple)):

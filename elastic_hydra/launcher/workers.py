@@ -24,7 +24,8 @@ from elastic_hydra.launcher.child import ProcessSpec, current_umask
 from elastic_hydra.launcher.failure import WorkerFailure, death_of
 from elastic_hydra.launcher.gate import Gate
 from elastic_hydra.launcher.heartbeat import Pulses
-from elastic_hydra.launcher.outcome import Outcome, Returned, has_value, place
+from elastic_hydra.launcher.outcome import Outcome, Returned, has_value
+from elastic_hydra.launcher.packed_error import place
 from elastic_hydra.launcher.passing import Pickled
 from elastic_hydra.launcher.placement import Placer
 from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost

@@ -27,7 +27,7 @@ from elastic_hydra.launcher import pickles
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.launcher.failure import facts_of
 from elastic_hydra.launcher.logs import JobLogs, std
-from elastic_hydra.launcher.outcome import PackedError, pack, unpack, users_part
+from elastic_hydra.launcher.packed_error import PackedError, pack, unpack, users_part
 from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding

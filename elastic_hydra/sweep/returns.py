@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.launcher.limits import with_limit
-from elastic_hydra.launcher.outcome import unpack
+from elastic_hydra.launcher.packed_error import unpack
 from elastic_hydra.launcher.pickles import EVERYTHING
 from elastic_hydra.launcher.processes import Process
 from elastic_hydra.retry.failure import Failure, signal_name

@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher import outcome, server
+from elastic_hydra.launcher.packed_error import place
 from elastic_hydra.launcher.worker import exit_code
 from elastic_hydra.sweep.log_files import for_rank
 
@@ -66,7 +67,7 @@ def run_task(
     except SystemExit as stop:  # how many scripts end well
         if exit_code(stop) != 0:
             raise
-        exited = outcome.place(stop)
+        exited = place(stop)
     return TaskResult(value, exited, [name for name in missing if name in sys.modules])
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from elastic_hydra.launcher import outcome
 from elastic_hydra.launcher.anonymous_files import anonymous_file
-from elastic_hydra.launcher.outcome import Outcome, pack, unpack
+from elastic_hydra.launcher.outcome import Outcome
+from elastic_hydra.launcher.packed_error import pack, unpack
 from elastic_hydra.sweep import values
 
 SIZE = 64 << 20

@@ -21,7 +21,8 @@ from elastic_hydra.launcher.anonymous_files import anonymous_file
 from elastic_hydra.launcher.environment import environment
 from elastic_hydra.launcher.failure import WorkerFailure, WorkersFailedError
 from elastic_hydra.launcher.logs import JobLogs, TemporaryLogs, for_one_launch, std
-from elastic_hydra.launcher.outcome import Outcome, WorkerError, pack, unpack
+from elastic_hydra.launcher.outcome import Outcome
+from elastic_hydra.launcher.packed_error import WorkerError, pack, unpack
 
 # --- messages ----------------------------------------------------------------------------------------------------
 
