@@ -33,9 +33,10 @@ from elastic_hydra.launcher.memory import Kills, count_kills, memory_facts
 from elastic_hydra.launcher.peers import Peers, connected
 from elastic_hydra.launcher.processes import ServerLost
 from elastic_hydra.launcher.seam import with_globals
+from elastic_hydra.launcher.starter import Starter
 from elastic_hydra.launcher.verdict import Agreement, Verdict
 from elastic_hydra.launcher.watch import Watch
-from elastic_hydra.launcher.workers import Starter, Workers
+from elastic_hydra.launcher.workers import Workers
 from elastic_hydra.retry.evidence import Evidence, MemoryFacts, Overrun
 from elastic_hydra.retry.failure import Failure, classify
 from elastic_hydra.retry.policy import Decision, decide, in_time
@@ -54,8 +55,11 @@ _ROOT_CAUSE_PATIENCE = 2.0
 """Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
 
-def _start_processes(*, start_method: Starter, **arguments: Any) -> Workers:
-    return start_method.start(**arguments)
+def _start_processes(*, start_method: Starter, numa_options: Any = None, **arguments: Any) -> Workers:
+    """Stand for `torch.distributed.elastic.multiprocessing.start_processes`, and take its arguments."""
+    workers = start_method.workers = Workers(start_method, **arguments)
+    workers.start()
+    return workers
 
 
 class _Next(Enum):

@@ -40,8 +40,8 @@ from elastic_hydra.launcher.open_server import open_server
 from elastic_hydra.launcher.pickles import objects_in
 from elastic_hydra.launcher.placement import Placer, from_torch
 from elastic_hydra.launcher.script import check_program
+from elastic_hydra.launcher.starter import Starter
 from elastic_hydra.launcher.verdict import Verdict
-from elastic_hydra.launcher.workers import Starter
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 

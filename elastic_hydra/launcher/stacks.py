@@ -20,7 +20,7 @@ __all__ = ["FILE_NAME", "Written", "write_stacks"]
 
 FILE_NAME = "stacks.txt"
 
-_OURS = re.compile(r"elastic_hydra/(launcher/(worker|workers|script)|sweep/task)\.py\"")
+_OURS = re.compile(r"elastic_hydra/(launcher/(entrypoint|worker|script)|sweep/task)\.py\"")
 
 _LIMIT = 3.0
 """Seconds within which all workers must have written their stacks."""

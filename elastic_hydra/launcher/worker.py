@@ -14,14 +14,15 @@ from elastic_hydra.launcher import child, ending, heartbeat, main_module, outcom
 from elastic_hydra.launcher.anonymous_files import take_content
 from elastic_hydra.launcher.gate import wait_at_gate
 from elastic_hydra.launcher.packed_error import full_name, pack, place, users_part
+from elastic_hydra.numa.allowance import affinity
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
 _INTERNAL_MODULES = (
+    "elastic_hydra.launcher.entrypoint",
     "elastic_hydra.launcher.main_module",
     "elastic_hydra.launcher.script",
     "elastic_hydra.launcher.worker",
-    "elastic_hydra.launcher.workers",
     "elastic_hydra.sweep.task",
     "torch.distributed.elastic.multiprocessing.errors",
 )
@@ -148,7 +149,7 @@ def _apply_thread_count() -> None:
     """Make thread pools follow OMP_NUM_THREADS: in a forked process the variable comes too late for them."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if not threads and single_threaded_server:
-        threads = str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+        threads = str(len(affinity() or range(os.cpu_count() or 1)))
     if not threads.isdigit() or int(threads) < 1:
         return
     if (torch := sys.modules.get("torch")) is not None:

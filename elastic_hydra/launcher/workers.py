@@ -3,92 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import sys
 import time
-import types
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get_error_handler, record
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.config.retry import WatchConfig
-from elastic_hydra.launcher import stacks, worker
-from elastic_hydra.launcher.child import ProcessSpec, current_umask
+from elastic_hydra.launcher import stacks
 from elastic_hydra.launcher.failure import WorkerFailure, death_of
 from elastic_hydra.launcher.gate import Gate
 from elastic_hydra.launcher.heartbeat import Pulses
 from elastic_hydra.launcher.outcome import Outcome, Returned, has_value
-from elastic_hydra.launcher.packed_error import place
-from elastic_hydra.launcher.passing import Pickled
-from elastic_hydra.launcher.placement import Placer
-from elastic_hydra.launcher.processes import ENDS, Process, Server, ServerLost
-from elastic_hydra.launcher.script import run_script, script_arguments
+from elastic_hydra.launcher.processes import ENDS, Process, ServerLost
+from elastic_hydra.launcher.starter import Starter
 from elastic_hydra.launcher.tail import Tail
-from elastic_hydra.launcher.worker import Payload
 from elastic_hydra.retry.failure import is_peers_echo
 
-__all__ = ["Starter", "Workers"]
+__all__ = ["Workers"]
 
 logger = get_logger(__name__)
 
 _ROOT_CAUSE_DELAY = 0.5
 """Seconds; a worker's sockets, which tell others of its end, are closed before its parent hears of it."""
-
-FIXED_AT_START = (
-    "LD_PRELOAD",
-    "LD_LIBRARY_PATH",
-    "MALLOC_CONF",
-    "MALLOC_ARENA_MAX",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-    "GOMP_CPU_AFFINITY",
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "OMP_SCHEDULE",
-    "PYTHONHASHSEED",
-    "PYTHONOPTIMIZE",
-)
-"""Variables that the loader, OpenMP and Python read once, when they start: a fork keeps what its parent had."""
-
-
-@dataclass
-class Starter:
-    """How the workers of one agent are started; it stands where torch has the name of a start method."""
-
-    server: Server
-    start_method: str
-    shutdown_timeout: float
-    """Seconds between SIGTERM and SIGKILL when a group is stopped because one of it failed."""
-    line_prefix: str | None = None
-    """What each teed line begins with, when it is the same for all; None leaves it to torch."""
-    worker_env: Mapping[str, str] = field(default_factory=dict)
-    """Environment of every worker, on top of what torch and this process give it."""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """Limits for the workers; without any, nothing is prepared for watching them."""
-    placer: Placer = field(default_factory=Placer)
-    """Where the workers run."""
-    stdin: bool = False
-    """Whether rank 0 has the launcher's standard input."""
-    checkpoint_timeout: float = 30.0
-    """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
-    keep_finished: bool = False
-    """Whether a worker whose function has returned stays until those of the whole group have."""
-    workers: Workers | None = None
-    """The last group, from before its first process is there: a signal may come while it is started."""
-
-    def start(self, **arguments: Any) -> Workers:
-        """Start a group; the arguments are those of `torch.distributed.elastic.multiprocessing.start_processes`."""
-        arguments.pop("numa_options", None)
-        self.workers = Workers(self, **arguments)
-        self.workers.start()
-        return self.workers
 
 
 class Workers(PContext):
@@ -132,66 +74,21 @@ class Workers(PContext):
             tail.start()
 
     def _start(self) -> None:
-        cwd, umask = os.getcwd(), current_umask()
-        # The workers are the server's children, but shall run where this agent may.
-        cpus = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
         if self._starter.watch.is_on():
             self.pulses = Pulses(self.nprocs)
         if self._starter.keep_finished and self.nprocs > 1 and not isinstance(self.entrypoint, str):
             self._gate = Gate(self.nprocs)
-        inherited = {**os.environ, **self._starter.worker_env}
-        program = isinstance(self.entrypoint, str) or self._starter.start_method == "spawn"
-        placement = self._starter.placer.place(self.nprocs, inherited, program)
-        pickled: tuple[tuple[Any, ...], Pickled] | None = None
-        for local_rank in range(self.nprocs):
-            environment = {**inherited, **self.envs[local_rank], **self._starter.worker_env}
-            environment |= placement.environment(local_rank)
-            if self.pulses is not None:
-                environment |= self.pulses.environment(local_rank)
-            if self._gate is not None:
-                environment |= self._gate.environment()
-            argv, payload = self._command(local_rank, environment)
-            if self.pulses is not None and payload is None:
-                environment.setdefault("PYTHONFAULTHANDLER", "1")  # it cannot be asked for its stacks in another way
-            spec = ProcessSpec(
-                argv=argv,
-                environment=environment,
-                cwd=cwd,
-                umask=umask,
-                cpus=cpus,
-                binding=placement.binding(local_rank),
-                speaks=local_rank == 0,
-                stdin=self._starter.stdin and environment.get("RANK") == "0",
-                stdout=self.stdouts[local_rank],
-                stderr=self.stderrs[local_rank],
-            )
-            key = (argv is None, *self.args[local_rank])
-            if payload is not None and (pickled is None or not _same(pickled[0], key)):
-                pickled = key, self._starter.server.pickled(payload, fresh=argv is not None)
-            data = pickled[1] if payload is not None and pickled is not None else None
-            self._processes[local_rank] = self._starter.server.start(spec, data)
+        self._starter.start_all(self, self._processes)
         self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
 
-    def _command(self, local_rank: int, environment: Mapping[str, str]) -> tuple[list[str] | None, Payload | None]:
-        """Return the program that a worker executes, or the function that it runs in a fork of the server, or both."""
-        args = tuple(self.args[local_rank])
-        fresh = self._fresh_interpreter(environment)
-        if not isinstance(self.entrypoint, str):
-            return worker.command() if fresh else None, (run_entrypoint, (self.entrypoint, args))
-        words = None if fresh else script_arguments(self.entrypoint, args)
-        if words is None:
-            return [self.entrypoint, *map(str, args)], None
-        return None, (run_script, (words,))
-
-    def _fresh_interpreter(self, environment: Mapping[str, str]) -> bool:
-        """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""
-        if self._starter.start_method == "spawn":
-            return True
-        there = self._starter.server.environment
-        names = [name for name in FIXED_AT_START if environment.get(name) != there.get(name)]
-        if names:
-            logger.info("workers are spawned: %s takes effect in a new interpreter only", ", ".join(names))
-        return bool(names)
+    def environment(self, local_rank: int) -> dict[str, str]:
+        """Return the environment variables by which a worker finds what it shares with its agent."""
+        found: dict[str, str] = {}
+        if self.pulses is not None:
+            found.update(self.pulses.environment(local_rank))
+        if self._gate is not None:
+            found.update(self._gate.environment())
+        return found
 
     def pids(self) -> dict[int, int]:
         """Return the process ids by local rank."""
@@ -398,42 +295,3 @@ class Workers(PContext):
             self._gate = None
         self._closed = True  # only now: a signal may interrupt this, and then it is done again
         server.forget(processes)
-
-
-def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Whether two workers get the same arguments; torch makes a copy of every string for each."""
-    return len(some) == len(others) and all(
-        one is other or (type(one) is type(other) is str and one == other)
-        for one, other in zip(some, others, strict=True)
-    )
-
-
-def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""
-    handler = get_error_handler()
-    write_down, call = handler.record_exception, _exits_noted(entrypoint)
-
-    def try_to_write_down(e: BaseException) -> None:
-        above = e.__traceback__
-        if above is not None and above.tb_next is not None and above.tb_next.tb_frame.f_code is call.__code__:
-            above.tb_next = above.tb_next.tb_next  # torch's text has no frame of ours
-        with contextlib.suppress(Exception):  # its text cannot be had, or the disk is full: it is raised all the same
-            write_down(e)
-
-    handler.record_exception = try_to_write_down  # type: ignore[method-assign]
-    return record(call, handler)(*args)
-
-
-def _exits_noted(entrypoint: Callable[..., Any]) -> types.FunctionType:
-    """Have `sys.exit(0)`, which torch takes for a return, told from one: it may leave other ranks in the lurch."""
-
-    def call(*args: Any) -> Any:
-        try:
-            return entrypoint(*args)
-        except SystemExit as stop:
-            if stop.code not in (None, 0):
-                raise
-            return Returned(None, exited=place(stop))
-
-    functools.update_wrapper(call, entrypoint, assigned=("__name__", "__qualname__", "__module__"), updated=())
-    return cast(types.FunctionType, call)

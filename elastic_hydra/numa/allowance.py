@@ -78,7 +78,7 @@ def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance
     top = Path(root)
     folders = list(_cgroup_folders(top, "cpuset", pid))
     status = _status(top, pid)
-    cpus = _affinity(pid) if top == Path("/") else _list(status, "Cpus_allowed_list")
+    cpus = affinity(pid) if top == Path("/") else _list(status, "Cpus_allowed_list")
     mems = _list(status, "Mems_allowed_list")
     if cpus is None:
         cpus = _first(folders, "cpuset.cpus.effective", "cpuset.cpus", "cpus")
@@ -93,7 +93,8 @@ def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance
     )
 
 
-def _affinity(pid: int | str) -> frozenset[int] | None:
+def affinity(pid: int | str = "self") -> frozenset[int] | None:
+    """Return the CPUs that a process may run on; None where the system does not say (macOS)."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     return frozenset(os.sched_getaffinity(0 if pid == "self" else int(pid)))

@@ -11,7 +11,7 @@ import psutil
 
 from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
 from elastic_hydra.numa import nvml
-from elastic_hydra.numa.allowance import Allowance, read_allowance
+from elastic_hydra.numa.allowance import Allowance, affinity, read_allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.cpus import Cpu
 from elastic_hydra.numa.devices import Accelerators, read_accelerators
@@ -98,7 +98,7 @@ def read_machine(root: str | Path = "/") -> Machine:
 
 def _flat(problem: str) -> Machine:
     """All CPUs as one node without memory nodes; neighbouring CPUs make a core, as many as psutil counts."""
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cpus = sorted(affinity() or range(os.cpu_count() or 1))
     per_core = max(1, len(cpus) // (psutil.cpu_count(logical=False) or len(cpus)))
     cores = {cpu: cpus[index - index % per_core] for index, cpu in enumerate(cpus)}
     known = {cpu: Cpu(cpu, cores[cpu], package=None, node=None) for cpu in cpus}

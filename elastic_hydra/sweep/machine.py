@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 from elastic_hydra.config.resolve import Machine
 from elastic_hydra.launcher.environment import environment
 from elastic_hydra.launcher.hazard import lacks_cuda_driver
-from elastic_hydra.numa.allowance import read_quota
+from elastic_hydra.numa.allowance import affinity, read_quota
 
 __all__ = ["this_machine"]
 
@@ -27,7 +26,7 @@ def this_machine() -> Machine:
     # A private table; what torch ships is the least there is.
     registered: Mapping[str, object] = getattr(rendezvous_handler_registry, "_registry", {})
     return Machine(
-        cpus=_cpus(),
+        cpus=len(affinity() or range(os.cpu_count() or 1)),
         gpus=_accelerators(),
         torch=torch_version(),
         memory=_memory(),
@@ -42,12 +41,6 @@ def torch_version() -> tuple[int, int]:
     """Return major and minor version of the installed torch."""
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
-
-
-def _cpus() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> int:
