@@ -18,6 +18,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.launcher.child import current_umask
+from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import NOT_STARTED, Ended, in_order, kept, render, shown_value
 
 __all__ = ["Results", "duration", "has_one_batch"]
@@ -35,14 +36,12 @@ class Results:
         context: Hydra's, whose callbacks say when the sweep is over.
         config: of the sweep.
         folder: of the sweep.
-        how_to_go_on: says how to run the jobs that have not finished.
     """
 
-    def __init__(
-        self, context: HydraContext, config: DictConfig, folder: Path, how_to_go_on: Callable[[], str]
-    ) -> None:
+    def __init__(self, context: HydraContext, config: DictConfig, folder: Path) -> None:
+        self._config = config
         self._folder = folder
-        self._how_to_go_on = how_to_go_on
+        self._recorded_in = folder
         self._maximize = _maximize(config)
         self._one_batch = has_one_batch(config)
         self._jobs: dict[int, Ended] = {}
@@ -87,14 +86,15 @@ class Results:
         far_from_done = self._ran > 0 and pace * left >= _WORTH_TELLING
         return f" ({done} of {self._planned}" + (f", about {duration(pace * left)} left)" if far_from_done else ")")
 
-    def end_of_batch(self, problem: str, *, last: bool) -> None:
+    def end_of_batch(self, problem: str, recorded_in: Path, *, last: bool) -> None:
         """Show the table, unless the sweeper comes back with more.
 
         Args:
             problem: what is wrong with the journal; empty: nothing.
+            recorded_in: the folder of the journal, which may have been moved while the sweep ran.
             last: whether the sweep is told to stop.
         """
-        self._problem = problem
+        self._problem, self._recorded_in = problem, recorded_in
         if last or self._one_batch:
             self.show()
 
@@ -106,7 +106,7 @@ class Results:
         atexit.unregister(self.show)
         jobs = [self._jobs[num] for num in sorted(self._jobs)]
         well = all(job.state == "finished" for job in jobs)
-        again = "" if well else self._how_to_go_on()
+        again = "" if well else how_to_go_on(self._recorded_in, _given(self._config))
         if self._problem:
             log.error("%s", self._problem)
         if len(jobs) > 1 or self._problem:
@@ -141,6 +141,12 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     hours = round(seconds / 3600)
     return f"{hours} h" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def _given(config: DictConfig) -> list[str]:
+    """Return the overrides with which the sweep was started, as they were written: not resolved."""
+    given: Any = OmegaConf.to_container(config.hydra.overrides)
+    return [*given["hydra"], *given["task"]]
 
 
 def _maximize(config: DictConfig) -> bool | None:

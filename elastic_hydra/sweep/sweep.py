@@ -47,7 +47,6 @@ from elastic_hydra.sweep.loader import foreseen_directories
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
-from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.results import Results, has_one_batch
 from elastic_hydra.sweep.settings import check_same, sweep_settings
 from elastic_hydra.sweep.slots import Slot
@@ -89,7 +88,7 @@ class Sweep:
         self._gpu_memory = self._host.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._kept_server = KeptServer(self._shared)
-        self._results = Results(context, config, self._dir, self._how_to_go_on)
+        self._results = Results(context, config, self._dir)
         self._said_way = ""
         """How jobs are launched, as it was said last."""
         self._failures = 0
@@ -492,12 +491,7 @@ class Sweep:
         if record.problem and not record.flush(durable=True):
             missing = "; what is missing there will run again when the sweep is resumed" if record.missing() else ""
             problem = f"{record.problem}{missing}"
-        self._results.end_of_batch(problem, last=last)
-
-    def _how_to_go_on(self) -> str:
-        given: Any = OmegaConf.to_container(self._config.hydra.overrides)  # as written: not resolved
-        folder = self._dir if self._journal is None else self._journal.folder
-        return how_to_go_on(folder, [*given["hydra"], *given["task"]])
+        self._results.end_of_batch(problem, record.folder, last=last)
 
 
 def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.results import Results, duration
 from elastic_hydra.sweep.table import NOT_STARTED, Ended, kept, render, shown_value
 
@@ -159,8 +160,8 @@ class _Context:
 
 def results(folder: Path, **sweeper: Any) -> tuple[Results, _Context]:
     context = _Context()
-    config = OmegaConf.create({"hydra": {"sweeper": sweeper}})
-    return Results(context, config, folder, lambda: "command"), context  # type: ignore[arg-type]
+    config = OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"hydra": [], "task": []}}})
+    return Results(context, config, folder), context  # type: ignore[arg-type]
 
 
 def test_sweepers_with_many_batches_get_one_table_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,7 +170,7 @@ def test_sweepers_with_many_batches_get_one_table_at_the_end(tmp_path: Path, cap
     for number, value in enumerate((0.3, 0.1, 0.2)):
         collected.plan(1)
         collected.finished(job(number, "finished", value))
-        collected.end_of_batch("", last=False)
+        collected.end_of_batch("", tmp_path, last=False)
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("#0 finished: 0.3 in 1.5 s (1 of 3)")
     assert said[2] == "#2 finished: 0.2 in 1.5 s (3 of 3)"
@@ -186,14 +187,14 @@ def test_the_table_and_all_results_are_left_in_files(tmp_path: Path) -> None:
     collected.plan(len(jobs))
     for one in jobs:
         collected.add(one)
-    collected.end_of_batch("", last=False)
+    collected.end_of_batch("", tmp_path, last=False)
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["job"], row["value"], row["lr"], row["m"], row["+new.key"], row["reason"]) for row in rows] == [
         ("0", "0.123456789", "1", "a,b", "", ""),
         ("1", "", "2", "", "'x=y'", "because of 1"),
     ]
-    assert "\ncommand\n" in (tmp_path / "summary.txt").read_text()
+    assert f"\n{how_to_go_on(tmp_path, [])}\n" in (tmp_path / "summary.txt").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "summary.txt"]
 
 
