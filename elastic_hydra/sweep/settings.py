@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -10,13 +11,16 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import ROOT, Problems
+from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.typed import check_resolvable, typed
 from elastic_hydra.config.values import sexagesimal
 from elastic_hydra.config.whole_sweep import WHOLE_SWEEP, check_whole_sweep, differing, whole_sweep_of
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.summary import known_as
 
 __all__ = ["check_nodes", "check_same", "sweep_settings"]
@@ -43,10 +47,23 @@ def sweep_settings(config: DictConfig) -> DictConfig:
         place = plain[group] if group else plain
         place[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     check_whole_sweep(whole_sweep_of(plain), problems)
+    if problems.lines:
+        _add_what_jobs_would_say(settings, problems)
     problems.raise_any()
     resolved: DictConfig = OmegaConf.create(plain)
     resolved._set_parent(settings._get_parent())
     return resolved
+
+
+def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
+    """Add what is wrong with the keys of a job, so that people need not come twice."""
+    try:
+        plain: Any = OmegaConf.to_container(settings, resolve=True)
+        resolve(plain, this_machine(), os.environ)
+    except ConfigError as error:
+        problems.lines += [line for line in str(error).splitlines() if line not in problems.lines]
+    except OmegaConfBaseException:
+        return  # an interpolation that only a job's own configuration can resolve
 
 
 def check_same(settings: DictConfig, jobs: Sequence[Job]) -> None:

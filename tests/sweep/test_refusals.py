@@ -73,6 +73,15 @@ def test_bad_input_is_refused_with_its_key_and_without_a_traceback(app: Path, ov
     assert "RAN" not in done.stdout
 
 
+def test_what_is_wrong_with_keys_of_the_sweep_and_of_its_jobs_is_said_at_once(app: Path) -> None:
+    done = run(
+        app, "-m", *(f"hydra.launcher.{key}" for key in ("start_method=worm", "nodes=4:2", "retry.max_restarts=-1"))
+    )
+    assert done.returncode == 2, done.stderr
+    keys = [line.removeprefix("hydra.launcher.").partition(":")[0] for line in done.stderr.splitlines()]
+    assert sorted(keys) == ["nodes=4", "retry.max_restarts=-1", "start_method=worm"]
+
+
 @pytest.mark.parametrize("key", ["parallel", "max_failures", "stagger", "numa.reserve_cores"])
 def test_experiments_that_differ_in_what_holds_for_the_whole_sweep_are_refused_with_all_values(
     app: Path, key: str
