@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ _EXECUTED_AGAIN = "__mp_main__"
 """What a guard finds in place of `__main__`; as in processes of `multiprocessing`."""
 
 _executing = False
+
+_parsing = threading.Lock()
+"""Held while a file is parsed: some Pythons raise SystemError where two threads do that at once."""
 
 
 class _LaunchReachedError(BaseException):
@@ -92,7 +96,9 @@ class MainModule:
 
     def _parsed(self) -> ast.Module:
         with open(self.path, "rb") as file:
-            return ast.parse(file.read(), self.path)
+            source = file.read()
+        with _parsing:
+            return ast.parse(source, self.path)
 
 
 @dataclass(frozen=True)

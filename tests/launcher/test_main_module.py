@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from launching import script
+
+from elastic_hydra.launcher.main_module import MainModule
 
 SOURCE = """
     import functools, os, sys, threading
@@ -181,3 +186,19 @@ def test_ctrl_c_is_a_keyboard_interrupt_again_after_a_launch(tmp_path: Path) -> 
     """
     with script(tmp_path, source) as started:
         assert started.output() == "KeyboardInterrupt\n", started.stderr
+
+
+def test_threads_that_launch_at_once_look_into_the_script_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "app.py"
+    path.write_text("".join(f"name{i} = [({i}, [{i}, ({i},)])]\n" for i in range(300)))
+
+    def give_way(*_: object) -> None:  # Python's code, called by the collector: another thread may go on meanwhile
+        time.sleep(0)
+
+    gc.callbacks.append(give_way)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: MainModule(str(path), None, False).defined(), range(40)))
+    finally:
+        gc.callbacks.remove(give_way)
+    assert {len(names) for names in found} == {300}
