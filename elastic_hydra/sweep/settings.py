@@ -61,7 +61,8 @@ def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
         plain: Any = OmegaConf.to_container(settings, resolve=True)
         resolve(plain, this_machine(), os.environ)
     except ConfigError as error:
-        problems.lines += [line for line in str(error).splitlines() if line not in problems.lines]
+        lines = str(error).splitlines()
+        problems.lines = lines + [line for line in problems.lines if line not in lines]
     except OmegaConfBaseException:
         return  # an interpolation that only a job's own configuration can resolve
 

@@ -47,7 +47,7 @@ from elastic_hydra.sweep.loader import foreseen_directories
 from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.obstacle import Obstacle
 from elastic_hydra.sweep.recorded import Recorded
-from elastic_hydra.sweep.results import Results, has_one_batch
+from elastic_hydra.sweep.results import Results, duration, has_one_batch
 from elastic_hydra.sweep.settings import check_same, sweep_settings
 from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import describe, log_of, shown_path
@@ -457,7 +457,7 @@ class Sweep:
             why = reason + (f"; not restarted: {failure.not_restarted}" if failure and failure.not_restarted else "")
             why += f"; not tried again: {no_further}" if no_further else ""
             where, far = shown_path(see), self._results.progress()
-            log.error("#%s %s after %.1f s: %s; see %s%s", job.num, end.state, seconds, why, where, far)
+            log.error("#%s %s after %s: %s; see %s%s", job.num, end.state, duration(seconds), why, where, far)
 
     def _enough(self, batch: Batch, record: Journal) -> str:
         """Say why no more jobs are to start; nothing when they are."""
