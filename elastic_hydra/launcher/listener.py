@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import ipaddress
 import logging
@@ -14,6 +15,8 @@ __all__ = ["listen", "reachable_at", "store_at"]
 logger = logging.getLogger("elastic_hydra")
 
 _BACKLOG = 512
+
+codecs.lookup("idna")  # `getaddrinfo` needs it for each name: loaded here once, and not in each process that is forked
 
 
 def listen(host: str, port: int) -> socket.socket:
