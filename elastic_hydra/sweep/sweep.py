@@ -476,7 +476,8 @@ class Sweep:
     def _leave_out(self, batch: Batch, reason: str, record: Journal) -> None:
         while batch.planned and batch.refused is None:
             self._compose_next(batch, record)
-        log.error("%s jobs are not started: %s", len(batch.waiting), reason)
+        count = len(batch.waiting)
+        log.error("%s %s not started: %s", count, "job is" if count == 1 else "jobs are", reason)
         for job in batch.waiting:
             error = agent.JobError(f"not started: {reason}")
             batch.returns[job.num] = returns.failed(job, error)

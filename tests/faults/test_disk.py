@@ -70,7 +70,7 @@ def test_no_job_starts_whose_start_cannot_be_recorded_and_nothing_that_was_is_lo
     first, _, second = finished.output.partition("Launching 2 jobs")
     assert "journal.jsonl cannot be written: [Errno 28] No space left on device; " in first
     assert "kB are needed there, and 0 B are free: no further job is started" in first
-    assert "1 jobs are not started" in first
+    assert "1 job is not started" in first
     assert "what is missing there will run again when the sweep is resumed" in first
     assert "3 finished" in second
     assert (tmp_path / "ran").read_text().split() == ["a", "fill", "fill", "c"]
@@ -119,7 +119,7 @@ def test_a_full_disk_for_logs_fails_the_job_that_writes_there_and_no_other_is_st
     where = f"hydra.launcher.logs.dir={tmp_path}/disk"
     finished = app(tmp_path, SPEAKS).run("+x=a,fill,c", where, "hydra.launcher.nproc_per_node=2")
     assert "exit codes: 1 0" in finished.output, finished.output
-    assert f"1 jobs are not started: {tmp_path}/disk: a job needs 65.5 kB at least, and 0 B are free" in finished.output
+    assert f"1 job is not started: {tmp_path}/disk: a job needs 65.5 kB at least, and 0 B are free" in finished.output
     ends = [line for line in lines(finished.folder / "journal.jsonl") if line["event"] == "end"]
     assert [(end["num"], end["state"]) for end in ends] == [
         (0, "finished"),
@@ -141,7 +141,7 @@ def test_a_sweep_whose_directory_is_taken_away_stops_and_says_where_its_record_i
     stopped = App(tmp_path, TAKES_AWAY).run("+x=a,take,c")
     assert stopped.returncode == 1, stopped.output
     assert f"was moved to {tmp_path}/moved while the sweep ran: the sweep's record is there" in stopped.output
-    assert "1 jobs are not started" in stopped.output
+    assert "1 job is not started" in stopped.output
     assert f"hydra.sweep.dir={tmp_path}/moved" in stopped.output
     assert ended(tmp_path / "moved" / "journal.jsonl") == [(0, "finished"), (1, "finished")]
 
