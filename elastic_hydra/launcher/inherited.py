@@ -30,6 +30,7 @@ __all__ = [
     "in_order_of_writing",
     "is_file",
     "is_of_a_tool",
+    "leave_main",
     "modules",
     "take_stock",
 ]
@@ -124,14 +125,33 @@ def adopt(found: Stock) -> None:
         process._children.clear()  # type: ignore[attr-defined]
 
 
+def leave_main() -> None:
+    """Leave exit functions of this `__main__` to the launcher: a worker runs another script in its place."""
+    atexit.unregister(_OfMain())  # type: ignore[arg-type]
+
+
+class _OfMain:
+    """Is equal to each exit function that `__main__` has defined."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, function: object) -> bool:
+        return getattr(_innermost(function), "__module__", None) == "__main__"
+
+
+def _innermost(function: object) -> object:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 class _NotTheForks:
     """Is equal to each exit function that no fork shall run. `atexit.unregister` compares; nothing lists them."""
 
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, function: object) -> bool:
-        while isinstance(function, functools.partial):
-            function = function.func
+        function = _innermost(function)
         module = str(getattr(function, "__module__", ""))
         if f"{module}.{getattr(function, '__qualname__', '')}" in _STANDARD_EXITS:
             return False

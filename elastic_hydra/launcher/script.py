@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from elastic_hydra.launcher import inherited
 from elastic_hydra.launcher.main_module import become_main
 
 __all__ = ["check_program", "run_script", "script_arguments"]
@@ -61,6 +62,7 @@ def run_script(words: list[str]) -> None:
     Args:
         words: from `script_arguments`.
     """
+    inherited.leave_main()
     if words[0] == "-m":
         sys.argv[:] = words[1:]
         sys.path.insert(0, os.getcwd())

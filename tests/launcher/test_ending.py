@@ -164,3 +164,29 @@ def test_a_worker_leaves_behind_what_torchruns_leaves(
     if how in ("warm", "forkserver"):
         del expected["made at import, finalized"]  # it is the launcher's, and no worker's
     assert left_behind(tmp_path / "left") == expected, started.stderr
+
+
+LAUNCHES_ANOTHER = """
+    import atexit, os, sys
+    from pathlib import Path
+    from elastic_hydra import LaunchConfig, elastic_launch
+
+    def clean_up():
+        print("cleaned up in", "a worker" if "RANK" in os.environ else "the launcher", flush=True)
+
+    atexit.register(clean_up)
+    if __name__ == "__main__":
+        Path("other.py").write_text("import atexit; atexit.register(print, 'the script has ended', flush=True)")
+        elastic_launch(LaunchConfig(1, 1, 1, start_method=sys.argv[1]), sys.executable)("-u", "other.py")
+"""
+
+
+@pytest.mark.parametrize("start_method", ["warm", "forkserver"])
+def test_a_worker_that_runs_another_script_leaves_exit_functions_of_the_launchers_script_alone(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with script(tmp_path, LAUNCHES_ANOTHER, start_method) as started:
+        lines = started.output().splitlines()
+    said = [line for line in lines if line.endswith(("the launcher", "a worker", "has ended"))]
+    assert [line.split("]:")[-1] for line in said] == ["the script has ended", "cleaned up in the launcher"]
