@@ -100,7 +100,7 @@ class Workers(PContext):
 
     def working(self) -> set[int]:
         """Return the local ranks of those that run and have not returned yet."""
-        return {rank for rank in self.running() if self._gate is None or not has_value(self._processes[rank].result_fd)}
+        return {rank for rank in self.running() if not self._has_returned(self._processes[rank])}
 
     def output_size(self, local_rank: int) -> int:
         """Return how many bytes a worker has written to its stdout and stderr files."""
@@ -119,7 +119,7 @@ class Workers(PContext):
 
     def how_they_left(self) -> dict[int, str]:
         """Say in words how those have ended that have ended well, by local rank."""
-        done = {rank: p for rank, p in self._processes.items() if p.exitcode == 0 or rank not in self.working()}
+        done = {rank: p for rank, p in self._processes.items() if p.exitcode == 0 or self._has_returned(p)}
         return {rank: process.how_it_left() for rank, process in done.items()}
 
     def wait_for_end(self, timeout: float | None) -> None:
@@ -140,7 +140,7 @@ class Workers(PContext):
         """Whether all wait for each other, having returned."""
         if self._gate is None or self._gate.is_open:
             return False
-        return all(has_value(process.result_fd) for process in self._processes.values())
+        return all(map(self._has_returned, self._processes.values()))
 
     def _is_over(self) -> bool:
         failed_at = self._failed_at()
@@ -161,6 +161,10 @@ class Workers(PContext):
     def _gone(self) -> bool:
         """Whether one ended well in appearance, without a result: the others may wait for it for ever."""
         return any(p.exitcode == 0 and not self._has_value(p) for p in self._processes.values())
+
+    def _has_returned(self, process: Process) -> bool:
+        """Whether a function, or a script that a warm worker runs, has returned; of other programs nobody knows it."""
+        return process.result_fd >= 0 and has_value(process.result_fd)
 
     def _has_value(self, process: Process) -> bool:
         # A program has none, also where a warm worker runs it: its exit code says all.

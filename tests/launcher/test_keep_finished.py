@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def _is_done_at_once(folder: str) -> int:
             heartbeat()
             select.select([never], [], [], 0.1)
     return int(os.environ["RANK"])
+
+
+def _lets_a_thread_go_on() -> None:
+    threading.Thread(target=select.select, args=([], [], [], 1.5)).start()
+
+
+def test_a_worker_that_has_returned_and_does_not_end_does_not_hang() -> None:
+    watch = WatchConfig(progress_limit=0.3, progress=["heartbeat", "output"], action=Action.fail)
+    assert launch(_lets_a_thread_go_on, workers=1, watch=watch) == {0: None}
 
 
 def _leaves_its_peer() -> None:
