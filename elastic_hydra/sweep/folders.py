@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -28,10 +29,11 @@ def refuse_unwritable(key: str, value: str, folder: Path) -> None:
     """
     there = folder
     try:
-        while not _is_there(there):
-            there = there.parent
+        there = _nearest_that_is_there(folder)
         if not there.is_dir():
             raise NotADirectoryError(f"{there} is in the way and is no folder")
+        if _has_too_long_name(folder, there):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         os.rmdir(tempfile.mkdtemp(prefix=".elastic_hydra.", dir=there))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -44,9 +46,21 @@ def may_be_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
-        return not path.is_symlink()
+        return not path.is_symlink() and not _has_too_long_name(path, _nearest_that_is_there(path))
     except (OSError, ValueError):
         return False
+
+
+def _nearest_that_is_there(folder: Path) -> Path:
+    while not _is_there(folder):
+        folder = folder.parent
+    return folder
+
+
+def _has_too_long_name(folder: Path, there: Path) -> bool:
+    """Whether a folder to be made has a name that its file system refuses; it does where the parent is there."""
+    longest = os.pathconf(there, "PC_NAME_MAX")
+    return any(len(os.fsencode(name)) > longest for name in folder.relative_to(there).parts)
 
 
 def _is_there(path: Path) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -71,6 +73,16 @@ def _launcher(task: Callable[[Any], Any], folder: Path, overrides: Sequence[str]
         return list(launcher.launch([[*common, *job] for job in jobs], first))
 
     return launch_batch
+
+
+@contextlib.contextmanager
+def nobody_stays() -> Iterator[None]:
+    """Check that nobody is left whom this process or one of its own has started meanwhile."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    gc.collect()
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not left
 
 
 def notes(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import pytest
 from elastic_hydra.launcher import server, worker
 from elastic_hydra.sweep import task as sweep_task
 from tests.sweep.apps import App
-from tests.sweep.launches import launch, sweep
+from tests.sweep.launches import launch, nobody_stays, sweep
 
 LATE = "colorsys"
 """A module that nothing else imports."""
@@ -40,12 +40,9 @@ def value(returns: list[Any]) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nobody_stays() -> Iterator[None]:
-    before = set(psutil.Process().children(recursive=True))
-    yield
-    gc.collect()
-    left = set(psutil.Process().children(recursive=True)) - before
-    assert not left
+def checked() -> Iterator[None]:
+    with nobody_stays():
+        yield
 
 
 def kill(pid: int) -> None:
