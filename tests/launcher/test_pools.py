@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -40,13 +42,21 @@ def in_a_fork_of_a_pool(size: int, count: int) -> tuple[int, int]:
     return pair
 
 
+def in_a_new_interpreter(size: int, count: int) -> tuple[int, ...]:
+    """Do so where nothing has used a pool yet, and no test has set its size."""
+    call = f"print(*test_pools.in_a_fork_of_a_pool({size}, {count}))"
+    code = f"import sys; sys.path[:] = {sys.path!r}; import test_pools; {call}"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return tuple(map(int, done.stdout.split()))
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_forked_process_starts_the_threads_that_it_needs_and_when_it_needs_them(count: int) -> None:
-    assert in_a_fork_of_a_pool(4, count) == (1, count)
+    assert in_a_new_interpreter(4, count) == (1, count)
 
 
 def test_a_forked_process_may_have_more_threads_than_its_parent() -> None:
-    assert in_a_fork_of_a_pool(2, 3)[1] == 3
+    assert in_a_new_interpreter(2, 3)[1] == 3
 
 
 def test_a_worker_with_one_thread_has_started_no_other() -> None:
