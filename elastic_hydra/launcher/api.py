@@ -140,7 +140,7 @@ class LaunchConfig(torch_api.LaunchConfig):
                 what = f"{name}={getattr(self, name)!r}"
                 raise ValueError(f"{what}: needs torch 2.10 or newer; {torch.__version__} is installed")
         for name in self.signals_to_handle.split(","):
-            if name.strip() not in signal.Signals.__members__:
+            if name.strip() and name.strip() not in signal.Signals.__members__:  # an empty text names none
                 known_names = "SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and the others of `kill -l`"
                 raise ValueError(f"signals_to_handle={self.signals_to_handle!r}: {name!r} must be one of {known_names}")
         if self.shutdown_timeout is not None and self.shutdown_timeout < 0:

@@ -82,7 +82,7 @@ def handlers(names: str, handler: Callable[[int, FrameType | None], None]) -> It
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name.strip()) for name in names.split(",") if hasattr(signal, name.strip())]
+    numbers = [signal.Signals[name.strip()] for name in names.split(",") if name.strip()]
     before = {number: signals.displace(number, handler) for number in numbers}
     try:
         with woken_by_signals():

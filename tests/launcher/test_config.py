@@ -119,6 +119,10 @@ def test_a_static_rendezvous_needs_an_address_and_a_port(endpoint: str) -> None:
         launch(rank, rdzv_backend="static", rdzv_endpoint=endpoint, rdzv_configs={"rank": 0})
 
 
+def test_no_signal_at_all_may_be_handled() -> None:
+    assert launch(rank, workers=1, signals_to_handle="") == {0: 0}
+
+
 def test_a_static_rendezvous_without_a_rank_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r'rdzv_configs has no "rank"'):
         launch(rank, rdzv_backend="static", rdzv_endpoint="127.0.0.1:1")
