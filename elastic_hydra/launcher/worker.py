@@ -63,6 +63,8 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
         heartbeat.attach()
         _apply_thread_count()
         code = _call(payload, shared, result_fd)
+    except SystemExit as stop:  # of code that runs while a value is pickled: it ends the process as anywhere
+        code = exit_code(stop)
     except BaseException as error:
         if os.getpid() == pid:
             _report(error, result_fd)

@@ -99,7 +99,9 @@ class Workers(PContext):
         return {rank: p.pid for rank, p in self._processes.items() if p.exitcode is None and p.pid is not None}
 
     def working(self) -> set[int]:
-        """Return the local ranks of those that run and have not returned yet."""
+        """Return the local ranks of those that run and do not wait for the others, having returned."""
+        if self._gate is None or self._gate.is_open:
+            return set(self.running())
         return {rank for rank in self.running() if not self._has_returned(self._processes[rank])}
 
     def output_size(self, local_rank: int) -> int:

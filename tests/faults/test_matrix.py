@@ -35,7 +35,7 @@ RAISED = ("exception", "memory", "sysexit3")
 AT: dict[str, dict[str, tuple[str, str, str]]] = {
     # Python's logging and our pickling say what they were about to do; the cause is in the traceback.
     "start": dict.fromkeys(("exception", "memory"), ("failed", "exception", "Unable to configure handler")),
-    "returning": dict.fromkeys(RAISED[:2], ("failed", "exception", "that cannot be handed over to the agent")),
+    "returning": dict.fromkeys(RAISED[:2], ("failed", "exception", "which cannot be handed over to its agent")),
     # The result has been handed over. As in any Python program, what an exit handler raises changes nothing any more.
     "exit": dict.fromkeys((*RAISED, "exit0"), FINISHED),
 }
@@ -113,10 +113,13 @@ def check_second_tries(folder: Path, chosen: list[str], *overrides: str) -> None
     assert sorted(ends) == sorted(chosen)
     for case, end in ends.items():
         who, moment, _ = case.split("-")
-        # An agent stops what is left of a group before it decides what follows: killed meanwhile, it has not decided.
-        again = (0, 1) if who.startswith("rank") else (1, int(moment == "backoff"))
+        again = [(0, 1)] if who.startswith("rank") else [(1, int(moment == "backoff"))]
+        if (who, moment) == ("server", "restart"):
+            # The agent stops what is left of a group before it decides what follows. It dies with the server,
+            # but not in the same instant: it may have decided meanwhile.
+            again = [(1, 0), (1, 1)]
         assert (end["state"], end["value"]) == ("finished", 0.5), (case, end)
-        assert (end["attempts"] - 1, end["restarts"]) == again, (case, end)
+        assert (end["attempts"] - 1, end["restarts"]) in again, (case, end)
 
 
 def test_a_job_whose_agent_is_lost_or_told_to_stop_is_tried_again(tmp_path: Path) -> None:

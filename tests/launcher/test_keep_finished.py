@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +57,15 @@ def _is_done_at_once(folder: str) -> int:
     return int(os.environ["RANK"])
 
 
-def _lets_a_thread_go_on() -> None:
-    threading.Thread(target=select.select, args=([], [], [], 1.5)).start()
+def _never_ends() -> None:
+    atexit.register(os.kill, os.getpid(), signal.SIGSTOP)
 
 
-def test_a_worker_that_has_returned_and_does_not_end_does_not_hang() -> None:
-    watch = WatchConfig(progress_limit=0.3, progress=["heartbeat", "output"], action=Action.fail)
-    assert launch(_lets_a_thread_go_on, workers=1, watch=watch) == {0: None}
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_has_returned_and_does_not_end_hangs_as_any_other(workers: int) -> None:
+    watch = WatchConfig(progress_limit=0.5, progress=["heartbeat", "output"], action=Action.fail)
+    error = launch_failing(_never_ends, workers=workers, watch=watch)
+    assert "stopped by a signal" in str(error.verdict and error.verdict.failure.reason)
 
 
 def _leaves_its_peer() -> None:

@@ -64,6 +64,7 @@ def test_a_server_that_is_lost_between_batches_is_replaced_and_knows_what_it_had
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_task, "_IMPORTED_LATE", (LATE,))
+    monkeypatch.delitem(sys.modules, LATE, raising=False)  # another test's library may have imported it
     with sweep(was_imported, tmp_path) as launch_batch:
         first, before = value(launch_batch(["+x=1"]))
         assert not before
