@@ -56,8 +56,8 @@ def test_torchs_modes_give_torchs_cpus(real, mode):
 
 
 @pytest.mark.topologies
-def test_the_plans_in_the_readme_are_real(real):
-    text = (CONF.parents[3] / "README.md").read_text()
+def test_the_plans_in_the_docs_are_real(real):
+    text = (CONF.parents[3] / "docs" / "guides" / "numa.md").read_text()
     topology, allowance = real("derived-dgx-a100-nps4")
     gpus = visible_accelerators(topology, {}, "/nowhere")
     assert f"\n{render(plan(topology, allowance, profile('exclusive'), 8, gpus))}\n" in text
