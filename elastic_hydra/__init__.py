@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from elastic_hydra.launcher.api import LaunchConfig as LaunchConfig
     from elastic_hydra.launcher.api import elastic_launch as elastic_launch
     from elastic_hydra.launcher.api import launch_agent as launch_agent
-    from elastic_hydra.launcher.heartbeat import heartbeat as heartbeat
+    from elastic_hydra.watch.pulses import heartbeat as heartbeat
 
 __version__ = "0.1.0"
 __all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
@@ -21,7 +21,7 @@ __all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
 def __getattr__(name: str) -> Any:
     # Hydra imports this package in every app on the machine: torch is imported only when one of these is used.
     if name == "heartbeat":  # does without torch; called once per step, so it is found at once from now on
-        from elastic_hydra.launcher.heartbeat import heartbeat
+        from elastic_hydra.watch.pulses import heartbeat
 
         globals()[name] = heartbeat
         return heartbeat

@@ -27,23 +27,24 @@ from torch.distributed.launcher import api as torch_api
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
-from elastic_hydra.launcher import rendezvous, standard_input
-from elastic_hydra.launcher import server as warm_server
-from elastic_hydra.launcher.agent import ElasticAgent
-from elastic_hydra.launcher.environment import environment, handlers, heard_while_logging
-from elastic_hydra.launcher.failure import WorkersFailedError
-from elastic_hydra.launcher.hazard import lacks_cuda_driver
-from elastic_hydra.launcher.limits import check_open_files
-from elastic_hydra.launcher.logs import TemporaryLogs, for_one_launch
-from elastic_hydra.launcher.main_module import stop_if_executed_again
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.launcher.pickles import objects_in
-from elastic_hydra.launcher.placement import Placer, from_torch
-from elastic_hydra.launcher.script import check_program
-from elastic_hydra.launcher.starter import Starter
-from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.elastic import rendezvous
+from elastic_hydra.elastic.agent import ElasticAgent
+from elastic_hydra.elastic.logs import TemporaryLogs, for_one_launch
+from elastic_hydra.elastic.nodes.consensus import Verdict
+from elastic_hydra.elastic.placement import Placer, from_torch
+from elastic_hydra.elastic.script import check_program
+from elastic_hydra.elastic.starter import Starter
+from elastic_hydra.elastic.worker_failure import WorkersFailedError
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.supervisor import server as warm_server
+from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor.fork_safety import lacks_cuda_driver
+from elastic_hydra.supervisor.main_module import stop_if_executed_again
+from elastic_hydra.supervisor.open_server import open_server
+from elastic_hydra.supervisor.pickles import objects_in
+from elastic_hydra.supervisor.process_limits import check_open_files
+from elastic_hydra.supervisor.process_state import environment, handlers, heard_while_logging
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
 

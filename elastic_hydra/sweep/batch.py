@@ -11,10 +11,10 @@ from typing import Any
 from hydra.core.utils import JobReturn
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.launcher.processes import Process
-from elastic_hydra.sweep.gpu_memory import Leaving
+from elastic_hydra.resources.gpu_memory import Leaving
+from elastic_hydra.resources.slots import Slot, Slots, next_to_start
+from elastic_hydra.supervisor.client import Process
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.slots import Slot, Slots, next_to_start
 
 __all__ = ["Batch", "Running"]
 

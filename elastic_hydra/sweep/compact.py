@@ -8,7 +8,7 @@ from collections.abc import Container
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from elastic_hydra.launcher import pickles
+from elastic_hydra.supervisor import pickles
 
 __all__ = ["CompactReturn"]
 

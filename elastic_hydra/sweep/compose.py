@@ -17,14 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
+from elastic_hydra.compat.hydra_loader import compose_to_launch
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resolve import Launch, Machine, resolve
 from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
-from elastic_hydra.launcher.store import host_store, wait_for_store
+from elastic_hydra.elastic.rendezvous.store_process import host_store, wait_for_store
 from elastic_hydra.sweep.folders import may_be_folder, refuse_unwritable
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.loader import compose_to_launch
 from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
 from elastic_hydra.sweep.task import set_hydra_config

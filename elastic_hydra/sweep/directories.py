@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal.reader import Record
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.recorded import Record
 from elastic_hydra.sweep.summary import known_as
 
 __all__ = ["Directories"]

@@ -22,23 +22,23 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
+from elastic_hydra.compat.hydra_run_job import run_job
 from elastic_hydra.config.resolve import Launch
-from elastic_hydra.launcher import pickles
+from elastic_hydra.elastic.logs import JobLogs, std
+from elastic_hydra.elastic.nodes.consensus import Verdict
+from elastic_hydra.elastic.worker_failure import facts_of
+from elastic_hydra.failures.classify import Failure, classify
+from elastic_hydra.failures.evidence import Evidence
+from elastic_hydra.journal import writer
 from elastic_hydra.launcher.api import LaunchConfig, launch_agent
-from elastic_hydra.launcher.failure import facts_of
-from elastic_hydra.launcher.logs import JobLogs, std
-from elastic_hydra.launcher.packed_error import PackedError, pack, unpack, users_part
-from elastic_hydra.launcher.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.retry.evidence import Evidence
-from elastic_hydra.retry.failure import Failure, classify
-from elastic_hydra.sweep import journal
+from elastic_hydra.supervisor import pickles
+from elastic_hydra.supervisor.packed_error import PackedError, pack, unpack, users_part
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.console import line_prefix, tell_apart
 from elastic_hydra.sweep.interpolations import evaluate_once
 from elastic_hydra.sweep.log_files import append_only, truncated_once
-from elastic_hydra.sweep.run_job import run_job
 from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
 
 __all__ = ["NO_CONFIG", "FinishedJob", "Job", "JobError", "JobInterruptedError", "run"]
@@ -269,7 +269,7 @@ def _take_down(job: Job, event: str, **fields: Any) -> None:
     if job.journal is None:
         return
     try:
-        journal.append(job.journal, event, num=job.num, **fields)
+        writer.append(job.journal, event, num=job.num, **fields)
     except OSError as error:
         log.warning("#%s: %s cannot be written (%s): this %s is not in it", job.num, job.journal, error, event)
 

@@ -7,8 +7,8 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.launcher.processes import Server, ServerLost
+from elastic_hydra.supervisor.client import Server, ServerLost
+from elastic_hydra.supervisor.open_server import open_server
 
 __all__ = ["KeptServer"]
 

@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 
-from elastic_hydra.sweep import journal
-from elastic_hydra.sweep.files import free, shown_size
+from elastic_hydra.journal import writer
+from elastic_hydra.journal.files import free, shown_size
+from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.journal import Journal
 
 __all__ = ["INTERVAL", "Obstacle"]
 
@@ -44,7 +44,7 @@ class Obstacle:
     @property
     def is_lasting(self) -> bool:
         """Whether it has been in the way for so long, or is such, that it is no use to wait."""
-        return bool(self.reason) and (self._is_final or time.monotonic() - self._since > journal.PATIENCE)
+        return bool(self.reason) and (self._is_final or time.monotonic() - self._since > writer.PATIENCE)
 
 
 def _without_room(job: Job) -> str:

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from elastic_hydra.launcher.child import current_umask
+from elastic_hydra.supervisor.forked import current_umask
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import NOT_STARTED, Ended, in_order, kept, render, shown_value
 

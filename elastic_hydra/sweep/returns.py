@@ -12,15 +12,15 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.launcher.limits import with_limit
-from elastic_hydra.launcher.packed_error import unpack
-from elastic_hydra.launcher.pickles import EVERYTHING
-from elastic_hydra.launcher.processes import Process
-from elastic_hydra.retry.failure import Failure, signal_name
+from elastic_hydra.failures.classify import Failure, signal_name
+from elastic_hydra.journal.reader import Recorded
+from elastic_hydra.supervisor.client import Process
+from elastic_hydra.supervisor.packed_error import unpack
+from elastic_hydra.supervisor.pickles import EVERYTHING
+from elastic_hydra.supervisor.process_limits import with_limit
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import FinishedJob, Job, JobError, JobInterruptedError
-from elastic_hydra.sweep.recorded import Recorded
 
 __all__ = ["End", "failed", "nothing", "of", "recorded"]
 

@@ -19,8 +19,8 @@ from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.typed import check_resolvable, typed
 from elastic_hydra.config.values import sexagesimal
 from elastic_hydra.config.whole_sweep import WHOLE_SWEEP, check_whole_sweep, differing, whole_sweep_of
+from elastic_hydra.resources.facts import this_machine
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.machine import this_machine
 from elastic_hydra.sweep.summary import known_as
 
 __all__ = ["check_nodes", "check_same", "sweep_settings"]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from hydra.core.utils import filter_overrides
 
+from elastic_hydra.failures.classify import Failure
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.report import render as render_bindings
-from elastic_hydra.retry.failure import Failure
+from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.slots import Slot
 
 __all__ = ["describe", "known_as", "log_of", "shown_path"]
 

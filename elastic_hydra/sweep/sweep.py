@@ -19,37 +19,39 @@ from hydra.core.utils import JobReturn, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat.hydra_loader import foreseen_directories
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.launcher import standard_input
-from elastic_hydra.launcher.child import ProcessSpec, current_umask
-from elastic_hydra.launcher.processes import ENDS, Server, ServerLost
-from elastic_hydra.retry.failure import Failure
-from elastic_hydra.retry.policy import Decision, decide_attempt, in_time
-from elastic_hydra.sweep import gpu_memory, journal, obstacle, recorded, returns
+from elastic_hydra.failures.classify import Failure
+from elastic_hydra.failures.policy import Decision, decide_attempt, in_time
+from elastic_hydra.journal import reader, writer
+from elastic_hydra.journal.reader import Recorded
+from elastic_hydra.journal.writer import Journal
+from elastic_hydra.resources import gpu_memory
+from elastic_hydra.resources.allocator import Host
+from elastic_hydra.resources.facts import this_machine
+from elastic_hydra.resources.slots import Slot
+from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor.client import ENDS, Server, ServerLost
+from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
 from elastic_hydra.sweep import job as agent
+from elastic_hydra.sweep import obstacle, returns
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.console import take_all_text
 from elastic_hydra.sweep.directories import Directories
-from elastic_hydra.sweep.history import History
-from elastic_hydra.sweep.host import Host
-from elastic_hydra.sweep.interrupt import (
+from elastic_hydra.sweep.job import NO_CONFIG, Job
+from elastic_hydra.sweep.kept_server import KeptServer
+from elastic_hydra.sweep.obstacle import Obstacle
+from elastic_hydra.sweep.results import Results, duration, has_one_batch
+from elastic_hydra.sweep.resume import History
+from elastic_hydra.sweep.settings import check_same, sweep_settings
+from elastic_hydra.sweep.stop import (
     Stopped,
     StopSignals,
     keep_last_screen,
     multirun_end_on_interrupt,
     signal_of,
 )
-from elastic_hydra.sweep.job import NO_CONFIG, Job
-from elastic_hydra.sweep.journal import Journal
-from elastic_hydra.sweep.kept_server import KeptServer
-from elastic_hydra.sweep.loader import foreseen_directories
-from elastic_hydra.sweep.machine import this_machine
-from elastic_hydra.sweep.obstacle import Obstacle
-from elastic_hydra.sweep.recorded import Recorded
-from elastic_hydra.sweep.results import Results, duration, has_one_batch
-from elastic_hydra.sweep.settings import check_same, sweep_settings
-from elastic_hydra.sweep.slots import Slot
 from elastic_hydra.sweep.summary import describe, log_of, shown_path
 from elastic_hydra.sweep.table import NOT_STARTED, Ended
 from elastic_hydra.sweep.task import HydraState, configure_hydra_log
@@ -181,7 +183,7 @@ class Sweep:
         mode, mine = str(self._settings.resume).lower(), str(self._config.hydra.job.name)
         if mode == "false":
             return History()
-        record = recorded.read(self._dir / journal.FILE_NAME)
+        record = reader.read(self._dir / writer.FILE_NAME)
         if record.task not in (None, mine):
             raise ConfigError(
                 f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {record.task}, and this is "
@@ -520,7 +522,7 @@ def _restarts(job: Job, end: returns.End, record: Journal) -> tuple[float, ...]:
     if end.restarts is not None:
         return end.restarts
     try:
-        return recorded.restarts(record.path, job.num, job.journal_start)
+        return reader.restarts(record.path, job.num, job.journal_start)
     except OSError as error:
         log.warning("#%s: %s cannot be read (%s): its last restarts are not counted", job.num, record.path, error)
         return job.restarts

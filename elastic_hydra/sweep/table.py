@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from hydra.core.utils import filter_overrides
 
-from elastic_hydra.retry.cause import one_line
+from elastic_hydra.failures.cause import one_line
 from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["NOT_STARTED", "Ended", "common_overrides", "in_order", "kept", "render", "shown_value"]

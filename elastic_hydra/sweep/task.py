@@ -12,9 +12,9 @@ from hydra.core.utils import configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from elastic_hydra.launcher import outcome, server
-from elastic_hydra.launcher.packed_error import place
-from elastic_hydra.launcher.worker import exit_code
+from elastic_hydra.supervisor import outcome, server
+from elastic_hydra.supervisor.entry import exit_code
+from elastic_hydra.supervisor.packed_error import place
 from elastic_hydra.sweep.log_files import for_rank
 
 __all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
@@ -80,7 +80,7 @@ class HydraState:
     def adopt(self) -> None:
         """Give them to this process, if it is not such a fork."""
         setup_globals()
-        if not server.forked:
+        if not server.descends_from_launcher:
             Singleton.set_state(self._singletons)
 
 

@@ -93,7 +93,7 @@ class ElasticLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
-        from elastic_hydra.sweep.loader import remember_composition
+        from elastic_hydra.compat.hydra_loader import remember_composition
         from elastic_hydra.sweep.start import check_start
 
         with _refusals():

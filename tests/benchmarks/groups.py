@@ -14,8 +14,8 @@ from torch import multiprocessing
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
-from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.open_server import open_server
+from elastic_hydra.supervisor.forked import ProcessSpec
+from elastic_hydra.supervisor.open_server import open_server
 from tests.benchmarks.harness import in_child, interleave
 from tests.benchmarks.report import Column, Table
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from elastic_hydra.sweep import recorded
-from elastic_hydra.sweep.journal import FILE_NAME
+from elastic_hydra.journal import reader
+from elastic_hydra.journal.writer import FILE_NAME
 from tests.sweep.apps import App, Running
 
 BODY = """
@@ -74,7 +74,7 @@ def drive(folder: Path, seed: int, seconds: float) -> None:
             assert sweep.survivors() == [], (seed, deeds, finished.output)
         done = finished.returncode == 0
         assert done or time.monotonic() < deadline + 60, (seed, deeds, finished.output)
-    jobs = recorded.read(folder / "sweep" / FILE_NAME)
+    jobs = reader.read(folder / "sweep" / FILE_NAME)
     assert {num: (job.state, job.value and job.value.load()) for num, job in jobs.items()} == {
         num: ("finished", 2.0 * num) for num in range(JOBS)
     }, (seed, deeds)

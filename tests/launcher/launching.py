@@ -22,7 +22,7 @@ import pytest
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
-from elastic_hydra.launcher.failure import WorkersFailedError
+from elastic_hydra.elastic.worker_failure import WorkersFailedError
 
 START_METHODS = ("warm", "forkserver", "spawn")
 

@@ -16,8 +16,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousGracefulExitError
 
 from elastic_hydra import elastic_launch, launch_agent
-from elastic_hydra.launcher.agent import ElasticAgent
-from elastic_hydra.launcher.local_rendezvous import LocalRendezvous
+from elastic_hydra.elastic.agent import ElasticAgent
+from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 
 
 def rank() -> int:

@@ -18,10 +18,10 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.elastic.logs import JobLogs
 from elastic_hydra.launcher.api import _ours
-from elastic_hydra.launcher.logs import JobLogs
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.sweep.machine import this_machine, torch_version
+from elastic_hydra.resources.facts import this_machine, torch_version
+from elastic_hydra.supervisor.open_server import open_server
 
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
 since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from launching import end_at_once, launch, launch_failing, wait_until_gone
 
-from elastic_hydra.launcher.packed_error import WorkerError, pack, unpack
+from elastic_hydra.supervisor.packed_error import WorkerError, pack, unpack
 
 
 def wait_for_ever() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_hydra.launcher import outcome
-from elastic_hydra.launcher.anonymous_files import anonymous_file
-from elastic_hydra.launcher.outcome import Outcome
-from elastic_hydra.launcher.packed_error import pack, unpack
-from elastic_hydra.sweep import values
+from elastic_hydra.journal import values
+from elastic_hydra.supervisor import outcome
+from elastic_hydra.supervisor.anonymous_files import anonymous_file
+from elastic_hydra.supervisor.outcome import Outcome
+from elastic_hydra.supervisor.packed_error import pack, unpack
 
 SIZE = 64 << 20
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from torch.distributed import TCPStore
 
-from elastic_hydra.launcher import store
-from elastic_hydra.launcher.listener import listen, store_at
+from elastic_hydra.elastic.rendezvous import store_process
+from elastic_hydra.elastic.rendezvous.listener import listen, store_at
 
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")])
@@ -59,10 +59,10 @@ def test_the_store_of_a_worker_group_is_at_its_address_only() -> None:
 def test_the_store_of_a_sweep_is_at_the_endpoint_only() -> None:
     with listen("127.0.0.2", 0) as free:
         port = free.getsockname()[1]
-    assert store.host_store("127.0.0.2", port, True)
-    process = store._hosted.pop(("127.0.0.2", port))
+    assert store_process.host_store("127.0.0.2", port, True)
+    process = store_process._hosted.pop(("127.0.0.2", port))
     try:
-        store.wait_for_store("127.0.0.2", port, 120.0)
+        store_process.wait_for_store("127.0.0.2", port, 120.0)
         found = psutil.Process(process.pid)
         connections = getattr(found, "net_connections", None) or found.connections
         listening = [one.laddr.ip for one in connections("tcp") if one.status == psutil.CONN_LISTEN]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from launching import script
 
-from elastic_hydra.launcher.main_module import MainModule
+from elastic_hydra.supervisor.main_module import MainModule
 
 SOURCE = """
     import functools, os, sys, threading

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from launching import in_a_fork, launch
 
-from elastic_hydra.launcher import pools
+from elastic_hydra.supervisor import thread_pools
 
 
 def threads() -> int:
@@ -28,12 +28,12 @@ def in_a_fork_of_a_pool(size: int, count: int) -> tuple[int, int]:
     """Let OpenBLAS have `size` threads here, and `count` in a fork of this process."""
 
     def set_and_compute() -> tuple[int, int]:
-        pools.set_threads(count)
-        assert pools.openblas_threads() == count - 1
+        thread_pools.set_threads(count)
+        assert thread_pools.openblas_threads() == count - 1
         return threads_before_and_after_a_product()
 
     def enlarge_and_fork() -> tuple[int, int]:
-        pools.set_threads(size)
+        thread_pools.set_threads(size)
         assert threads_before_and_after_a_product()[1] == size
         result: tuple[int, int] = in_a_fork(set_and_compute)
         return result

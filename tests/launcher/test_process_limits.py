@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from launching import in_a_fork, launch, script
 
-from elastic_hydra.launcher import limits, wire
-from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.failure import WorkersFailedError
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.launcher.tail import Tail
+from elastic_hydra.elastic.tail import Tail
+from elastic_hydra.elastic.worker_failure import WorkersFailedError
+from elastic_hydra.supervisor import process_limits, wire
+from elastic_hydra.supervisor.forked import ProcessSpec
+from elastic_hydra.supervisor.open_server import open_server
 
 NOBODY = 65534
 """A user whose processes are counted; root's are not."""
@@ -65,7 +65,7 @@ def receive_beyond_the_limit() -> str:
         wire.receive(theirs)
     except wire.FilesLostError as lost:
         kept = os.dup(0)  # it is free again
-        return f"{lost.message} {limits.with_limit(str(lost))} {kept == free}"
+        return f"{lost.message} {process_limits.with_limit(str(lost))} {kept == free}"
     return "all came"
 
 
@@ -98,13 +98,13 @@ def test_a_thread_that_cannot_be_started_is_the_error_and_not_that_nobody_can_wa
         with pytest.raises(RuntimeError, match="can't start new thread"):
             tail.start()
     tail.stop()
-    assert "RLIMIT_NPROC=" in limits.with_limit("can't start new thread")
+    assert "RLIMIT_NPROC=" in process_limits.with_limit("can't start new thread")
 
 
 FORK = """
 import os, resource, sys
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.launcher.processes import ServerLost
+from elastic_hydra.supervisor.open_server import open_server
+from elastic_hydra.supervisor.client import ServerLost
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 try:
     open_server("warm", {}, 5.0)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from launching import launch, launch_failing
 from torch.distributed.elastic.multiprocessing import Std
 
-from elastic_hydra.launcher.logs import JobLogs
+from elastic_hydra.elastic.logs import JobLogs
 
 
 def restarts() -> int:

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from launching import wait_until_gone
 
-from elastic_hydra.launcher.child import ProcessSpec
-from elastic_hydra.launcher.open_server import open_server
-from elastic_hydra.launcher.orphans import children_of
-from elastic_hydra.launcher.processes import Process, Server, ServerLost
+from elastic_hydra.supervisor.client import Process, Server, ServerLost
+from elastic_hydra.supervisor.forked import ProcessSpec
+from elastic_hydra.supervisor.open_server import open_server
+from elastic_hydra.supervisor.orphans import children_of
 
 
 def spec(**settings: object) -> ProcessSpec:

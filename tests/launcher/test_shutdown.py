@@ -14,7 +14,7 @@ import pytest
 from launching import launch, launch_failing, script, wait_until_gone
 from torch.distributed.elastic.multiprocessing import SignalException
 
-from elastic_hydra.launcher.tail import Tail
+from elastic_hydra.elastic.tail import Tail
 
 SOURCE = """
     import os, signal, subprocess, sys
@@ -139,7 +139,7 @@ def raises() -> None:
 
 def test_a_signal_that_comes_while_the_agent_logs_is_heard() -> None:
     handler = logging.StreamHandler(Interrupting())
-    agent = logging.getLogger("elastic_hydra.launcher.agent")
+    agent = logging.getLogger("elastic_hydra.elastic.agent")
     agent.addHandler(handler)
     try:
         with pytest.raises(SignalException):

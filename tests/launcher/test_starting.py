@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from launching import launch, script
 
-from elastic_hydra.launcher import seeds
+from elastic_hydra.supervisor import seeds
 
 APP = """
     import faulthandler, io, json, os, random, signal, sys

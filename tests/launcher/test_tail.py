@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_hydra.launcher.tail import Tail
+from elastic_hydra.elastic.tail import Tail
 
 TRACEBACK = """Traceback (most recent call last):
   File "train.py", line 3, in main
@@ -96,7 +96,7 @@ def test_a_progress_bar_of_a_job_alone_is_passed_on_as_it_is(tmp_path: Path) -> 
 def test_a_progress_bar_that_has_not_ended_is_shown_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elastic_hydra.launcher.tail._BAR", 0.0)
+    monkeypatch.setattr("elastic_hydra.elastic.tail._BAR", 0.0)
     console, path = Console(), tmp_path / "stderr.log"
     with open(path, "wb", buffering=0) as file:
         running = tail(path, console, "#1: ")

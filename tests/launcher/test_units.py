@@ -16,13 +16,13 @@ import pytest
 from launching import in_a_fork
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 
-from elastic_hydra.launcher import hazard, outcome, pickles, wire
-from elastic_hydra.launcher.anonymous_files import anonymous_file
-from elastic_hydra.launcher.environment import environment
-from elastic_hydra.launcher.failure import WorkerFailure, WorkersFailedError
-from elastic_hydra.launcher.logs import JobLogs, TemporaryLogs, for_one_launch, std
-from elastic_hydra.launcher.outcome import Outcome
-from elastic_hydra.launcher.packed_error import WorkerError, pack, unpack
+from elastic_hydra.elastic.logs import JobLogs, TemporaryLogs, for_one_launch, std
+from elastic_hydra.elastic.worker_failure import WorkerFailure, WorkersFailedError
+from elastic_hydra.supervisor import fork_safety, outcome, pickles, wire
+from elastic_hydra.supervisor.anonymous_files import anonymous_file
+from elastic_hydra.supervisor.outcome import Outcome
+from elastic_hydra.supervisor.packed_error import WorkerError, pack, unpack
+from elastic_hydra.supervisor.process_state import environment
 
 # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -336,21 +336,21 @@ def test_streams_are_numbers_in_the_configuration() -> None:
 
 
 def test_a_process_that_has_only_imported_torch_can_be_forked() -> None:
-    assert in_a_fork(hazard.fork_hazard) is None
+    assert in_a_fork(fork_safety.fork_hazard) is None
 
 
 def test_another_thread_makes_a_fork_unsafe() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="feeder")
     thread.start()
-    assert hazard.fork_hazard() == "it runs other threads (feeder)"
+    assert fork_safety.fork_hazard() == "it runs other threads (feeder)"
     stop.set()
     thread.join()
 
 
 def _hazard_in_a_thread() -> str | None:
     answers: list[str | None] = []
-    thread = threading.Thread(target=lambda: answers.append(hazard.fork_hazard()))
+    thread = threading.Thread(target=lambda: answers.append(fork_safety.fork_hazard()))
     thread.start()
     thread.join()
     return answers[0]
@@ -365,7 +365,7 @@ def _hazard_after_a_parallel_operation() -> str | None:
 
     torch.set_num_threads(2)
     torch.ones(1 << 20).sum()
-    return hazard.fork_hazard()
+    return fork_safety.fork_hazard()
 
 
 def test_a_parallel_operation_makes_a_fork_unsafe() -> None:
@@ -376,7 +376,7 @@ def test_a_parallel_operation_makes_a_fork_unsafe() -> None:
 
 def test_asking_does_not_change_the_environment() -> None:
     before = dict(os.environ)
-    hazard.fork_hazard()
+    fork_safety.fork_hazard()
     assert dict(os.environ) == before
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from launching import end_at_once, launch, launch_failing, script, wait_until_gone
 
-from elastic_hydra.launcher.open_server import open_server
+from elastic_hydra.supervisor.open_server import open_server
 
 
 def rank() -> int:
@@ -141,7 +141,7 @@ NAMED_THREAD = """
     import os, sys
     from pathlib import Path
     import native_thread
-    from elastic_hydra.launcher.hazard import fork_hazard
+    from elastic_hydra.supervisor.fork_safety import fork_hazard
 
     (task,) = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
     Path(f"/proc/self/task/{task}/comm").write_text(sys.argv[1])
@@ -169,7 +169,7 @@ def test_only_threads_that_are_known_to_be_harmless_allow_a_fork(name: str, haza
 ALLOCATOR = """
     import threading
     import pyarrow
-    from elastic_hydra.launcher.hazard import fork_hazard
+    from elastic_hydra.supervisor.fork_safety import fork_hazard
     from elastic_hydra import LaunchConfig, elastic_launch
 
     pool = pyarrow.jemalloc_memory_pool()

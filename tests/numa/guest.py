@@ -89,7 +89,7 @@ def late_migration():
 
 def script():
     """A script entry point: bound before its interpreter starts, as the launcher's server does it."""
-    from elastic_hydra.launcher.child import ProcessSpec, become
+    from elastic_hydra.supervisor.forked import ProcessSpec, become
 
     found, settings = host(cpus="node", memory="bind")
     program = "a = bytearray(64 << 20); a[::4096] = b'x' * len(a[::4096]); print('ready', flush=True); input()"
@@ -129,8 +129,8 @@ def sweep():
 
 def side_by_side(slots, settings, workers):
     """What the kernel says of the workers of one job per slot, all of them alive at once."""
-    from elastic_hydra.launcher.child import ProcessSpec, become
     from elastic_hydra.numa import read_machine
+    from elastic_hydra.supervisor.forked import ProcessSpec, become
 
     agents = []
     for slot in slots:

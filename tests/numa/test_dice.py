@@ -15,7 +15,7 @@ from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa import Allowance, Binding, NumaError, Topology, instances, plan, render, take
 from elastic_hydra.numa.tree import distribute
-from elastic_hydra.sweep.slots import Slot, Slots
+from elastic_hydra.resources.slots import Slot, Slots
 from tests.numa import dice as throw
 from tests.numa import hwloc
 

@@ -13,7 +13,7 @@ from elastic_hydra.config.resources import Demand, Machine, demand_of
 from elastic_hydra.config.schema import ResourcesConfig
 from elastic_hydra.numa import Device, read_allowance, read_topology, reserve
 from elastic_hydra.numa.nearness import remoteness
-from elastic_hydra.sweep.slots import Slots
+from elastic_hydra.resources.slots import Slots
 from tests.numa import dice as throw
 from tests.numa.cheapest import cheapest_fill
 from tests.numa.machines import machine, real_machines, write

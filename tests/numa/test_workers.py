@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.config.numa import Allocator, Cpus, Memory, NumaConfig
-from elastic_hydra.launcher.placement import Placement, Placer, from_torch
+from elastic_hydra.elastic.placement import Placement, Placer, from_torch
 from elastic_hydra.numa import Binding, Environment, bind, read_machine
 from elastic_hydra.numa.lists import format_list
 from tests.numa import witness
@@ -97,7 +97,7 @@ def test_a_binding_that_must_be_had_and_is_refused_ends_the_job_with_the_reason(
 def test_an_allocator_is_preloaded_into_new_interpreters(monkeypatch):
     library = "/usr/lib/libtcmalloc_minimal.so.4"  # the loader says that it is not there, and goes on
     monkeypatch.setattr(
-        "elastic_hydra.launcher.placement.preload", lambda *_: Environment({"LD_PRELOAD": library}, warnings=())
+        "elastic_hydra.elastic.placement.preload", lambda *_: Environment({"LD_PRELOAD": library}, warnings=())
     )
     settings = replace(ONE_EACH, allocator=Allocator.tcmalloc)
     for start_method, expected in (("warm", None), ("spawn", library)):

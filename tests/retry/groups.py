@@ -17,9 +17,9 @@ from torch.distributed.elastic.multiprocessing import Std
 import elastic_hydra
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.config.retry import BackoffConfig, RetryConfig, WatchConfig
-from elastic_hydra.launcher.failure import WorkersFailedError
-from elastic_hydra.launcher.logs import JobLogs
-from elastic_hydra.launcher.verdict import Verdict
+from elastic_hydra.elastic.logs import JobLogs
+from elastic_hydra.elastic.nodes.consensus import Verdict
+from elastic_hydra.elastic.worker_failure import WorkersFailedError
 
 
 class Launched:

@@ -11,11 +11,11 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind, RetryConfig
-from elastic_hydra.launcher.failure import facts_of
-from elastic_hydra.retry.cause import one_line
-from elastic_hydra.retry.evidence import Death, Evidence
-from elastic_hydra.retry.failure import Failure, classify
-from elastic_hydra.retry.policy import decide
+from elastic_hydra.elastic.worker_failure import facts_of
+from elastic_hydra.failures.cause import one_line
+from elastic_hydra.failures.classify import Failure, classify
+from elastic_hydra.failures.evidence import Death, Evidence
+from elastic_hydra.failures.policy import decide
 
 
 def fail(error: BaseException) -> None:

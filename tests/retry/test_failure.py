@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.retry.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
-from elastic_hydra.retry.failure import Failure, classify
+from elastic_hydra.failures.classify import Failure, classify
+from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 
 T = 1_700_000_000.0
 GB = 10**9

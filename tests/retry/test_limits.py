@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.retry import Kind, WatchConfig
-from elastic_hydra.retry.limits import Look, Sign, exceeded, pause
+from elastic_hydra.watch.limits import Look, Sign, exceeded, pause
 
 NOW = 100.0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from groups import Launched, control_group, no_wait
 
-from elastic_hydra.launcher.memory import count_kills, memory_facts
+from elastic_hydra.watch.memory import count_kills, memory_facts
 
 
 def takes_too_much() -> None:
@@ -49,8 +49,8 @@ SOURCE = """
     import json, os, sys
     from elastic_hydra import LaunchConfig, elastic_launch
     from elastic_hydra.config.retry import RetryConfig
-    from elastic_hydra.launcher.failure import WorkersFailedError
-    from elastic_hydra.launcher.logs import JobLogs
+    from elastic_hydra.elastic.worker_failure import WorkersFailedError
+    from elastic_hydra.elastic.logs import JobLogs
 
     def hoard():
         if os.environ["RANK"] == "1":

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.retry import BackoffConfig, Kind, RetryConfig, is_word
-from elastic_hydra.retry.failure import Failure
-from elastic_hydra.retry.policy import backoff, decide, decide_attempt, matches
+from elastic_hydra.failures.classify import Failure
+from elastic_hydra.failures.policy import backoff, decide, decide_attempt, matches
 
 NOW = 1000.0
 

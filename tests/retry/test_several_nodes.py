@@ -22,8 +22,8 @@ SOURCE = """
     from torch.distributed.elastic.multiprocessing import SignalException
     from elastic_hydra import LaunchConfig, elastic_launch
     from elastic_hydra.config.retry import RetryConfig
-    from elastic_hydra.launcher.failure import WorkersFailedError
-    from elastic_hydra.launcher.logs import JobLogs
+    from elastic_hydra.elastic.worker_failure import WorkersFailedError
+    from elastic_hydra.elastic.logs import JobLogs
 
     def work(how, until):
         restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])

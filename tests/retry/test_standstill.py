@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_hydra.retry.standstill import Place, explain, place_in
+from elastic_hydra.failures.standstill import Place, explain, place_in
 
 TORCH = "/env/lib/python3.11/site-packages/torch"
 REDUCE = f'''Thread 0x00007fdc (most recent call first):

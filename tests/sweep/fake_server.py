@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
-from elastic_hydra.retry.failure import Failure
+from elastic_hydra.failures.classify import Failure
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import Job, JobError
 from elastic_hydra.sweep.returns import End

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from elastic_hydra.launcher.pickles import EVERYTHING
+from elastic_hydra.supervisor.pickles import EVERYTHING
 from elastic_hydra.sweep.compact import CompactReturn
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from launches import launch
 
+from elastic_hydra.journal.writer import Journal
+from elastic_hydra.resources.allocator import Host
+from elastic_hydra.resources.gpu_memory import GpuMemory
+from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep import sweep
-from elastic_hydra.sweep.gpu_memory import GpuMemory
-from elastic_hydra.sweep.host import Host
-from elastic_hydra.sweep.journal import Journal
-from elastic_hydra.sweep.slots import Slot
 
 GB = 10**9
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep import journal, recorded
-from elastic_hydra.sweep.history import History
-from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.journal import reader, writer
+from elastic_hydra.journal.writer import Journal
+from elastic_hydra.sweep.resume import History
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_journal_says_what_happened_to_each_job(record: Journal) -> None:
     ran(record, 1, "failed")
     ran(record, 2, "started")
     record.write("job", num=3, overrides=[], config="", dir="3")
-    jobs = recorded.read(record.path)
+    jobs = reader.read(record.path)
     assert [job.state for job in jobs.values()] == ["finished", "failed", "started", "waiting"]
     assert jobs[0].value is not None
     assert (jobs[0].value.load(), jobs[1].value, jobs[1].reason, jobs[2].attempts) == (0.5, None, "why", 1)
@@ -47,7 +47,7 @@ def test_a_crash_at_any_byte_loses_at_most_the_last_line(record: Journal, tmp_pa
         cut = tmp_path / "cut.jsonl"
         cut.write_bytes(whole[:length])
         complete = whole[:length].count(b"\n") + (whole[length : length + 1] == b"\n")
-        read = recorded.read(cut)
+        read = reader.read(cut)
         states.add(read[0].state if 0 in read else "")
         assert (0 in read) == (complete >= 1)
     assert states == {"", "waiting", "started", "finished"}  # the last line may lack its end only
@@ -58,22 +58,22 @@ def test_writing_goes_on_behind_half_a_line(record: Journal) -> None:
     with open(record.path, "ab") as file:
         file.write(b'{"v": 1, "event": "jo')
     ran(record, 0, "finished", 1)
-    assert recorded.read(record.path)[0].state == "finished"
+    assert reader.read(record.path)[0].state == "finished"
 
 
 def test_a_new_sweep_in_the_same_directory_forgets_the_old_one(record: Journal) -> None:
     ran(record, 0, "finished", 1)
     record.write("sweep", resume=True)
-    assert list(recorded.read(record.path)) == [0]
+    assert list(reader.read(record.path)) == [0]
     record.write("sweep", resume=False)
-    assert recorded.read(record.path) == {}
+    assert reader.read(record.path) == {}
 
 
 def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text(json.dumps({"v": journal.VERSION + 1, "event": "sweep"}) + "\n")
+    path.write_text(json.dumps({"v": writer.VERSION + 1, "event": "sweep"}) + "\n")
     with pytest.raises(ConfigError, match="newer"):
-        recorded.read(path)
+        reader.read(path)
 
 
 @pytest.mark.parametrize(
@@ -101,27 +101,27 @@ def test_a_line_that_cannot_be_used_is_named_and_the_others_count(
     with open(record.path, "a") as file:
         file.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
     ran(record, 2, "failed")
-    jobs = recorded.read(record.path)
+    jobs = reader.read(record.path)
     assert {num: job.state for num, job in jobs.items()} == {0: "finished", 2: "failed"}
     (warning,) = caplog.messages
     assert f"{record.path}: line 4 cannot be used ({warning.partition('(')[2].partition(')')[0]})" in warning
     assert why in warning
     assert len(warning) < 400
-    assert recorded.restarts(record.path, 0) == ()
+    assert reader.restarts(record.path, 0) == ()
 
 
 def test_unknown_events_are_passed_over_in_silence(record: Journal, caplog: pytest.LogCaptureFixture) -> None:
     record.write("news", num="of a later version")
-    assert recorded.read(record.path) == {}
+    assert reader.read(record.path) == {}
     assert caplog.messages == []
 
 
 def test_restarts_of_a_job_are_counted_over_its_attempts(record: Journal) -> None:
     for again in (True, False, True):
-        journal.append(record.path, "failure", num=0, again=again, counts=True, monotonic=1.0)
-    journal.append(record.path, "failure", num=0, again=True, counts=False, monotonic=2.0)  # a node was preempted
-    journal.append(record.path, "failure", num=1, again=True, counts=True, monotonic=3.0)
-    assert len(recorded.restarts(record.path, 0)) == 2
+        writer.append(record.path, "failure", num=0, again=again, counts=True, monotonic=1.0)
+    writer.append(record.path, "failure", num=0, again=True, counts=False, monotonic=2.0)  # a node was preempted
+    writer.append(record.path, "failure", num=1, again=True, counts=True, monotonic=3.0)
+    assert len(reader.restarts(record.path, 0)) == 2
 
 
 # --- resuming ----------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def history(record: Journal) -> Callable[[str], History]:
             record.write("job", num=num, overrides=[f"x={num}"], config=f"x: {num}\n", dir=str(num))
         else:
             ran(record, num, state)
-    return lambda mode: History(recorded.read(record.path), mode)
+    return lambda mode: History(reader.read(record.path), mode)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_jobs_are_known_again_by_their_overrides_and_new_ones_get_new_numbers(
 def test_jobs_with_the_same_overrides_keep_their_numbers(record: Journal) -> None:
     for num in range(3):
         record.write("job", num=num, overrides=["x=1"], config="x: 1\n", dir=str(num))
-    past = History(recorded.read(record.path), "all")
+    past = History(reader.read(record.path), "all")
     assert [past.number(["x=1"], num) for num in range(5)] == [0, 1, 2, 3, 4]
 
 
@@ -189,12 +189,12 @@ def test_overrides_in_another_order_are_the_same_job_where_their_order_means_not
     record: Journal, recorded_overrides: list[str], now: list[str], is_known: bool
 ) -> None:
     record.write("job", num=7, overrides=recorded_overrides, config="", dir="7")
-    assert (History(recorded.read(record.path), "true").number(now, 0) == 7) is is_known
+    assert (History(reader.read(record.path), "true").number(now, 0) == 7) is is_known
 
 
 def test_keys_of_a_configuration_in_another_order_are_no_change(record: Journal) -> None:
     record.write("job", num=0, overrides=[], config="a: 1\nb:\n  c: .nan\n  d: ${a}\n", dir="0")
-    past = History(recorded.read(record.path), "true")
+    past = History(reader.read(record.path), "true")
     past.check(0, "b:\n  d: ${a}\n  c: .nan\na: 1\n")
     with pytest.raises(ConfigError, match=r"(?s)-a: 1\n.*\+a: 2\n"):
         past.check(0, "b:\n  d: ${a}\n  c: .nan\na: 2\n")

@@ -15,11 +15,11 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import Cpus
 from elastic_hydra.config.resolve import Machine
 from elastic_hydra.numa import read_machine
-from elastic_hydra.sweep import host
+from elastic_hydra.resources import allocator
 from tests.config.settings import launch, settings
 from tests.numa.machines import machine, write
 
-Make = Callable[..., tuple[host.Host, Any]]
+Make = Callable[..., tuple[allocator.Host, Any]]
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes the host and a job from changed settings."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     root = write(tmp_path, machine([list(range(24)), list(range(24, 48))], threads=2, gpus=[0] * 4 + [1] * 4))
-    monkeypatch.setattr(host, "read_machine", lambda: read_machine(root))
+    monkeypatch.setattr(allocator, "read_machine", lambda: read_machine(root))
     gpus = Machine(cpus=96, gpus=8, torch=(2, 9), memory=1 << 40)
 
-    def make(**changed: Any) -> tuple[host.Host, Any]:
+    def make(**changed: Any) -> tuple[allocator.Host, Any]:
         config = SimpleNamespace(hydra=SimpleNamespace(job=SimpleNamespace(env_set={})))
         job = SimpleNamespace(num=0, launch=launch(gpus, **changed), config=config)
-        return host.Host(OmegaConf.create(settings(**changed)), gpus), job
+        return allocator.Host(OmegaConf.create(settings(**changed)), gpus), job
 
     return make
 

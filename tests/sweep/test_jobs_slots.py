@@ -9,7 +9,7 @@ import pytest
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.topology import Cpu, Device, Node, Topology
-from elastic_hydra.sweep.slots import OVERTAKING_LIMIT, Slot, Slots, cuda_visible_devices, next_to_start
+from elastic_hydra.resources.slots import OVERTAKING_LIMIT, Slot, Slots, cuda_visible_devices, next_to_start
 
 
 def host(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.sweep import files, journal, lines, recorded, values
-from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.journal import files, lines, reader, values, writer
+from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.obstacle import Obstacle
 
 
@@ -27,7 +27,7 @@ def record(tmp_path: Path) -> Journal:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "PATIENCE", 0.5)
+    monkeypatch.setattr(writer, "PATIENCE", 0.5)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int = 10**9) -> None:
@@ -56,7 +56,7 @@ def test_what_cannot_be_written_for_a_moment_is_written_later(
     assert record.problem == ""
     assert "no further job is started" in caplog.messages[0]
     assert "nothing is missing in it" in caplog.messages[-1]
-    found = recorded.read(record.path)[0].value
+    found = reader.read(record.path)[0].value
     assert found is not None
     assert found.load() == 0.5
 
@@ -96,7 +96,7 @@ def test_a_directory_that_was_moved_is_noticed_and_what_follows_is_recorded_ther
     assert f"was moved to {tmp_path}/moved" in record.problem
     assert record.folder == tmp_path / "moved"
     assert not record.missing()
-    assert '"end"' in (tmp_path / "moved" / journal.FILE_NAME).read_text()
+    assert '"end"' in (tmp_path / "moved" / writer.FILE_NAME).read_text()
     shutil.rmtree(tmp_path / "sweep", ignore_errors=True)
     (tmp_path / "moved").rename(tmp_path / "sweep")
     assert record.flush()
@@ -113,21 +113,21 @@ def test_a_journal_that_cannot_be_read_for_a_moment_is_read_then(
     record: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, "fstat", errno.ESTALE, times=2)
-    assert list(recorded.read(record.path)) == [0]
+    assert list(reader.read(record.path)) == [0]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
 def test_a_journal_that_cannot_be_read_at_all_is_refused_in_words(
     record: Journal, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(recorded, "PATIENCE", 0.3)
+    monkeypatch.setattr(reader, "PATIENCE", 0.3)
 
     def fail(fd: int) -> str:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lines, "distrust", fail)
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=.*cannot be read there"):
-        recorded.read(record.path)
+        reader.read(record.path)
 
 
 def test_a_journal_that_goes_while_nothing_is_written_keeps_the_next_job_from_starting(record: Journal) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from elastic_hydra.launcher import server, worker
+from elastic_hydra.supervisor import entry, server
 from elastic_hydra.sweep import task as sweep_task
 from tests.sweep.apps import App
 from tests.sweep.launches import launch, nobody_stays, sweep
@@ -110,7 +110,7 @@ def test_servers_that_die_again_and_again_are_a_reason(
 ) -> None:
     if break_it == "at its start":
         monkeypatch.setattr(server, "become_server", dies)
-        monkeypatch.setattr(worker, "interpreter", lambda _: [sys.executable, "-c", "raise SystemExit(9)"])
+        monkeypatch.setattr(entry, "interpreter", lambda _: [sys.executable, "-c", "raise SystemExit(9)"])
         expected: Callable[[str], bool] = lambda text: "no warm server could be started" in text  # noqa: E731
     else:
         monkeypatch.setattr(server._Server, "_do_grace", dies_when_asked)

@@ -15,7 +15,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from elastic_hydra.sweep.loader import compose_to_launch, remember_composition
+from elastic_hydra.compat.hydra_loader import compose_to_launch, remember_composition
 
 FILES = {
     "config.yaml": "defaults:\n  - model: small\n  - _self_\nlr: 0.1\nname: ${model.kind}-${now:%f}\n",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apps import App
 
-from elastic_hydra.sweep import journal, recorded
+from elastic_hydra.journal import reader, writer
 
 BODY = """
 folder = Path.cwd()
@@ -36,7 +36,7 @@ def ran(tmp_path: Path) -> list[str]:
 
 
 def states(folder: Path) -> list[str]:
-    return [job.state for job in recorded.read(folder / journal.FILE_NAME).values()]
+    return [job.state for job in reader.read(folder / writer.FILE_NAME).values()]
 
 
 def test_what_failed_runs_again_and_what_finished_does_not(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from elastic_hydra.sweep import kept_server, lock, returns, sweep
+from elastic_hydra.journal import lock
+from elastic_hydra.sweep import kept_server, returns, sweep
 from tests.sweep import launches
 from tests.sweep.fake_server import FakeServer, KilledError, end_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from elastic_hydra.sweep import journal, recorded
+from elastic_hydra.journal import reader, writer
 from tests.sweep.apps import App
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
@@ -49,7 +49,7 @@ def stopped_in_its_fourth_trial(app: App, tmp_path: Path, *overrides: str) -> No
 
 
 def states(folder: Path) -> list[str]:
-    return [job.state for _, job in sorted(recorded.read(folder / journal.FILE_NAME).items())]
+    return [job.state for _, job in sorted(reader.read(folder / writer.FILE_NAME).items())]
 
 
 @pytest.mark.skipif(not _storage_works(), reason="this Optuna's storages do not work with the installed SQLAlchemy")
@@ -63,12 +63,12 @@ def test_a_study_in_a_storage_goes_on_and_no_directory_is_used_twice(tmp_path: P
     # Optuna does not ask for the trial again in which the launcher was killed; five more follow.
     assert (tmp_path / "ran").read_text().split() == ["4", "5", "6", "7", "8"]
     assert states(resumed.folder) == ["finished"] * 3 + ["started"] + ["finished"] * 5
-    for num, job in recorded.read(resumed.folder / journal.FILE_NAME).items():
+    for num, job in reader.read(resumed.folder / writer.FILE_NAME).items():
         ran = yaml.safe_load((resumed.folder / str(num) / ".hydra" / "overrides.yaml").read_text())
         assert ran == job.overrides
     study = optuna.load_study(study_name="s", storage=storage)
     values = [trial.value for trial in study.trials if trial.value is not None]
-    jobs = recorded.read(resumed.folder / journal.FILE_NAME).values()
+    jobs = reader.read(resumed.folder / writer.FILE_NAME).values()
     journaled = [job.value.load() for job in jobs if job.value is not None]
     assert sorted(values) == sorted(journaled)
     best = yaml.safe_load((resumed.folder / "optimization_results.yaml").read_text())["best_value"]

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from elastic_hydra.launcher.outcome import Outcome
-from elastic_hydra.launcher.processes import Process
+from elastic_hydra.supervisor.client import Process
+from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.sweep import batch, sweep
 from elastic_hydra.sweep.job import FinishedJob
 from elastic_hydra.sweep.kept_server import KeptServer

@@ -21,8 +21,8 @@ import pytest
 import torch
 from apps import App
 
-from elastic_hydra.sweep import lock, recorded, values
-from elastic_hydra.sweep.journal import Journal
+from elastic_hydra.journal import lock, reader, values
+from elastic_hydra.journal.writer import Journal
 
 
 class Color(enum.IntEnum):
@@ -45,7 +45,7 @@ def written(record: Journal, value: Any, num: int = 0) -> values.Value:
     """Record a value as the result of a job, and find it there."""
     record.write("job", num=num, overrides=[], config="", dir="")
     record.write_end(num, "finished", value, reason="")
-    found = recorded.read(record.path)[num].value
+    found = reader.read(record.path)[num].value
     assert found is not None
     return found
 
@@ -116,7 +116,7 @@ def test_values_without_an_order_or_an_equal_come_back_too(record: Journal) -> N
 def test_a_value_that_cannot_be_recorded_is_no_reason_to_lose_the_job_s_end(record: Journal) -> None:
     with pytest.raises(ValueError, match="OSError: nothing to read"):
         written(record, Broken()).load()
-    assert recorded.read(record.path)[0].state == "finished"
+    assert reader.read(record.path)[0].state == "finished"
 
 
 @pytest.mark.parametrize(

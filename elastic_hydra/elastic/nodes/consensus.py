@@ -1,0 +1,103 @@
+"""How the agents of one round come to the same verdict on a failure, and to the same count of restarts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from torch.distributed import Store
+
+from elastic_hydra.failures.classify import Failure
+from elastic_hydra.failures.policy import Decision
+
+__all__ = ["Agreement", "Verdict"]
+
+_VERDICT = "elastic_hydra/verdict"
+_HISTORY = "elastic_hydra/history/{}"
+_HEARD = "elastic_hydra/heard"
+_PATIENCE = timedelta(seconds=60)
+_PARTING = 3.0
+"""Seconds that a node waits for the others to hear of the end; a lost one never does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What failed, and what follows."""
+
+    failure: Failure
+    decision: Decision
+    time: float
+    """When it was decided, in seconds since the epoch; by the deciding node's clock, so the same on all nodes."""
+
+
+class Agreement:
+    """The verdict of one round: the first that a node publishes stands for all of them.
+
+    Args:
+        store: the round's.
+        rank: of this node.
+        size: number of nodes.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        self._store = store
+        self._rank = rank
+        self._size = size
+
+    def common_history(self, mine: Sequence[float]) -> list[float]:
+        """Tell all nodes when the job was restarted so far: one that has just come does not know.
+
+        Args:
+            mine: what this node knows, in seconds on its monotonic clock.
+
+        Returns:
+            what the node knows that has seen most, on the clock of this one.
+        """
+        now = time.monotonic()  # no two nodes have the same clock: they tell each other how long ago it was
+        self._store.set(_HISTORY.format(self._rank), json.dumps([now - moment for moment in mine]))
+        keys = [_HISTORY.format(rank) for rank in range(self._size)]
+        self._store.wait(keys, _PATIENCE)
+        known: list[list[float]] = [json.loads(self._store.get(key)) for key in keys]
+        return [now - ago for ago in max(known, key=len)]
+
+    def heard(self) -> Verdict | None:
+        """Return the verdict, if there is one."""
+        return self._read() if self._store.check([_VERDICT]) else None
+
+    def settle(self, proposed: Verdict) -> Verdict:
+        """Publish a verdict, unless another node was first.
+
+        Returns:
+            the one that stands.
+        """
+        if self._publish(proposed):
+            return proposed
+        self._store.wait([_VERDICT], _PATIENCE)
+        return self._read()
+
+    def announce(self, proposed: Verdict) -> None:
+        """Publish a verdict for the others, unless another node was first; this one ends, and waits for nobody."""
+        self._publish(proposed)
+        self._store.add(_HEARD, 1)
+
+    def _publish(self, proposed: Verdict) -> bool:
+        if self._store.add(f"{_VERDICT}/count", 1) > 1:
+            return False
+        values = dataclasses.asdict(proposed) | {"failure": proposed.failure.as_dict()}
+        self._store.set(_VERDICT, json.dumps(values))
+        return True
+
+    def part(self) -> None:
+        """Stay until all nodes know the verdict: the store may end with this one."""
+        deadline = time.monotonic() + _PARTING
+        count = self._store.add(_HEARD, 1)
+        while count < self._size and time.monotonic() < deadline:
+            time.sleep(0.02)
+            count = self._store.add(_HEARD, 0)
+
+    def _read(self) -> Verdict:
+        values = json.loads(self._store.get(_VERDICT))
+        return Verdict(Failure.from_dict(values["failure"]), Decision(**values["decision"]), values["time"])

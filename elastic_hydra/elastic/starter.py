@@ -1,0 +1,138 @@
+"""How the workers of one agent are started: each as a fork of the warm server, or in a new interpreter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch.distributed.elastic.utils.logging import get_logger
+
+from elastic_hydra.config.retry import WatchConfig
+from elastic_hydra.elastic.entrypoint import run_entrypoint
+from elastic_hydra.elastic.placement import Placer
+from elastic_hydra.elastic.script import run_script, script_arguments
+from elastic_hydra.numa.allowance import affinity
+from elastic_hydra.supervisor import entry
+from elastic_hydra.supervisor.client import Process, Server
+from elastic_hydra.supervisor.entry import Payload
+from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
+from elastic_hydra.supervisor.passing import Pickled
+
+if TYPE_CHECKING:
+    from elastic_hydra.elastic.worker_group import Workers
+
+__all__ = ["Starter"]
+
+logger = get_logger(__name__)
+
+_FIXED_AT_START = (
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "MALLOC_CONF",
+    "MALLOC_ARENA_MAX",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "GOMP_CPU_AFFINITY",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_SCHEDULE",
+    "PYTHONHASHSEED",
+    "PYTHONOPTIMIZE",
+)
+"""Variables that the loader, OpenMP and Python read once, when they start: a fork keeps what its parent had."""
+
+
+@dataclass
+class Starter:
+    """How the workers of one agent are started; it stands where torch has the name of a start method."""
+
+    server: Server
+    start_method: str
+    shutdown_timeout: float
+    """Seconds between SIGTERM and SIGKILL when a group is stopped because one of it failed."""
+    line_prefix: str | None = None
+    """What each teed line begins with, when it is the same for all; None leaves it to torch."""
+    worker_env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of every worker, on top of what torch and this process give it."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Limits for the workers; without any, nothing is prepared for watching them."""
+    placer: Placer = field(default_factory=Placer)
+    """Where the workers run."""
+    stdin: bool = False
+    """Whether rank 0 has the launcher's standard input."""
+    checkpoint_timeout: float = 30.0
+    """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
+    keep_finished: bool = False
+    """Whether a worker whose function has returned stays until those of the whole group have."""
+    workers: Workers | None = None
+    """The last group, from before its first process is there: a signal may come while it is started."""
+
+    def start_all(self, group: Workers, processes: dict[int, Process]) -> None:
+        """Start the workers of a group.
+
+        Args:
+            group: they are described by it.
+            processes: takes each as soon as it is started, by local rank: a signal may come before the last one.
+        """
+        cwd, umask = os.getcwd(), current_umask()
+        cpus = affinity()  # the workers are the server's children, but shall run where this agent may
+        inherited = {**os.environ, **self.worker_env}
+        program = isinstance(group.entrypoint, str) or self.start_method == "spawn"
+        placement = self.placer.place(group.nprocs, inherited, program)
+        pickled: tuple[tuple[Any, ...], Pickled] | None = None
+        for local_rank in range(group.nprocs):
+            environment = {**inherited, **group.envs[local_rank], **self.worker_env}
+            environment |= {**placement.environment(local_rank), **group.environment(local_rank)}
+            args = tuple(group.args[local_rank])
+            argv, payload = self._command(group.entrypoint, args, environment)
+            if group.pulses is not None and payload is None:
+                environment.setdefault("PYTHONFAULTHANDLER", "1")  # it cannot be asked for its stacks in another way
+            spec = ProcessSpec(
+                argv=argv,
+                environment=environment,
+                cwd=cwd,
+                umask=umask,
+                cpus=cpus,
+                binding=placement.binding(local_rank),
+                speaks=local_rank == 0,
+                stdin=self.stdin and environment.get("RANK") == "0",
+                stdout=group.stdouts[local_rank],
+                stderr=group.stderrs[local_rank],
+            )
+            key = (argv is None, *args)
+            if payload is not None and (pickled is None or not _same(pickled[0], key)):
+                pickled = key, self.server.pickled(payload, fresh=argv is not None)
+            data = pickled[1] if payload is not None and pickled is not None else None
+            processes[local_rank] = self.server.start(spec, data)
+
+    def _command(
+        self, entrypoint: Callable[..., Any] | str, args: tuple[Any, ...], environment: Mapping[str, str]
+    ) -> tuple[list[str] | None, Payload | None]:
+        """Return the program that a worker executes, or the function that it runs in a fork of the server, or both."""
+        fresh = self._needs_interpreter(environment)
+        if not isinstance(entrypoint, str):
+            return entry.command() if fresh else None, (run_entrypoint, (entrypoint, args))
+        words = None if fresh else script_arguments(entrypoint, args)
+        if words is None:
+            return [entrypoint, *map(str, args)], None
+        return None, (run_script, (words,))
+
+    def _needs_interpreter(self, environment: Mapping[str, str]) -> bool:
+        """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""
+        if self.start_method == "spawn":
+            return True
+        there = self.server.environment
+        names = [name for name in _FIXED_AT_START if environment.get(name) != there.get(name)]
+        if names:
+            logger.info("workers are spawned: %s takes effect in a new interpreter only", ", ".join(names))
+        return bool(names)
+
+
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether two workers get the same arguments; torch makes a copy of every string for each."""
+    return len(some) == len(others) and all(
+        one is other or (type(one) is type(other) is str and one == other)
+        for one, other in zip(some, others, strict=True)
+    )

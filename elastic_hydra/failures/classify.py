@@ -1,0 +1,241 @@
+"""What kind of death: from any evidence to one `Failure`."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_hydra.config.retry import Kind
+from elastic_hydra.failures.cause import (
+    in_words,
+    is_between_ranks,
+    is_connection,
+    is_echo,
+    is_out_of_memory,
+    one_line,
+    root,
+)
+from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun, size
+
+__all__ = ["Failure", "classify", "is_peers_echo", "signal_name"]
+
+CANNOT_START = 127
+"""Exit code of a process that could not be set up, as with a shell."""
+
+_CAUSE_LAG = 1.0
+"""Seconds by which the report of a death may come later than an error that it caused in another rank."""
+
+_RESULT_ERROR = "elastic_hydra.supervisor.outcome.ResultError"
+_RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker group ended, told by the rank that failed first."""
+
+    kind: Kind
+    reason: str
+    """In one line, for people."""
+    host: str
+    time: float
+    """When, in seconds since the epoch."""
+    rank: int | None = None
+    """The rank that failed first; None when it was not a worker's doing."""
+    pid: int = 0
+    uptime: float = 0.0
+    """Seconds that it had run."""
+    exitcode: int | None = None
+    signal: str = ""
+    """Name of the signal that killed it."""
+    names: tuple[str, ...] = ()
+    """Names of the exception's class and of its bases, nearest first."""
+    message: str = ""
+    traceback: str = ""
+    log_dir: str = ""
+    """Of that rank."""
+    echoes: tuple[int, ...] = ()
+    """Ranks of the same node that failed only because this one did."""
+    stacks: tuple[str, ...] = ()
+    """Files with the workers' stacks."""
+    not_restarted: str = ""
+    """Why no restart followed, where one might have."""
+    connection: bool = False
+    """Whether it is a lost connection, whatever the exception's class."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values that JSON takes."""
+        return dataclasses.asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Failure:
+        """Undo `as_dict`; unknown keys, of a later version, are left out."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known
+        }
+        return cls(**kept | {"kind": Kind(values["kind"])})
+
+    @property
+    def type_name(self) -> str:
+        """The exception's class; empty when there is none."""
+        return self.names[0] if self.names else ""
+
+
+def classify(evidence: Evidence) -> Failure:
+    """Find the root cause in the evidence.
+
+    Returns:
+        one failure, of the rank that failed first; ranks that died because it did are its `echoes`.
+    """
+    if evidence.signal_to_agent:
+        reason = f"host {evidence.host} was told to stop by {evidence.signal_to_agent}"
+        return Failure(Kind.preempted, reason, evidence.host, evidence.time, signal=evidence.signal_to_agent)
+    if evidence.rendezvous is not None:
+        return _of_rendezvous(evidence, evidence.rendezvous)
+    if evidence.overrun is not None:
+        return _of_overrun(evidence, evidence.overrun)
+    if evidence.deaths:
+        return _of_deaths(evidence)
+    return Failure(
+        Kind.hang,
+        "a worker process is stuck in the kernel and cannot be ended"
+        if evidence.stuck
+        else "the workers ended, nobody saw how",
+        evidence.host,
+        evidence.time,
+        stacks=evidence.stacks,
+    )
+
+
+def is_peers_echo(death: Death) -> bool:
+    """Whether a worker's death is one that the death of another one causes: its connection was closed."""
+    return death.exception is not None and is_echo(root(death.exception))
+
+
+def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
+    return Failure(
+        Kind.rendezvous,
+        f"the nodes did not find together: {in_words(error)}",
+        evidence.host,
+        evidence.time,
+        names=error.names,
+        message=error.message,
+        traceback=error.traceback,
+        connection=True,
+    )
+
+
+def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
+    return Failure(
+        overrun.kind,
+        overrun.reason + (f" (host {evidence.host})" if evidence.nodes > 1 else ""),
+        evidence.host,
+        overrun.time,
+        rank=overrun.rank,
+        uptime=overrun.uptime,
+        stacks=evidence.stacks,
+    )
+
+
+def _of_deaths(evidence: Evidence) -> Failure:
+    first = _first(evidence.deaths)
+    echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
+    kind, what = _kind_and_words(first, evidence)
+    where = f"rank {first.rank}" + (f" on host {evidence.host}" if evidence.nodes > 1 else "")
+    reason = f"{where} {what}"
+    if echoes:
+        ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"
+        reason += f"; {ranks} died because of it"
+    error = root(first.exception) if first.exception is not None else None
+    return Failure(
+        kind,
+        reason,
+        evidence.host,
+        first.time,
+        rank=first.rank,
+        pid=first.pid,
+        uptime=first.uptime,
+        exitcode=first.exitcode,
+        signal=signal_name(first.exitcode),
+        names=error.names if error else (),
+        message=error.message if error else first.what,
+        traceback=first.exception.traceback if first.exception else "",
+        log_dir=first.log_dir,
+        echoes=echoes,
+        stacks=evidence.stacks,
+        connection=error is not None and is_connection(error),
+    )
+
+
+def _first(deaths: Sequence[Death]) -> Death:
+    """Return the first that did not die of another's: a peer may report the closed connection before we see why."""
+    earliest = min(deaths, key=lambda death: death.time)
+    causes = [death for death in deaths if not is_peers_echo(death)]
+    if not causes:
+        return earliest
+    cause = min(causes, key=lambda death: death.time)
+    return cause if cause.time <= earliest.time + _CAUSE_LAG else earliest
+
+
+def _kind_and_words(death: Death, evidence: Evidence) -> tuple[Kind, str]:
+    if death.refused:
+        return Kind.start_up, f"could not be started: {death.what}"
+    error = death.exception
+    if error is not None:
+        return _kind_of_exception(death, error, evidence)
+    code = death.exitcode
+    if code is not None and code < 0:
+        return _kind_of_signal(death, -code, evidence.memory)
+    if code == CANNOT_START:
+        return Kind.start_up, f"could not be started: exit code {code}; see its stderr"
+    if code == 1 and death.last_line:  # as after sys.exit("why")
+        return Kind.exit, f"ended with exit code 1: {death.last_line}"
+    return Kind.exit, death.what or f"ended with exit code {code}"
+
+
+def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence) -> tuple[Kind, str]:
+    error, words = root(raised), in_words(raised)
+    if is_out_of_memory(error):
+        return Kind.oom, f"ran out of memory: {words}"
+    if any(name in _RENDEZVOUS for name in error.names):
+        return Kind.rendezvous, f"raised {words}"
+    if evidence.nodes > 1 and is_peers_echo(death) and is_between_ranks(error):
+        return Kind.peer, f"lost the connection to a worker on another node: {words}"
+    if error.type_name == _RESULT_ERROR:
+        return Kind.exception, one_line(error.message, 500).removeprefix(f"rank {death.rank} ")
+    return Kind.exception, f"raised {words}"
+
+
+def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kind, str]:
+    name = signal_name(-number)
+    by_name = death.pid != 0 and death.pid in memory.killed_pids
+    if number == signal.SIGKILL and (by_name or memory.kills > 0):
+        figures = [f"it used {size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
+        figures += [words] if (words := memory.in_words()) else []
+        # A count of the whole host may be about another process that died at the same time.
+        likely = "" if by_name or memory.scope == "cgroup" else ", probably"
+        text = f"was killed{likely} by the kernel for lack of memory"
+        return Kind.oom, text + (f" ({'; '.join(figures)})" if figures else "")
+    hints: dict[int, str] = {
+        signal.SIGKILL: "sent by somebody, not by the kernel for lack of memory"
+        if memory.known
+        else "sent by somebody, or by the kernel for lack of memory: that cannot be seen here",
+        signal.SIGSEGV: "invalid memory access in native code",
+        signal.SIGBUS: "often a full /dev/shm, or a file on a disk that has gone",
+        signal.SIGABRT: "native code gave up; its last words are in its stderr",
+        signal.SIGILL: "the program needs a CPU that this host has not",
+    }
+    return Kind.signal, f"was killed by {name}" + (f" ({hints[number]})" if number in hints else "")
+
+
+def signal_name(exitcode: int | None) -> str:
+    """Name the signal that killed a process with this exit code; empty when none did."""
+    if exitcode is None or exitcode >= 0:
+        return ""
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:  # a real-time signal
+        return f"SIG{-exitcode}"

@@ -1,0 +1,72 @@
+"""The lock that keeps a second launcher out of a sweep's directory."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from elastic_hydra.journal.files import is_at, open_private
+
+__all__ = ["acquire", "is_held_by_another"]
+
+log = logging.getLogger("elastic_hydra")
+
+_held: dict[str, int] = {}
+"""Locks of this process, by path: they are ours as long as we live."""
+
+
+def acquire(path: Path) -> int | None:
+    """Take the lock of a journal, for as long as this process or a fork of it lives.
+
+    It is on a file of its own that only its owner can open. Anybody who may read a file can lock it, and the journal
+    may be there to be read by others.
+
+    Args:
+        path: of the journal; the lock is beside it.
+
+    Returns:
+        the file descriptor that has the lock; None when another launcher, or a worker of it, has it.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    path = path.absolute().with_suffix(".lock")
+    if (fd := _held.get(str(path))) is not None and is_at(fd, path):
+        return fd
+    fd = open_private(path, os.O_RDWR)
+    try:
+        # It belongs to the open file, so forked workers hold it too: nobody starts while some of them still write.
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): take care that no second launcher uses its directory", path, error)
+    _held[str(path)] = fd
+    return fd
+
+
+def is_held_by_another(path: Path) -> bool:
+    """Whether another launcher is writing a journal.
+
+    Args:
+        path: of the journal.
+    """
+    path = path.absolute().with_suffix(".lock")
+    if str(path) in _held:
+        return False
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,252 @@
+"""The record of a sweep: one JSON object per line, only ever appended to.
+
+`journal.jsonl` in the sweep's directory. Every line has `v` (1), `time` (seconds since the epoch) and `event`:
+
+| event | further fields |
+| --- | --- |
+| `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `dir` (the sweep's), `resume`: a launcher has begun |
+| `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir` (the job's): a job was composed |
+| `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
+| `failure` | `num`, `attempt`, `monotonic`, `again` (restarted, `after` so many seconds), `counts`, `reason`, … |
+| `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
+| `lost` | `num`, `attempt`, `kind`, `reason`: its agent died or was told to stop; another attempt follows |
+| `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value` or `pickle` or `file` |
+| `stop` | `reason`: the launcher ended before the sweep was done |
+
+`counts` is false for a restart that is not one of `retry.max_restarts`; `monotonic` is the time by the machine's
+monotonic clock, in seconds.
+
+`state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
+agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.
+For `value`, `pickle` and `file` see `elastic_hydra.journal.values`; instead of them `unrecorded` says why the value of a
+job that finished is not there. A crash loses at most the line that was being written; a reader skips what is not a
+whole line. Configurations, commands and pickles are nobody else's business: only the owner can read the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal import lock, values
+from elastic_hydra.journal.files import free, is_at, open_private, shown_size
+
+__all__ = ["FILE_NAME", "VERSION", "Journal", "append"]
+
+FILE_NAME = "journal.jsonl"
+VERSION = 1
+
+PATIENCE = 10.0
+"""Seconds for which it is tried again to write what cannot be written."""
+
+log = logging.getLogger("elastic_hydra")
+
+
+class Journal:
+    """Writes the record of one sweep, and keeps other launchers from writing it.
+
+    Args:
+        folder: the sweep's directory.
+        shared: whether launchers on other nodes may use the same directory: then the second one writes a journal
+            of its own instead of being refused.
+
+    Raises:
+        ConfigError: another launcher is at work in that directory, or it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, shared: bool = False) -> None:
+        path = folder / FILE_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = lock.acquire(path)
+            if held is None and shared:
+                path = folder / f"journal.{os.uname().nodename}.{os.getpid()}.jsonl"
+                held = lock.acquire(path)
+            if held is None:
+                raise ConfigError(
+                    f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for "
+                    "it, stop it, or choose another directory"
+                )
+            fd = open_private(path, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise ConfigError(
+                f"hydra.sweep.dir={folder}: the sweep's journal cannot be written there ({error}). Make it writable, "
+                "or choose another directory"
+            ) from error
+        self.path = path
+        self.problem = ""
+        """Why the journal is not complete, or not where it was; empty when all is well."""
+        self.is_gone = False
+        """Whether the problem is that somebody has removed or moved it."""
+        self.lock = held
+        """The file descriptor that keeps other launchers out as long as any process has it."""
+        self._fd = fd
+        weakref.finalize(self, os.close, fd).atexit = False
+        self._unwritten: list[bytes | _End] = []
+
+    def position(self) -> int:
+        """Return where the next line will be, in bytes; 0 if that cannot be found out now."""
+        with contextlib.suppress(OSError):
+            return os.fstat(self._fd).st_size
+        return 0
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's directory, also when it was moved."""
+        with contextlib.suppress(OSError):
+            if self.is_gone and os.fstat(self._fd).st_nlink:
+                return Path(os.readlink(f"/proc/self/fd/{self._fd}")).parent
+        return self.path.parent
+
+    def write(self, event: str, *, durable: bool = False, **fields: Any) -> None:
+        """Append a line; one that cannot be written now is kept for later, see `flush`.
+
+        Args:
+            event: what happened.
+            durable: whether the line shall survive even the machine's crash: that takes milliseconds.
+            fields: the rest of the line.
+        """
+        self._unwritten.append(_line(event, fields))
+        self.flush(durable=durable)
+
+    def write_end(self, num: int, state: str, value: Any, **fields: Any) -> None:
+        """Append the line that says how a job ended; durable, and kept for later if need be, as any other.
+
+        Args:
+            num: the job.
+            state: see above.
+            value: what it has returned, if it has finished.
+            fields: the rest of the line.
+        """
+        self._unwritten.append(_End(self.path, num, state, value, fields, time.time()))
+        if self.flush(durable=True):
+            values.forget_older(self.path, num)
+
+    def flush(self, *, durable: bool = False) -> bool:
+        """Write what could not be written before, and see that the journal is still there.
+
+        Args:
+            durable: see `write`.
+
+        Returns:
+            whether all is well; if not, `problem` says why, and the first time the log as well.
+        """
+        written: list[bytes] = []
+        try:
+            while self._unwritten:
+                line = self._unwritten[0]
+                if isinstance(line, _End):
+                    line = self._unwritten[0] = line.line()
+                _append(self._fd, line)
+                written.append(line)
+                del self._unwritten[0]
+            if durable:
+                os.fsync(self._fd)
+            self.is_gone = not is_at(self._fd, self.path)
+            problem = self._where_to() if self.is_gone else ""
+        except OSError as error:
+            if durable and not self._unwritten:
+                self._unwritten += written  # whether they have reached the disk nobody knows; twice does no harm
+            self._open_again(error)
+            problem = f"{self.path} cannot be written: {error}{self._room_needed(error)}"
+        if problem and not self.problem:
+            log.error("%s: no further job is started until that is over", problem)
+        elif self.problem and not problem:
+            log.warning("%s can be written again, and nothing is missing in it", self.path)
+        self.problem = problem
+        return not problem
+
+    def flush_patiently(self) -> bool:
+        """Write what could not be written before; if it cannot be written now either, try for some seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.flush(durable=True):
+            if self.is_gone or time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
+
+    def missing(self) -> bool:
+        """Whether something is not written that should be."""
+        return bool(self._unwritten)
+
+    def _where_to(self) -> str:
+        if not os.fstat(self._fd).st_nlink:
+            return f"{self.path} was removed while the sweep ran: what is in it, and what follows, is lost"
+        return f"{self.path} was moved to {self.folder} while the sweep ran: the sweep's record is there"
+
+    def _room_needed(self, error: OSError) -> str:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return ""
+        needed = sum(line.size() if isinstance(line, _End) else len(line) for line in self._unwritten)
+        return f"; {shown_size(needed)} are needed there, and {shown_size(free(self.path.parent))} are free"
+
+    def _open_again(self, error: OSError) -> None:
+        """Get a new handle from a network file system whose old one is not valid any more."""
+        if error.errno != errno.ESTALE:
+            return
+        with contextlib.suppress(OSError):  # then it is tried again later
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
+            os.dup2(fd, self._fd, inheritable=False)
+            os.close(fd)
+
+
+@dataclass
+class _End:
+    """A job's `end`, as long as it is not written."""
+
+    path: Path
+    """Of the journal."""
+    num: int
+    state: str
+    value: Any
+    fields: dict[str, Any]
+    moment: float
+
+    def line(self) -> bytes:
+        field = values.recordable(self.value, self.num, self.path) if self.state == "finished" else {}
+        return _line("end", {"num": self.num, "state": self.state, **self.fields, **field}, self.moment)
+
+    def size(self) -> int:
+        """Return about how many bytes it will take."""
+        return 1000 + values.size(self.value)
+
+
+def append(path: Path, event: str, **fields: Any) -> None:
+    """Append a line to the journal of another process: an agent to its launcher's.
+
+    Args:
+        path: of the journal.
+        event: what happened.
+        fields: the rest of the line.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    try:
+        _append(fd, _line(event, fields))
+    finally:
+        os.close(fd)
+
+
+def _line(event: str, fields: dict[str, Any], moment: float | None = None) -> bytes:
+    seconds = round(time.time() if moment is None else moment, 3)
+    return (json.dumps({"v": VERSION, "time": seconds, "event": event, **fields}) + "\n").encode()
+
+
+def _append(fd: int, line: bytes) -> None:
+    """Write a line in one piece, so that those of several processes do not mix, behind any half line that is there."""
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        line = b"\n" + line  # a writer died in the middle of it, or the disk was full
+    while line:
+        line = line[os.write(fd, line) :]

@@ -1,0 +1,183 @@
+"""This host as a sweep shares it out: what jobs may hold of it, and where their workers would run."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from omegaconf import DictConfig
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.numa import NumaConfig, OnError
+from elastic_hydra.config.resolve import Demand, Machine
+from elastic_hydra.elastic.placement import binds
+from elastic_hydra.numa import nvml
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.devices import used_memory
+from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.pci import NVIDIA
+from elastic_hydra.numa.slots import reserve
+from elastic_hydra.resources.gpu_memory import GpuMemory
+from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
+from elastic_hydra.sweep.job import Job
+
+__all__ = ["Host"]
+
+
+class Host:
+    """The host, read once.
+
+    Args:
+        settings: the sweep's `hydra.launcher`.
+        machine: what the launcher has found here.
+
+    Raises:
+        ConfigError: the sweep cannot be run here as configured.
+    """
+
+    def __init__(self, settings: DictConfig, machine: Machine) -> None:
+        self._host = read_machine()
+        self._machine = machine
+        self._settings = settings
+        self._parallel = None if settings.parallel == "auto" else int(settings.parallel)
+        try:
+            self._allowance = reserve(self._host.topology, self._host.allowance, int(settings.numa.reserve_cores))
+        except NumaError as error:
+            if settings.numa.on_error != OnError.warn:
+                raise ConfigError(str(error)) from error
+            self._allowance = self._host.allowance  # the workers are not bound, and say why
+        self._idle = self.slots()
+
+    def slots(self) -> Slots:
+        """Return all of the host, nothing of it held."""
+        return self._slots(self._parallel)
+
+    def _slots(self, parallel: int | None) -> Slots:
+        settings = self._settings
+        return Slots(
+            self._host.topology,
+            self._allowance,
+            self._host.devices(NumaConfig(), os.environ),
+            self._machine.gpus,
+            self._machine.memory,
+            int(settings.resources.jobs_per_gpu),
+            parallel,
+        )
+
+    def gpu_memory(self) -> GpuMemory:
+        """Return what tells whether a job's GPUs are empty again."""
+        devices = self._host.devices(NumaConfig(), os.environ)
+        addresses = [device.address for device in devices]
+        library = nvml.load() if any(device.vendor == NVIDIA for device in devices) else None
+
+        def used(gpus: Sequence[int]) -> dict[int, int]:
+            # A part of a GPU (MIG) says nothing by itself: other jobs may have the other parts.
+            alone = [devices[gpu] for gpu in gpus if gpu < len(devices) and addresses.count(addresses[gpu]) == 1]
+            return {addresses.index(address): used for address, used in used_memory(alone, library=library).items()}
+
+        shared = int(self._settings.resources.jobs_per_gpu) > 1
+        return GpuMemory(self._machine.gpus, used, 0.0 if shared else float(self._settings.resources.gpu_memory_wait))
+
+    def check(self, job: Job) -> None:
+        """Refuse a job that could not be run even if it were alone here.
+
+        Raises:
+            ConfigError: it never fits, or its workers cannot be bound as asked.
+        """
+        try:
+            self.bindings(job, self._slot(job))
+        except NumaError as error:
+            raise ConfigError(f"job #{job.num}: {error}") from error
+
+    def _slot(self, job: Job) -> Slot:
+        """Return the smallest slot that the job can get on the idle host.
+
+        A job whose workers start unbound when they cannot be bound as asked then takes what an unbound job takes.
+        """
+        numa, demand = job.launch.numa, job.launch.demand
+        try:
+            slot = self._idle.take(demand)
+            if slot is None:
+                raise NumaError(self._never_fits(demand))
+        except NumaError:
+            shared = self._parallel or demand.gpus
+            free = replace(demand, cpus=None if shared else job.launch.nproc_per_node, instances=0, listed=(), cores=1)
+            if numa.on_error != OnError.warn or free == demand:
+                raise
+            job.launch = replace(job.launch, demand=free)
+            return self._slot(job)
+        self._idle.give_back(slot)
+        strict = binds(numa) and numa.exclusive and numa.on_error == OnError.error
+        if strict and slot.allowance is None and self._parallel != 1:
+            raise NumaError(self._too_many(job))
+        return slot
+
+    def _too_many(self, job: Job) -> str:
+        """Say that there are more jobs side by side than cores, and what would work."""
+        cores = self._host.topology.cores(self._allowance.cpus)
+        jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
+        most = next((parallel for parallel in range(cores, 1, -1) if self._fits(job, parallel)), 1)
+        return (
+            f"hydra.launcher.parallel={self._parallel or 'auto'}: this host has {cores} cores for {jobs}, and "
+            f"numa.exclusive=true lets none share one; at most {most}, or numa.exclusive=false"
+        )
+
+    def _fits(self, job: Job, parallel: int) -> bool:
+        slot = self._slots(parallel).take(job.launch.demand)
+        try:
+            return slot is not None and bool(self.bindings(job, slot))
+        except NumaError:
+            return False
+
+    def _never_fits(self, demand: Demand) -> str:
+        if demand.instances:
+            what = (
+                "a whole NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores of one node"
+            )
+            idle, fewer = self.slots(), range(demand.instances - 1, 0, -1)
+            most = next((count for count in fewer if idle.take(replace(demand, instances=count))), 0)
+            return (
+                f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {what} (hydra.launcher.numa), "
+                f"and this host does not have that many; at most {most}"
+            )
+        parts = [f"{demand.gpus} GPUs" * bool(demand.gpus), f"{demand.cpus} CPUs" * bool(demand.cpus)]
+        wanted = " and ".join(part for part in parts if part) or "what it asks for"
+        return (
+            f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
+        )
+
+    def rehearse(self, jobs: Sequence[Job], slots: Slots) -> Iterator[tuple[Job, Slot, tuple[Binding, ...]]]:
+        """Say what each job would hold, and where its workers would run, if jobs ended in the order of their starts.
+
+        Args:
+            jobs: all of them checked.
+            slots: of the host, free.
+        """
+        held: deque[Slot] = deque()
+        for job in jobs:
+            while (slot := slots.take(job.launch.demand)) is None:
+                slots.give_back(held.popleft())
+            held.append(slot)
+            yield job, slot, self.bindings(job, slot)
+
+    def bindings(self, job: Job, slot: Slot) -> tuple[Binding, ...]:
+        """Return what a job's workers would be bound to; nothing where they are not to be bound.
+
+        Raises:
+            NumaError: it cannot be done as asked.
+        """
+        launch = job.launch
+        if not binds(launch.numa):
+            return ()
+        environ = self.environment(slot) | {str(k): str(v) for k, v in job.config.hydra.job.env_set.items()}
+        return self._host.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker)
+
+    def environment(self, slot: Slot) -> dict[str, str]:
+        """Return the environment of an agent whose job holds a slot."""
+        chosen: Mapping[str, str] = {}
+        if slot.gpus:
+            chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, os.environ)}
+        return {**os.environ, **chosen}

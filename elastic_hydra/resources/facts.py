@@ -1,0 +1,61 @@
+"""What this host offers to jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import torch
+from torch.distributed.elastic.events import handlers
+from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
+
+from elastic_hydra.config.resolve import Machine
+from elastic_hydra.numa.allowance import affinity, read_quota
+from elastic_hydra.supervisor.fork_safety import lacks_cuda_driver
+from elastic_hydra.supervisor.process_state import environment
+
+__all__ = ["this_machine"]
+
+
+def this_machine() -> Machine:
+    """Look at this host, without creating a CUDA context."""
+    # A private table; what torch ships is the least there is.
+    registered: Mapping[str, object] = getattr(rendezvous_handler_registry, "_registry", {})
+    return Machine(
+        cpus=len(affinity() or range(os.cpu_count() or 1)),
+        gpus=_accelerators(),
+        torch=torch_version(),
+        memory=_memory(),
+        backends=sorted({*Machine.backends, *registered}),
+        event_handlers=sorted({*Machine.event_handlers, *getattr(handlers, "_log_handlers", {})}),
+        has_etcd=importlib.util.find_spec("etcd") is not None,
+        quota=read_quota(),
+    )
+
+
+def torch_version() -> tuple[int, int]:
+    """Return major and minor version of the installed torch."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _memory() -> int:
+    """Return the memory that this process may use: the machine's, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            total = min(total, int(Path(path).read_text()))
+    return total
+
+
+def _accelerators() -> int:
+    if lacks_cuda_driver():
+        return 0
+    with environment("PYTORCH_NVML_BASED_CUDA_CHECK", "1"):
+        if torch.version.cuda or torch.version.hip:
+            return torch.cuda.device_count()
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0

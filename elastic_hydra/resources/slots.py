@@ -1,0 +1,168 @@
+"""The parts of this host that jobs hold while they run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from elastic_hydra.config.resolve import Demand
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.slots import cut, instances, take, take_instances, take_listed
+from elastic_hydra.numa.topology import Device, Topology
+from elastic_hydra.resources.gpus import Gpus
+
+__all__ = ["Slot", "Slots", "next_to_start"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one job holds."""
+
+    gpus: tuple[int, ...] = ()
+    """Indices into the GPUs that the launcher sees."""
+    allowance: Allowance | None = None
+    """Its CPUs and their memory nodes; None: whatever the launcher may use."""
+    memory: int = 0
+    """Bytes."""
+
+
+class Slots:
+    """Hands out disjoint parts of the host.
+
+    Args:
+        topology: of the host.
+        allowance: what the launcher may use of it.
+        devices: the GPUs that the launcher sees, in their order; their places where known.
+        gpus: how many GPUs there are.
+        memory: bytes.
+        jobs_per_gpu: how many jobs may share a GPU.
+        parallel: how many jobs may run at once; None: as many as fit.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        allowance: Allowance,
+        devices: Sequence[Device],
+        gpus: int,
+        memory: int,
+        jobs_per_gpu: int,
+        parallel: int | None,
+    ) -> None:
+        self._topology = topology
+        self._allowance = allowance
+        self._free = allowance
+        self._gpus = Gpus(
+            topology, [devices[gpu].node if gpu < len(devices) else None for gpu in range(gpus)], jobs_per_gpu
+        )
+        self._memory = memory
+        self._parallel = parallel
+        self._held = 0
+        # More jobs than cores share the CPUs as the kernel sees fit: they are there to wait, not to compute.
+        cores = topology.cores(allowance.cpus)
+        shares = cut(topology, allowance, parallel) if parallel is not None and 1 < parallel <= cores else ()
+        # The smallest first: a job that this one has room for, all have.
+        self._equal_shares = sorted(shares, key=lambda share: len(share.cpus))
+        if parallel is None and 0 < gpus * jobs_per_gpu <= cores:
+            self._gpus.deal(cut(topology, allowance, gpus * jobs_per_gpu))
+
+    def take(self, demand: Demand) -> Slot | None:
+        """Hold a part of the host.
+
+        Args:
+            demand: what the job needs.
+
+        Returns:
+            the slot, or None while there is not enough.
+
+        Raises:
+            NumaError: this host has no such CPUs, or no node with as many cores as one of the job's instances takes.
+        """
+        if self._parallel is not None and self._held >= self._parallel:
+            return None
+        if demand.memory > self._memory or (demand.cpus or 0) > len(self._free.cpus):
+            return None
+        chosen = self._choose(demand)
+        if chosen is None:
+            return None
+        gpus, allowance = chosen
+        if allowance is not None:
+            self._free = self._free.without(allowance)
+        self._gpus.take(gpus)
+        self._memory -= demand.memory
+        self._held += 1
+        return Slot(gpus, allowance, demand.memory)
+
+    def give_back(self, slot: Slot) -> None:
+        """Take back what a job held."""
+        self._gpus.give_back(slot.gpus)
+        if slot.allowance is not None:
+            self._free = self._free.plus(slot.allowance)
+        self._memory += slot.memory
+        self._held -= 1
+
+    def _choose(self, demand: Demand) -> tuple[tuple[int, ...], Allowance | None] | None:
+        """GPUs and CPUs together: those that are nearest to each other."""
+        if demand.gpus > self._gpus.free:
+            return None
+        fixed = demand.listed or demand.instances or demand.cpus is not None
+        if demand.gpus and not fixed and self._gpus.dealt:
+            return self._gpus.choose_with_cpus(demand.gpus, demand.cores, self._free)
+        if not fixed and not self._equal_shares:
+            return self._gpus.choose_together(demand.gpus), None
+        places = self._places(demand)
+        if not places:
+            return None
+        place, gpus = self._gpus.choose_near(demand.gpus, [one.cpus for one in places], apart=not fixed)
+        if demand.cpus is None or len(gpus) < 2:
+            return gpus, places[place]
+        return gpus, take(self._topology, self._free, demand.cpus, self._gpus.nodes_of(gpus))
+
+    def _places(self, demand: Demand) -> list[Allowance]:
+        """The CPUs that a job could have; none while there are too few."""
+        if demand.listed:
+            listed = take_listed(self._topology, self._free, self._allowance, demand.listed)
+            return [] if listed is None else [listed]
+        if demand.instances:
+            there = instances(self._topology, self._allowance, demand.instance_cores)
+            several = take_instances(self._topology, self._free, there, demand.instances)
+            return [] if several is None else [several]
+        if demand.cpus is None:
+            return [share for share in self._equal_shares if share.cpus <= self._free.cpus]
+        near = self._gpus.nodes_of(self._gpus.idle()) if demand.gpus else []
+        return [take(self._topology, self._free, demand.cpus, [node]) for node in dict.fromkeys(near or [None])]
+
+
+def next_to_start(waiting: Sequence[Demand], slots: Slots, overtaken: int) -> tuple[int, Slot] | None:
+    """Choose the job to start now.
+
+    The first in the queue goes first. While it does not fit, others may overtake it, but only so many: then nothing
+    starts until it fits, so that large jobs are not starved.
+
+    Args:
+        waiting: demands of the jobs that have not started, in their order.
+        slots: what is free.
+        overtaken: how many jobs have overtaken the first one so far.
+
+    Returns:
+        the index of the job and the slot that it now holds, or None when none may start.
+    """
+    for index, demand in enumerate(waiting):
+        if index > 0 and overtaken >= OVERTAKING_LIMIT:
+            return None
+        if index > 0 and demand == waiting[0]:
+            continue
+        slot = slots.take(demand)
+        if slot is not None:
+            return index, slot
+    return None
+
+
+OVERTAKING_LIMIT = 8
+"""Jobs that may overtake the first of the queue before everyone waits for it."""
+
+
+def cuda_visible_devices(slot: Slot, environ: Mapping[str, str]) -> str:
+    """Name a slot's GPUs for `CUDA_VISIBLE_DEVICES`, as this process names them."""
+    names = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return ",".join(names[gpu] if gpu < len(names) else str(gpu) for gpu in slot.gpus)

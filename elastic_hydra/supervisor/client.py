@@ -1,0 +1,372 @@
+"""The requester's side of the warm server: start processes, signal them, wait for their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from typing_extensions import Self
+
+from elastic_hydra.supervisor import entry, outcome, passing, pickles, server, wire
+from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
+from elastic_hydra.supervisor.forked import ProcessSpec
+from elastic_hydra.supervisor.main_module import Interpreter
+from elastic_hydra.supervisor.orphans import adopting_orphans, children_of, kill_orphans
+from elastic_hydra.supervisor.passing import Pickled
+from elastic_hydra.supervisor.process_state import wakeups
+
+__all__ = ["ENDS", "Process", "Server", "ServerLost"]
+
+PAYLOAD = "elastic-hydra-payload"
+"""Name of the files in which payloads travel."""
+
+_server_pids: set[int] = set()
+"""Process ids of the servers of this process."""
+
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
+"""Signals that say that the end has come; any other asks for a checkpoint first."""
+
+_MARGIN = 10.0
+"""Seconds that a server gets on top of its clients' grace to end."""
+
+
+class ServerLost(RuntimeError):
+    """The warm server has died; the kernel has then killed all that it had started."""
+
+
+@dataclass(eq=False)
+class Process:
+    """A process that the server has started for us."""
+
+    id: int
+    result_fd: int
+    """Where its outcome appears; -1 for a program."""
+    pid: int | None = None
+    exitcode: int | None = None
+    """None while it runs; minus the signal's number when one killed it."""
+    exit_time: float = 0.0
+    """When the server saw it end, in seconds since the epoch."""
+    refused: str = ""
+    """Why it could not be started."""
+    fate: str = ""
+    """Why it ended, where its exit code does not say it."""
+
+    def outcome(self, *, errors_only: bool = False) -> outcome.Outcome | None:
+        """Read what its function has handed over so far; see `outcome.read`."""
+        return outcome.read(self.result_fd, errors_only=errors_only) if self.result_fd >= 0 else None
+
+    def failed_at(self) -> float | None:
+        """Return when its function has handed over an exception, in seconds since the epoch."""
+        return outcome.failed_at(self.result_fd) if self.result_fd >= 0 else None
+
+    def how_it_left(self) -> str:
+        """Say in words how one that has ended well came to its end."""
+        return outcome.how_it_left(self.result_fd) if self.result_fd >= 0 else "ended with exit code 0"
+
+    def close(self) -> None:
+        """Forget its outcome."""
+        if self.result_fd >= 0:
+            os.close(self.result_fd)
+            self.result_fd = -1
+
+
+@dataclass(eq=False)
+class Server:
+    """A connection to a warm server. Use it in a `with` statement: its end ends all that was started through it."""
+
+    sock: socket.socket
+    shared: Mapping[str, object]
+    """What payloads refer to by name instead of containing it."""
+    reason: str
+    """How the server came to be, in words."""
+    main_names: Container[str] = ()
+    """Names that its `__main__` and that of this process have in common."""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """The environment in which it has started."""
+    grace: float = 30.0
+    """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
+    popen: subprocess.Popen[bytes] | None = None
+    """The server, where this process has started it in a fresh interpreter."""
+    fork_pid: int | None = None
+    """Its process id, where it is a fork of this process."""
+    _processes: dict[int, Process] = field(default_factory=dict)
+    _ids: int = 0
+    _cleaned: bool = False
+    _failed: tuple[int, int] | None = None
+    """A pipe; see `_announcements`."""
+    lost: bool = False
+    """Whether the server has died."""
+    _not_its: set[int] = field(default_factory=set)
+    """Children of this process that the server has not left behind, since they were there while it lived."""
+    _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Ends with the `with` statement: this process adopts orphans as long."""
+
+    def refusal(self) -> str | None:
+        """Wait for the first word of a new server: why it cannot be one, or None when it is ready; close it if not."""
+        try:
+            received = wire.receive(self.sock)
+        except BaseException:
+            self.close()
+            raise
+        refused = "it ended at its start" if received is None else received[0][1]
+        if refused is not None:
+            self.close()
+            return str(refused)
+        _server_pids.add(self._own_pid or 0)
+        return None
+
+    def set_grace(self, grace: float) -> None:
+        """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
+        self.grace = grace
+        self._send(("grace", grace))
+
+    def preload(self, names: Iterable[str]) -> None:
+        """Have the server import modules, so that the processes that it starts from now on need not."""
+        self._send(("preload", sorted(names)))
+
+    def pickled(self, payload: entry.Payload, *, fresh: bool) -> Pickled:
+        """Pickle a payload for the processes of this server.
+
+        Args:
+            payload: the function to run, with its arguments.
+            fresh: for a new interpreter; else for a fork of the server.
+        """
+        if fresh:
+            launcher = Interpreter.like_this(server.directory or os.getcwd())
+            with passing.collected() as (fds, handed_down):
+                data = pickles.dumps(payload, main=launcher.names, for_new=True)
+            return Pickled(pickle.dumps((launcher, handed_down, data)), tuple(fds))
+        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=self.popen is not None))
+
+    def prepare(self, count: int) -> None:
+        """Have so many processes forked ahead: to start one of them is then to say what it shall be."""
+        self._send(("prepare", count))
+
+    def start(self, spec: ProcessSpec, payload: entry.Payload | Pickled | None = None) -> Process:
+        """Ask for a process; its `pid` is there once `wait` has seen it start.
+
+        Args:
+            spec: what to start.
+            payload: the function to run, with its arguments, also from `pickled`; None for a program.
+        """
+        self._ids += 1
+        if self._own_pid is not None:
+            self._not_its |= children_of(os.getpid())
+        process = Process(self._ids, anonymous_file("elastic-hydra-result") if payload is not None else -1)
+        self._processes[process.id] = process
+        if payload is None:
+            self._send(("start", process.id, spec))
+            return process
+        if not spec.agent:
+            spec.environment[outcome.ANNOUNCED] = path_of(self._announcements()[1])
+        pickled = payload if isinstance(payload, Pickled) else self.pickled(payload, fresh=spec.argv is not None)
+        with file_with(pickled.data, PAYLOAD) as fd:
+            self._send(("start", process.id, spec), [fd, process.result_fd, *pickled.fds])
+        return process
+
+    def _announcements(self) -> tuple[int, int]:
+        """Return the ends of the pipe into which processes write when they have failed and have not ended yet."""
+        if self._failed is None:
+            self._failed = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._failed
+
+    def signal(self, processes: Iterable[Process], number: int) -> None:
+        """Send a signal to the process groups of those that still run."""
+        ids = [process.id for process in processes if process.exitcode is None]
+        if ids:
+            self._send(("signal", ids, int(number)))
+
+    def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for an event of our processes that makes `done()` true.
+
+        Args:
+            done: looked at first, and after every event.
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            whether it is true.
+
+        Raises:
+            ServerLost: the server has died.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not done():
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.pump(remaining) and remaining == 0.0:
+                return done()
+        return True
+
+    def pump(self, timeout: float | None = 0.0) -> bool:
+        """Take in what the server has said; wait for `timeout` seconds (None: for ever) when there is nothing yet."""
+        if self.lost:
+            raise ServerLost("the warm server has died")
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        for woken in wakeups[-1:]:
+            poll.register(woken, select.POLLIN)
+        if self._failed is not None:
+            poll.register(self._failed[0], select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
+        for woken in wakeups[-1:]:
+            with contextlib.suppress(BlockingIOError):
+                woken.recv(4096)  # the signal's handler has run, or does so now
+        announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
+        if self.sock.fileno() not in ready:
+            return announced
+        # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
+        try:
+            data = self.sock.recv(1 << 16, socket.MSG_PEEK)
+        except ConnectionResetError:
+            data = b""  # it was killed before it had read all that was said to it
+        if not data:
+            self._mark_lost()
+            raise ServerLost("the warm server has died")
+        used = 0
+        while (message := wire.parse(data, used)) is not None:
+            event, used = message
+            self._apply(event)
+        if used:
+            self.sock.recv(used)
+        return True
+
+    def _apply(self, event: tuple[Any, ...]) -> None:
+        verb, *arguments = event
+        if verb == "cleaned":
+            self._cleaned = True
+            return
+        process = self._processes.get(arguments[0])
+        if process is None:
+            return
+        if verb == "started":
+            process.pid = arguments[1]
+        elif verb == "refused":
+            process.refused, process.exitcode, process.exit_time = arguments[1], 1, time.time()
+        elif verb == "exited":
+            process.exitcode, process.exit_time = arguments[1:]
+
+    @property
+    def _own_pid(self) -> int | None:
+        """The server's process id, where it is this process's own child."""
+        return self.popen.pid if self.popen is not None else self.fork_pid
+
+    def _mark_lost(self) -> None:
+        self.lost = True
+        pid = self._own_pid
+        self._await_end(_MARGIN)
+        for process in self._processes.values():
+            if process.exitcode is None:
+                process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
+                process.fate = f"the warm server (pid {pid}), which supervises all agents and workers, was killed"
+
+    def _send(self, message: Any, fds: tuple[int, ...] | list[int] = ()) -> None:
+        try:
+            wire.send(self.sock, message, fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self._mark_lost()
+            raise ServerLost("the warm server has died") from error
+
+    def ask(self, processes: Iterable[Process], number: int, timeout: float) -> bool:
+        """Send a signal, and wait for the ends of those that got it.
+
+        Returns:
+            whether all have ended within `timeout` seconds.
+        """
+        mine = list(processes)
+        try:
+            if (pid := self._own_pid) is not None:
+                os.kill(pid, signal.SIGCONT)  # should somebody have stopped the server itself
+            self.signal(mine, number)
+            self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
+            return self.wait(lambda: all(process.exitcode is not None for process in mine), timeout)
+        except ServerLost:
+            return True
+
+    def stop(self, processes: Iterable[Process], number: int, grace: float) -> list[Process]:
+        """End processes: `number` first, SIGKILL for those that are still there after `grace` seconds.
+
+        Returns:
+            those that did not die within five more seconds: stuck in the kernel.
+        """
+        mine = list(processes)
+        if not self.ask(mine, number, grace):
+            self.ask(mine, signal.SIGKILL, 5.0)
+        return [process for process in mine if process.exitcode is None]
+
+    def clean(self) -> None:
+        """Kill what our processes have left running, in whatever session, and wait until that is done."""
+        with contextlib.suppress(ServerLost):
+            self._cleaned = False
+            self._send(("clean",))
+            self.wait(lambda: self._cleaned, 10.0)
+
+    def forget(self, processes: Iterable[Process]) -> None:
+        """Drop what is kept of processes that have ended."""
+        for process in processes:
+            process.close()
+            self._processes.pop(process.id, None)
+
+    def close(self) -> None:
+        """End the connection, and with it all that was started through it."""
+        self.sock.close()
+        self._await_end(self.grace + _MARGIN)  # it ends when all is gone that it has started
+        self.forget(list(self._processes.values()))
+        for fd in self._failed or ():
+            os.close(fd)
+        self._failed = None
+        self._adoption.close()
+
+    def _await_end(self, timeout: float) -> None:
+        """Wait for the end of a server of our own, kill it if that does not come, and then what it leaves behind."""
+        pid = self._own_pid
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)  # should somebody have stopped it
+        if not self._has_ended(timeout):
+            self.lost = True
+            os.kill(pid, signal.SIGKILL)
+            self._has_ended(None)
+        if self.lost:  # the kernel has killed most of what it had started, but not all can be reached in that way
+            kill_orphans(self._not_its | _server_pids)
+        _server_pids.discard(pid)
+        self.fork_pid = self.popen = None
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        """Wait for the server's end, and take its remains away."""
+        try:
+            if self.popen is not None:
+                self.popen.wait(timeout)
+            elif self.fork_pid is not None:
+                psutil.Process(self.fork_pid).wait(timeout)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return False
+        except psutil.NoSuchProcess:
+            pass  # somebody else has taken them away
+        return True
+
+    @contextlib.contextmanager
+    def adopting_orphans(self) -> Iterator[None]:
+        """While entered, what the server leaves behind, should it die, is found here and killed."""
+        if self._own_pid is None:
+            yield  # that is its own parent's business
+            return
+        self._not_its |= children_of(os.getpid())
+        with adopting_orphans():
+            yield
+
+    def __enter__(self) -> Self:
+        self._adoption.enter_context(self.adopting_orphans())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,115 @@
+"""Whether this process may be forked into a warm server: the answer and its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from elastic_hydra.numa import nvml
+from elastic_hydra.supervisor.thread_pools import openblas_threads
+
+__all__ = ["fork_hazard", "lacks_cuda_driver", "poisoned"]
+
+_HARMLESS_THREADS = frozenset(
+    {
+        # jemalloc's, which returns unused memory in the background. Libraries start it when they are imported: pyarrow,
+        # and with it pandas 3, datasets and mlflow. jemalloc takes its locks before a fork, renews them in the child,
+        # and notes there that the thread is gone (`background_thread_postfork_child`). Forty forks of a process that
+        # had allocated by it have allocated by it as well, in four threads each.
+        "jemalloc_bg_thd",
+    }
+)
+"""Names of native threads that a fork may leave behind. Any other may hold a lock, or be waited for, in the child."""
+
+_is_fork = False
+
+
+def _note_fork() -> None:
+    global _is_fork
+    _is_fork = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def fork_hazard() -> str | None:
+    """Say why a fork of this process would not be a sound parent of workers.
+
+    A forked child has only the thread that forked: a lock that another thread held stays locked for ever, OpenMP waits
+    for threads that are gone, and CUDA refuses to work. OpenBLAS handles forks, so its threads are allowed, and so
+    are those of `_HARMLESS_THREADS`.
+
+    Returns:
+        the reason in words, or None when forking is safe.
+    """
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        return f"it runs other threads ({', '.join(others[:3])})"
+    if threading.current_thread() is not threading.main_thread():
+        return "it is asked from a thread other than the main one"
+    cuda = sys.modules.get("torch.cuda")
+    if cuda is not None and cuda.is_initialized():
+        return "it has initialized CUDA"
+    # OpenBLAS says how many threads it wants; in a fork they are not there until they are needed. Better one server too
+    # many in a fresh interpreter than one that hangs.
+    native = [name for name in _native_threads() if name not in _HARMLESS_THREADS]
+    count = len(native) - (0 if _is_fork else openblas_threads())
+    if count > 0:
+        known = ", ".join(sorted({name for name in native if name != _own_name()})[:3])
+        named, ending = f" ({known})" if known else "", "s" if count > 1 else ""
+        return f"it runs {count} native thread{ending}{named}, so it has run a parallel operation or holds a store"
+    return None
+
+
+def poisoned() -> str | None:
+    """Say whether this process, just forked, has inherited a CUDA that it cannot use.
+
+    Asking `torch.cuda.is_available()` is enough for that, and cannot be seen in the process that asked.
+    """
+    cuda = sys.modules.get("torch.cuda")
+    if cuda is not None and cuda._is_in_bad_fork():
+        return "it has asked CUDA for its devices, after which a forked process cannot use CUDA"
+    return None
+
+
+def lacks_cuda_driver() -> bool:
+    """Whether this torch is made for CUDA, and this machine has no driver for it.
+
+    Then there are no devices, and torch must not be asked for them: without NVML it asks CUDA, which spoils all later
+    forks, whatever the answer.
+    """
+    return torch.version.cuda is not None and nvml.load() is None and not _can_load("libcuda.so.1")
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _native_threads() -> list[str]:
+    """Return the names of this process's threads but the main one; the kernel keeps 15 bytes of each.
+
+    A thread that nobody has named has the name of the process.
+    """
+    names = []
+    try:
+        others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+    except FileNotFoundError:
+        return []  # not Linux: only Python's own threads can be counted
+    for task in others:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+    return names
+
+
+def _own_name() -> str:
+    return Path("/proc/self/comm").read_text().strip()

@@ -1,0 +1,150 @@
+"""What the kernel says about memory: limits, peaks, and whom its out-of-memory killer has killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from elastic_hydra.failures.evidence import MemoryFacts
+
+__all__ = ["Kills", "count_kills", "memory_facts"]
+
+_KILLED = re.compile(r"[Oo]ut of memory.*?Killed process (\d+) .*?anon-rss:(\d+)kB")
+
+
+@dataclass(frozen=True)
+class Kills:
+    """How many processes the kernel has killed for lack of memory, until some moment."""
+
+    cgroup: int | None
+    """In this process's control group; None: unknown."""
+    host: int | None
+    """On this host; None: unknown."""
+    time: float
+    """When that was, in seconds since the start of the host."""
+
+
+def count_kills() -> Kills:
+    """Count until now."""
+    return Kills(_of_cgroup("oom_kill"), _value(Path("/proc/vmstat"), "oom_kill"), _uptime())
+
+
+def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
+    """Find out what has happened since.
+
+    Args:
+        before: the count when the workers were started.
+        pids: of the workers that were killed.
+    """
+    now = count_kills()
+    scope, kills = "", 0
+    for name in ("cgroup", "host"):
+        first, last = getattr(before, name), getattr(now, name)
+        if first is not None and last is not None and last > first:
+            scope, kills = name, last - first
+            break
+    named = _named_by_kernel(since=before.time)
+    victims = tuple(pid for pid in pids if pid in named)
+    folder, version = _cgroup()
+    memory = psutil.virtual_memory()
+    peak, limit = (None, None)
+    if folder is not None:
+        names = (
+            ("memory.peak", "memory.max") if version == 2 else ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
+        )
+        peak, limit = (_number(folder / name) for name in names)
+    if limit is not None and limit >= memory.total:
+        limit = None  # as good as none
+    return MemoryFacts(
+        known=bool(named) or (now.cgroup, now.host) != (None, None),
+        kills=kills,
+        scope=scope,
+        killed_pids=victims,
+        limit=limit,
+        peak=peak,
+        rss={pid: named[pid] for pid in victims},
+        host_total=memory.total,
+        host_available=memory.available,
+    )
+
+
+def _cgroup() -> tuple[Path | None, int]:
+    """Find this process's memory control group, and its version; workers and agents are in the same one."""
+    with contextlib.suppress(OSError, ValueError):
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        # Version 1 lists the controller, if that is mounted.
+        first = next((g for g in groups if "memory" in g[1].split(",")), None)
+        unified = next((g for g in groups if g[0] == "0"), None)
+        for group, version, kind in ((first, 1, "cgroup"), (unified, 2, "cgroup2")):
+            if group is not None and (mounted := _mount(kind)) is not None:
+                root, point = mounted
+                inside = os.path.relpath(group[2], root) if group[2].startswith(root) else "."
+                here = point / inside
+                # In a container the path may be the host's, which is not mounted: then the mount is our group.
+                return (here if here.is_dir() else point), version
+    return None, 0
+
+
+def _mount(kind: str) -> tuple[str, Path] | None:
+    """Find where control groups are mounted: the group that is shown there, and the place."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        head, _, tail = line.partition(" - ")
+        words, (filesystem, _, options) = head.split(), tail.split(" ", 2)
+        if filesystem == kind and (kind == "cgroup2" or "memory" in options.split(",")):
+            return words[3], Path(words[4])
+    return None
+
+
+def _of_cgroup(name: str) -> int | None:
+    folder, version = _cgroup()
+    if folder is None:
+        return None
+    return _value(folder / ("memory.events" if version == 2 else "memory.oom_control"), name)
+
+
+def _value(path: Path, name: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return None
+
+
+def _number(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: there is no limit
+        return int(path.read_text())
+    return None
+
+
+def _uptime() -> float:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return float(Path("/proc/uptime").read_text().split()[0])
+    return 0.0
+
+
+def _named_by_kernel(since: float) -> dict[int, int]:
+    """Read from the kernel's log, where one may, who was killed for lack of memory, and how many bytes each used."""
+    found: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                try:
+                    record = os.read(log, 8192).decode(errors="replace")
+                except BrokenPipeError:  # records were overwritten meanwhile: go on with the next
+                    continue
+                head, _, text = record.partition(";")
+                microseconds = head.split(",")[2]
+                if int(microseconds) / 1e6 >= since - 1.0 and (match := _KILLED.search(text)):
+                    found[int(match[1])] = int(match[2]) * 1024
+        except (BlockingIOError, IndexError, ValueError):
+            pass  # the end
+        finally:
+            os.close(log)
+    return found

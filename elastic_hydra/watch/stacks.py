@@ -1,0 +1,157 @@
+"""Where every worker of a group is: its Python stacks and what the kernel says of it, in its log directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from elastic_hydra.supervisor.client import Process, Server, ServerLost
+from elastic_hydra.watch.pulses import STACKS_SIGNAL, Pulses
+
+__all__ = ["FILE_NAME", "Written", "write_stacks"]
+
+FILE_NAME = "stacks.txt"
+
+_OURS = re.compile(r"elastic_hydra/(launcher/(entrypoint|worker|script)|sweep/task)\.py\"")
+
+_LIMIT = 3.0
+"""Seconds within which all workers must have written their stacks."""
+_QUIET = 0.05
+"""Seconds without a further line after which a worker is taken to have written all."""
+
+
+@dataclass
+class _Asked:
+    process: Process
+    start: int
+    """Bytes that it had written before."""
+    size: int = -1
+    settled: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """One worker's stacks."""
+
+    path: str
+    """The file, to which they were appended; empty when it could not be written."""
+    text: str
+
+
+def write_stacks(
+    server: Server,
+    processes: Mapping[int, Process],
+    pulses: Pulses,
+    folders: Mapping[int, str],
+    reason: str,
+    *,
+    last: bool,
+) -> dict[int, Written]:
+    """Have every worker that runs write down where it is.
+
+    Args:
+        server: the workers' parent.
+        processes: the workers by local rank.
+        pulses: their shared memory.
+        folders: their log directories, by local rank.
+        reason: why they are asked.
+        last: whether they are stopped afterwards; then those that are stopped (SIGSTOP) are woken up for it, and Python
+            programs that cannot answer otherwise are aborted, which makes them write their stacks to their stderr.
+
+    Returns:
+        what was written, by local rank, in their order.
+    """
+    running = {rank: process for rank, process in processes.items() if process.exitcode is None and process.pid}
+    states = {rank: _describe(process.pid or 0) for rank, process in running.items()}
+    asked: dict[int, _Asked] = {}
+    for rank, process in running.items():
+        if pulses.answers(rank):
+            asked[rank] = _Asked(process, pulses.stacks_size(rank))
+            _signal(process, STACKS_SIGNAL)
+            if last:
+                _signal(process, signal.SIGCONT)
+    _await(server, asked, pulses)
+    silent = [process for rank, process in running.items() if rank not in asked]
+    if last and silent:
+        # With PYTHONFAULTHANDLER, which is set for watched programs, Python writes its stacks when it is aborted.
+        with contextlib.suppress(ServerLost):
+            server.signal(silent, signal.SIGCONT)
+            server.signal(silent, signal.SIGABRT)
+            server.wait(lambda: all(process.exitcode is not None for process in silent), _LIMIT)
+    texts = {rank: _text(asked.get(rank), pulses, rank, last) for rank in sorted(running)}
+    return {rank: Written(_write(folders[rank], reason, states[rank], text), text) for rank, text in texts.items()}
+
+
+def _await(server: Server, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while time.monotonic() < deadline and not all(one.settled for one in asked.values()):
+        with contextlib.suppress(ServerLost):
+            server.pump(_QUIET)
+        for rank, one in asked.items():
+            size = pulses.stacks_size(rank)
+            one.settled = one.process.exitcode is not None or (size > one.start and size == one.size)
+            one.size = size
+
+
+def _text(one: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
+    if one is not None:
+        text = _users_part(pulses.stacks(rank, one.start))
+        return text or "It did not answer: it is stopped, or stuck in the kernel.\n"
+    if last:
+        return "It is a program of its own: if it is Python, its stacks are at the end of stderr.log.\n"
+    return (
+        "It is a program of its own, whose stacks can be had only by aborting it. A call of elastic_hydra.heartbeat() "
+        "in it would make it answer.\n"
+    )
+
+
+def _users_part(text: str) -> str:
+    """Leave out how the launcher came to call the user's code, which stands below it in each thread."""
+    kept, ours = [], False
+    for line in text.splitlines(keepends=True):
+        ours = line.startswith("  ") and (ours or _OURS.search(line) is not None)
+        if not ours:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _signal(process: Process, number: int) -> None:
+    # Only the worker itself: a program that it has started would be killed by a signal that it does not know.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process.pid or 0, number)
+
+
+def _describe(pid: int) -> str:
+    """Say what the kernel knows of a process."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times, memory = process.cpu_times(), process.memory_info()
+            words = [
+                f"process {pid} is {process.status()}",
+                f"has used {times.user + times.system:.1f} s of CPU time and {memory.rss / 1e6:.0f} MB of memory",
+            ]
+        with contextlib.suppress(OSError):
+            where = Path(f"/proc/{pid}/wchan").read_text().strip()
+            if where not in ("", "0"):
+                words.append(f"waits in the kernel in {where}")
+        return ", ".join(words)
+    return f"process {pid} has just ended"
+
+
+def _write(folder: str, reason: str, state: str, text: str) -> str:
+    path = os.path.join(folder, FILE_NAME)
+    try:
+        with open(path, "a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n{state}\n{text}\n")
+    except OSError:  # a full or vanished disk: the group is stopped all the same
+        return ""
+    return path
