@@ -2,6 +2,19 @@
 
 The Python interface mirrors `torch.distributed.launcher.api`: `LaunchConfig`, `elastic_launch` and `launch_agent`.
 Workers call `heartbeat()` to show that they make progress.
+
+Which process runs what, and whose child it is::
+
+    launcher     the user's app with -m: Hydra's sweeper, hydra_plugins, sweep, resources, journal
+    └─ server    supervisor.server: parent and supervisor of all processes of the sweep
+       ├─ agent  sweep.job, launcher.api, elastic.agent, watch, failures: one for each job and node
+       └─ worker supervisor.entry, sweep.task, then the user's function: one for each rank
+
+An agent asks the server for its workers, so agents and workers are siblings. When the launcher dies, the server ends
+all of them; when an agent dies, the server ends its workers; when the server dies, the kernel kills all of them.
+
+The packages, each of which imports only those after it: sweep, resources, launcher, elastic, watch, failures,
+supervisor, compat, journal, numa, config.
 """
 
 from __future__ import annotations
@@ -12,7 +25,7 @@ if TYPE_CHECKING:
     from elastic_hydra.launcher.api import LaunchConfig as LaunchConfig
     from elastic_hydra.launcher.api import elastic_launch as elastic_launch
     from elastic_hydra.launcher.api import launch_agent as launch_agent
-    from elastic_hydra.watch.pulses import heartbeat as heartbeat
+    from elastic_hydra.worker import heartbeat as heartbeat
 
 __version__ = "0.1.0"
 __all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
@@ -21,7 +34,7 @@ __all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
 def __getattr__(name: str) -> Any:
     # Hydra imports this package in every app on the machine: torch is imported only when one of these is used.
     if name == "heartbeat":  # does without torch; called once per step, so it is found at once from now on
-        from elastic_hydra.watch.pulses import heartbeat
+        from elastic_hydra.worker import heartbeat
 
         globals()[name] = heartbeat
         return heartbeat

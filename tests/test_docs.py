@@ -18,7 +18,7 @@ from torch.distributed.run import get_args_parser
 
 from docs import generate
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.resolve import Machine, resolve
+from elastic_hydra.config.resolve import HostFacts, resolve
 from elastic_hydra.config.schema import ElasticConfig
 from tests.config.settings import CPU_HOST, settings
 
@@ -208,7 +208,7 @@ def test_commands_compose_and_resolve(arguments: list[str]) -> None:
         refused = [text for text in blocks("text") if text.startswith("hydra.launcher.")]
         expected = pytest.raises(ConfigError) if "hydra.launcher.nodes=4:2" in arguments else nullcontext()
         with expected as error:
-            resolve(given, Machine(cpus=4, gpus=8, torch=(99, 0), has_etcd=True), {})
+            resolve(given, HostFacts(cpus=4, gpus=8, torch=(99, 0), has_etcd=True), {})
         assert error is None or [f"{error.value}\n"] == refused
 
 

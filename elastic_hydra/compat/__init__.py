@@ -1,0 +1,1 @@
+"""Private names of torch, Hydra and OmegaConf, and switches between their versions: nowhere else."""

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import AnyNode, DictConfig
 
+from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.compat.patch import with_globals
-from elastic_hydra.sweep.task import set_hydra_config
 
 __all__ = ["run_job"]
 

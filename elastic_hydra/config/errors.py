@@ -5,13 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from hydra.errors import CompactHydraException
-
 __all__ = ["ConfigError", "nearest"]
 
 
-class ConfigError(CompactHydraException, ValueError):
-    """A configuration cannot be launched. Hydra prints it without a stack trace: it names keys, not code."""
+class ConfigError(ValueError):
+    """A configuration cannot be launched. Its text names keys, not code: it is shown without a stack trace."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

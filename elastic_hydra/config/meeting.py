@@ -7,7 +7,7 @@ from typing import Any
 
 from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.problems import ROOT, Problems
-from elastic_hydra.config.resources import Machine
+from elastic_hydra.config.resources import HostFacts
 
 __all__ = ["rendezvous_of"]
 
@@ -31,17 +31,15 @@ _BACKEND_KEYS: dict[str, dict[str, str]] = {
 
 
 def rendezvous_of(
-    settings: Mapping[str, Any], min_nodes: int, max_nodes: int, machine: Machine, problems: Problems
+    settings: Mapping[str, Any], min_nodes: int, max_nodes: int, facts: HostFacts, problems: Problems
 ) -> tuple[str, str, dict[str, Any]]:
     backend, endpoint = settings["backend"], settings["endpoint"].strip()
-    if backend not in machine.backends:
-        known = sorted(machine.backends)
+    if backend not in facts.backends:
+        known = sorted(facts.backends)
         problems.add("rendezvous.backend", backend, f"must be one of {', '.join(known)}{nearest(backend, known)}")
         return backend, endpoint, {}
     if backend.startswith("etcd"):
-        problems.require(
-            machine.has_etcd, "rendezvous.backend", backend, "needs etcd's client: pip install python-etcd"
-        )
+        problems.require(facts.has_etcd, "rendezvous.backend", backend, "needs etcd's client: pip install python-etcd")
     if backend == "local" and max_nodes > 1:
         problems.add(
             "rendezvous.backend", backend, f"is for one node, and nodes is up to {max_nodes}: pick c10d, static or etcd"

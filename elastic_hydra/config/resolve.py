@@ -13,7 +13,7 @@ from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import (
     Demand,
-    Machine,
+    HostFacts,
     cpus_of,
     demand_of,
     gpus_per_worker_of,
@@ -27,7 +27,7 @@ from elastic_hydra.config.tree import check_tree
 from elastic_hydra.config.values import sexagesimal, value_at
 from elastic_hydra.config.whole_sweep import check_whole_sweep, whole_sweep_of
 
-__all__ = ["Demand", "Launch", "Machine", "resolve"]
+__all__ = ["Demand", "HostFacts", "Launch", "resolve"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF")
 
@@ -85,12 +85,12 @@ class Launch:
         return self.max_nodes > 1
 
 
-def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str, str]) -> Launch:
+def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str, str]) -> Launch:
     """Check a job's settings and compute what they leave open.
 
     Args:
         settings: the job's `hydra.launcher`, interpolations resolved.
-        machine: this host.
+        facts: this host.
         environ: its environment variables.
 
     Returns:
@@ -106,17 +106,17 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
 
     min_nodes, max_nodes = _nodes(settings["nodes"], problems)
     parallel = read_parallel(settings["parallel"], Problems())  # what is wrong with it is said below
-    workers = workers_of(settings["nproc_per_node"], machine, parallel, problems)
-    demand = demand_of(settings["resources"], settings["numa"], workers, parallel, machine, problems)
-    _check_values(settings, machine, problems)
-    backend, endpoint, configs = rendezvous_of(rendezvous, min_nodes, max_nodes, machine, problems)
+    workers = workers_of(settings["nproc_per_node"], facts, parallel, problems)
+    demand = demand_of(settings["resources"], settings["numa"], workers, parallel, facts, problems)
+    _check_values(settings, facts, problems)
+    backend, endpoint, configs = rendezvous_of(rendezvous, min_nodes, max_nodes, facts, problems)
     redirects = _streams("logs.redirects", logs["redirects"], workers, problems)
     tee = _streams("logs.tee", logs["tee"], workers, problems)
-    cpus = cpus_of(demand, machine, parallel, settings["resources"]["jobs_per_gpu"])
-    threads = threads_of(settings["omp_num_threads"], workers, machine.within_quota(cpus), environ, problems)
+    cpus = cpus_of(demand, facts, parallel, settings["resources"]["jobs_per_gpu"])
+    threads = threads_of(settings["omp_num_threads"], workers, facts.within_quota(cpus), environ, problems)
     if settings["omp_num_threads"] == "auto" and settings["numa"]["cpus"] != Cpus.none:
         threads = None  # they follow from what each worker is bound to
-    options = _torch_options(settings, machine, problems)
+    options = _torch_options(settings, facts, problems)
     retry = retry_of(settings["retry"], problems)
     watch = watch_of(settings["watch"], retry, problems)
     problems.raise_any()
@@ -159,10 +159,10 @@ def resolve(settings: Mapping[str, Any], machine: Machine, environ: Mapping[str,
 # --- single values ----------------------------------------------------------------------------------------------
 
 
-def _check_values(settings: Mapping[str, Any], machine: Machine, problems: Problems) -> None:
+def _check_values(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> None:
     check_whole_sweep(whole_sweep_of(settings), problems)
     problems.one_of("return_values", settings["return_values"], ("rank0", "all"))
-    problems.one_of("event_log_handler", settings["event_log_handler"], sorted(machine.event_handlers))
+    problems.one_of("event_log_handler", settings["event_log_handler"], sorted(facts.event_handlers))
     problems.one_of("logs.other_ranks_level", str(settings["logs"]["other_ranks_level"]).upper(), LEVELS)
     problems.require(bool(settings["role"]), "role", settings["role"], "must not be empty")
     interval = settings["monitor_interval"]
@@ -217,18 +217,18 @@ def _line_prefix(value: str | None, tee: int | dict[int, int], workers: int, rol
     return "${job}" + (f"{of_role} rank ${{rank}}: " if len(teed) > 1 else ": ")
 
 
-def _torch_options(settings: Mapping[str, Any], machine: Machine, problems: Problems) -> dict[str, Any]:
+def _torch_options(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, since in _SINCE.items():
         group, _, name = key.rpartition(".")
         value = value_at(settings, key)
         default = getattr(ElasticConfig(), name) if not group else []
-        if machine.torch >= since:
+        if facts.torch >= since:
             options[name] = value
         elif value != default:
             problems.add(
                 key,
                 value,
-                f"needs torch {since[0]}.{since[1]} or newer; {machine.torch[0]}.{machine.torch[1]} is installed",
+                f"needs torch {since[0]}.{since[1]} or newer; {facts.torch[0]}.{facts.torch[1]} is installed",
             )
     return options

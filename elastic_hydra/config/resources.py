@@ -12,11 +12,11 @@ from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.retry import number_of_bytes
 from elastic_hydra.config.values import count
 
-__all__ = ["Demand", "Machine", "demand_of", "read_parallel", "threads_of", "workers_of"]
+__all__ = ["Demand", "HostFacts", "demand_of", "read_parallel", "threads_of", "workers_of"]
 
 
 @dataclass(frozen=True)
-class Machine:
+class HostFacts:
     """What the launcher found on this host."""
 
     cpus: int
@@ -71,18 +71,18 @@ def read_parallel(value: Any, problems: Problems) -> int | None:
     return number or 1
 
 
-def workers_of(value: Any, machine: Machine, parallel: int | None, problems: Problems) -> int:
+def workers_of(value: Any, facts: HostFacts, parallel: int | None, problems: Problems) -> int:
     word = str(value).strip().lower()
     if word == "auto":
         # As many as the job's part of the host has GPUs; with parallel=auto the smallest part there is.
-        return max(1, machine.gpus // parallel) if parallel else 1
+        return max(1, facts.gpus // parallel) if parallel else 1
     if word == "cpu":
-        return max(1, machine.cpus // (parallel or 1))
+        return max(1, facts.cpus // (parallel or 1))
     if word == "gpu":
         problems.require(
-            machine.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number"
+            facts.gpus > 0, "nproc_per_node", value, "this host has no GPU that torch sees; use cpu or a number"
         )
-        return max(1, machine.gpus // (parallel or 1))
+        return max(1, facts.gpus // (parallel or 1))
     if (number := count(word, 1)) is not None:
         return number
     words = ("auto", "cpu", "gpu")
@@ -95,7 +95,7 @@ def demand_of(
     numa: Mapping[str, Any],
     workers: int,
     parallel: int | None,
-    machine: Machine,
+    facts: HostFacts,
     problems: Problems,
 ) -> Demand:
     """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything.
@@ -105,20 +105,20 @@ def demand_of(
         numa: `hydra.launcher.numa`: workers that have cores of their own take these, where nothing else is asked for.
         workers: of the job on this host.
         parallel: jobs side by side; None: as many as fit.
-        machine: this host.
+        facts: this host.
         problems: takes what is wrong.
     """
     gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
     cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
     memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
-    if memory > machine.memory:
-        problem = f"this host has {machine.memory / 1e9:.1f} GB: the job can never run"
+    if memory > facts.memory:
+        problem = f"this host has {facts.memory / 1e9:.1f} GB: the job can never run"
         problems.add("resources.memory_per_job", settings["memory_per_job"], problem)
     if parallel == 1:
         asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
-        _check_it_fits(asked, workers, machine, problems)
+        _check_it_fits(asked, workers, facts, problems)
         return Demand()
-    gpus = workers * (min(1, machine.gpus) if gpus_per_worker is None else gpus_per_worker)
+    gpus = workers * (min(1, facts.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
     instances, listed = 0, tuple[str, ...]()
     if cpus_per_worker is None and numa["cpus"] == Cpus.explicit:
@@ -128,25 +128,25 @@ def demand_of(
     if cpus_per_worker is not None:
         cpus = workers * cpus_per_worker
     elif parallel is None and not instances and not listed:
-        cpus = None if gpus and machine.gpus else workers
-    _check_it_fits({"GPUs": gpus, "CPUs": cpus or 0}, workers, machine, problems)
+        cpus = None if gpus and facts.gpus else workers
+    _check_it_fits({"GPUs": gpus, "CPUs": cpus or 0}, workers, facts, problems)
     instance_cores = numa["cores_per_worker"] if instances else None
     own = parallel is None and gpus and cpus is None
     cores = _least_cores(numa, workers) if own else 1
     return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores)
 
 
-def cpus_of(demand: Demand, machine: Machine, parallel: int | None, jobs_per_gpu: int) -> int:
+def cpus_of(demand: Demand, facts: HostFacts, parallel: int | None, jobs_per_gpu: int) -> int:
     """Return about how many hardware threads a job will have, 1 or more; its slot is in whole cores."""
     if demand.cpus is not None:
         return demand.cpus
-    if parallel is None and demand.gpus and machine.gpus and jobs_per_gpu > 0:
-        return max(1, machine.cpus * demand.gpus // (machine.gpus * jobs_per_gpu))
-    return max(1, machine.cpus // (parallel or 1))
+    if parallel is None and demand.gpus and facts.gpus and jobs_per_gpu > 0:
+        return max(1, facts.cpus * demand.gpus // (facts.gpus * jobs_per_gpu))
+    return max(1, facts.cpus // (parallel or 1))
 
 
-def _check_it_fits(wanted: Mapping[str, int], workers: int, machine: Machine, problems: Problems) -> None:
-    there = {"GPUs": machine.gpus, "CPUs": machine.cpus}
+def _check_it_fits(wanted: Mapping[str, int], workers: int, facts: HostFacts, problems: Problems) -> None:
+    there = {"GPUs": facts.gpus, "CPUs": facts.cpus}
     for what, number in wanted.items():
         if number > there[what]:
             each = number // workers

@@ -33,7 +33,7 @@ from elastic_hydra.elastic.nodes.consensus import Agreement, Verdict
 from elastic_hydra.elastic.nodes.peers import Peers, connected
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.worker_failure import WorkerFailure, death_of, facts_of
-from elastic_hydra.elastic.worker_group import Workers
+from elastic_hydra.elastic.worker_group import WorkerGroup
 from elastic_hydra.failures.classify import Failure, classify
 from elastic_hydra.failures.evidence import Evidence, MemoryFacts, Overrun
 from elastic_hydra.failures.policy import Decision, decide, in_time
@@ -44,7 +44,7 @@ from elastic_hydra.watch.sampler import Watch
 
 __all__ = ["IN_THE_LOG_ONLY", "ElasticAgent"]
 
-logger = get_logger(__name__)
+logger = get_logger("elastic_hydra.agent")
 
 IN_THE_LOG_ONLY = {"in_the_log_only": True}
 """Goes with records about what the launcher of a sweep says on the console itself, in `sweep.console`."""
@@ -55,9 +55,9 @@ _ROOT_CAUSE_PATIENCE = 2.0
 """Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
 
-def _start_processes(*, start_method: Starter, numa_options: Any = None, **arguments: Any) -> Workers:
+def _start_processes(*, start_method: Starter, numa_options: Any = None, **arguments: Any) -> WorkerGroup:
     """Stand for `torch.distributed.elastic.multiprocessing.start_processes`, and take its arguments."""
-    workers = start_method.workers = Workers(start_method, **arguments)
+    workers = start_method.workers = WorkerGroup(start_method, **arguments)
     workers.start()
     return workers
 
@@ -142,7 +142,7 @@ class ElasticAgent(LocalElasticAgent):
         self._kills = count_kills()
         super()._initialize_workers(worker_group)
         workers = self._pcontext
-        assert isinstance(workers, Workers)
+        assert isinstance(workers, WorkerGroup)
         self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
@@ -217,7 +217,7 @@ class ElasticAgent(LocalElasticAgent):
         if result.state not in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             raise RuntimeError(f"[{self._worker_group.spec.role}] worker group in {result.state.name} state")
         if self._peers is not None and self._is_elastic() and self._heard() is None:
-            # Workers mostly fail because a node is gone. That is a change of membership, and costs no restart.
+            # WorkerGroup mostly fail because a node is gone. That is a change of membership, and costs no restart.
             news = self._peers.loss(lambda: self._rdzv_handler.num_nodes_waiting() > 0)
             if news is not None and news.failed:
                 return _Next.GIVE_UP, f"the job failed on another node: {news.text}"
@@ -269,7 +269,7 @@ class ElasticAgent(LocalElasticAgent):
     def _wait(self) -> None:
         """Wait for the end of a worker; other nodes can only be polled, every monitor_interval."""
         workers = self._pcontext
-        assert isinstance(workers, Workers)
+        assert isinstance(workers, WorkerGroup)
         polls = self._has_others() or getattr(self, "_uninterruptible_state_timeout", 0.0) > 0
         pauses = [self._worker_group.spec.monitor_interval] if polls else []
         if (until_look := self._watch.pause()) is not None:
@@ -329,12 +329,12 @@ class ElasticAgent(LocalElasticAgent):
     def _over_limit(self) -> Overrun | None:
         """Return the limit because of which the group is stopped; one that is only logged is, with the stacks."""
         workers = self._pcontext
-        if isinstance(workers, Workers) and workers.is_failing():
+        if isinstance(workers, WorkerGroup) and workers.is_failing():
             return None  # that the others stand still follows from it, and they are stopped soon
         for overrun in self._watch.look():
             if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
                 return overrun
-            assert isinstance(self._pcontext, Workers)
+            assert isinstance(self._pcontext, WorkerGroup)
             overrun, files = self._look_into(overrun, last=False)
             logger.warning("%s%s; nothing is done (watch.action=log)%s", self._whose, overrun.reason, _see(files))
         return None
@@ -350,7 +350,7 @@ class ElasticAgent(LocalElasticAgent):
             also the files.
         """
         workers = self._pcontext
-        assert isinstance(workers, Workers)
+        assert isinstance(workers, WorkerGroup)
         written = workers.write_stacks(overrun.reason, last=last)
         files = tuple(one.path for one in written.values() if one.path)
         if overrun.kind is not Kind.hang:
@@ -375,7 +375,7 @@ class ElasticAgent(LocalElasticAgent):
         overrun, self._overrun = self._overrun, None
         host, now = socket.gethostname(), time.time()
         workers = self._pcontext
-        assert isinstance(workers, Workers)
+        assert isinstance(workers, WorkerGroup)
         stuck = result.state == WorkerState.UNHEALTHY
         if not result.failures and overrun is None and not stuck:
             return self._settled(Failure(Kind.peer, reason, host, now))

@@ -15,6 +15,8 @@ from elastic_hydra.supervisor.packed_error import place
 
 __all__ = ["run_entrypoint"]
 
+__tracebackhide__ = True
+
 
 def run_entrypoint(entrypoint: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call the entry point in a worker; an exception is written into the worker's error file, as torch does."""

@@ -17,7 +17,7 @@ from elastic_hydra.numa.report import render
 
 __all__ = ["Placement", "Placer", "binds", "from_torch"]
 
-logger = get_logger(__name__)
+logger = get_logger("elastic_hydra.agent")
 
 _TORCH_MODES = {
     "node": NumaConfig(cpus=Cpus.node),

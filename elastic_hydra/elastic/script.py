@@ -15,6 +15,8 @@ from elastic_hydra.supervisor.main_module import become_main
 
 __all__ = ["check_program", "run_script", "script_arguments"]
 
+__tracebackhide__ = True
+
 
 def check_program(program: str, search_path: str | None = None) -> None:
     """Refuse a program that cannot be executed, before anything is started for it.

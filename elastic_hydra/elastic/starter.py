@@ -15,17 +15,17 @@ from elastic_hydra.elastic.placement import Placer
 from elastic_hydra.elastic.script import run_script, script_arguments
 from elastic_hydra.numa.allowance import affinity
 from elastic_hydra.supervisor import entry
-from elastic_hydra.supervisor.client import Process, Server
+from elastic_hydra.supervisor.client import Client, Process
 from elastic_hydra.supervisor.entry import Payload
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
 from elastic_hydra.supervisor.passing import Pickled
 
 if TYPE_CHECKING:
-    from elastic_hydra.elastic.worker_group import Workers
+    from elastic_hydra.elastic.worker_group import WorkerGroup
 
 __all__ = ["Starter"]
 
-logger = get_logger(__name__)
+logger = get_logger("elastic_hydra.agent")
 
 _FIXED_AT_START = (
     "LD_PRELOAD",
@@ -48,7 +48,7 @@ _FIXED_AT_START = (
 class Starter:
     """How the workers of one agent are started; it stands where torch has the name of a start method."""
 
-    server: Server
+    server: Client
     start_method: str
     shutdown_timeout: float
     """Seconds between SIGTERM and SIGKILL when a group is stopped because one of it failed."""
@@ -66,10 +66,10 @@ class Starter:
     """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
     keep_finished: bool = False
     """Whether a worker whose function has returned stays until those of the whole group have."""
-    workers: Workers | None = None
+    workers: WorkerGroup | None = None
     """The last group, from before its first process is there: a signal may come while it is started."""
 
-    def start_all(self, group: Workers, processes: dict[int, Process]) -> None:
+    def start_all(self, group: WorkerGroup, processes: dict[int, Process]) -> None:
         """Start the workers of a group.
 
         Args:

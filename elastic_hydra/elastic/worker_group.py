@@ -25,15 +25,15 @@ from elastic_hydra.supervisor.outcome import Outcome, Returned, has_value
 from elastic_hydra.watch import stacks
 from elastic_hydra.watch.pulses import Pulses
 
-__all__ = ["Workers"]
+__all__ = ["WorkerGroup"]
 
-logger = get_logger(__name__)
+logger = get_logger("elastic_hydra.agent")
 
 _ROOT_CAUSE_DELAY = 0.5
 """Seconds; a worker's sockets, which tell others of its end, are closed before its parent hears of it."""
 
 
-class Workers(PContext):
+class WorkerGroup(PContext):
     """The workers of one attempt of one agent."""
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:

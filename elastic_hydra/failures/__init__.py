@@ -1,1 +1,1 @@
-"""Why a worker group died, and whether it is started again: decisions only, without I/O, torch or a clock."""
+"""What kind of death, and what follows: from evidence to a failure to a decision, without I/O, torch or a clock."""

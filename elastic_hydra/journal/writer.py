@@ -18,8 +18,8 @@ monotonic clock, in seconds.
 
 `state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
 agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.
-For `value`, `pickle` and `file` see `elastic_hydra.journal.values`; instead of them `unrecorded` says why the value of a
-job that finished is not there. A crash loses at most the line that was being written; a reader skips what is not a
+For `value`, `pickle` and `file` see `elastic_hydra.journal.values`; instead of them `unrecorded` says why the value of
+a job that finished is not there. A crash loses at most the line that was being written; a reader skips what is not a
 whole line. Configurations, commands and pickles are nobody else's business: only the owner can read the file.
 """
 

@@ -1,0 +1,1 @@
+"""The interface of `torch.distributed.launcher.api`, name for name."""

@@ -24,6 +24,7 @@ from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError
 from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
+from elastic_hydra.compat.torch import lacks_cuda_driver
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
 from elastic_hydra.config.schema import START_METHODS
@@ -39,7 +40,6 @@ from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.supervisor import server as warm_server
 from elastic_hydra.supervisor import standard_input
-from elastic_hydra.supervisor.fork_safety import lacks_cuda_driver
 from elastic_hydra.supervisor.main_module import stop_if_executed_again
 from elastic_hydra.supervisor.open_server import open_server
 from elastic_hydra.supervisor.pickles import objects_in
@@ -48,7 +48,10 @@ from elastic_hydra.supervisor.process_state import environment, handlers, heard_
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
 
-logger = get_logger(__name__)
+logger = get_logger("elastic_hydra.agent")
+
+PRELOAD = ("torch.distributed.launcher.api", __name__)
+"""What a warm server in a fresh interpreter imports for its agents and workers."""
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
@@ -236,7 +239,7 @@ def launch_agent(
         environment(_SIGNALS, config.signals_to_handle),
         handlers(config.signals_to_handle, _stop_once()),
         heard_while_logging(SignalException),
-        open_server(config.start_method, shared, timeout) as server,
+        open_server(config.start_method, shared, timeout, preload=PRELOAD) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
         prefix = "" if config.log_line_prefix_template == "" else None

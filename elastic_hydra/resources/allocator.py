@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from omegaconf import DictConfig
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import NumaConfig, OnError
-from elastic_hydra.config.resolve import Demand, Machine
+from elastic_hydra.config.resolve import Demand, HostFacts, Launch
 from elastic_hydra.elastic.placement import binds
 from elastic_hydra.numa import nvml
 from elastic_hydra.numa.binding import Binding
@@ -22,33 +22,32 @@ from elastic_hydra.numa.pci import NVIDIA
 from elastic_hydra.numa.slots import reserve
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
-from elastic_hydra.sweep.job import Job
 
-__all__ = ["Host"]
+__all__ = ["Allocator"]
 
 
-class Host:
-    """The host, read once.
+class Allocator:
+    """Gives the host to jobs; the host is read once.
 
     Args:
         settings: the sweep's `hydra.launcher`.
-        machine: what the launcher has found here.
+        facts: what the launcher has found here.
 
     Raises:
         ConfigError: the sweep cannot be run here as configured.
     """
 
-    def __init__(self, settings: DictConfig, machine: Machine) -> None:
-        self._host = read_machine()
-        self._machine = machine
+    def __init__(self, settings: DictConfig, facts: HostFacts) -> None:
+        self._machine = read_machine()
+        self._facts = facts
         self._settings = settings
         self._parallel = None if settings.parallel == "auto" else int(settings.parallel)
         try:
-            self._allowance = reserve(self._host.topology, self._host.allowance, int(settings.numa.reserve_cores))
+            self._allowance = reserve(self._machine.topology, self._machine.allowance, int(settings.numa.reserve_cores))
         except NumaError as error:
             if settings.numa.on_error != OnError.warn:
                 raise ConfigError(str(error)) from error
-            self._allowance = self._host.allowance  # the workers are not bound, and say why
+            self._allowance = self._machine.allowance  # the workers are not bound, and say why
         self._idle = self.slots()
 
     def slots(self) -> Slots:
@@ -58,18 +57,18 @@ class Host:
     def _slots(self, parallel: int | None) -> Slots:
         settings = self._settings
         return Slots(
-            self._host.topology,
+            self._machine.topology,
             self._allowance,
-            self._host.devices(NumaConfig(), os.environ),
-            self._machine.gpus,
-            self._machine.memory,
+            self._machine.devices(NumaConfig(), os.environ),
+            self._facts.gpus,
+            self._facts.memory,
             int(settings.resources.jobs_per_gpu),
             parallel,
         )
 
     def gpu_memory(self) -> GpuMemory:
         """Return what tells whether a job's GPUs are empty again."""
-        devices = self._host.devices(NumaConfig(), os.environ)
+        devices = self._machine.devices(NumaConfig(), os.environ)
         addresses = [device.address for device in devices]
         library = nvml.load() if any(device.vendor == NVIDIA for device in devices) else None
 
@@ -79,56 +78,59 @@ class Host:
             return {addresses.index(address): used for address, used in used_memory(alone, library=library).items()}
 
         shared = int(self._settings.resources.jobs_per_gpu) > 1
-        return GpuMemory(self._machine.gpus, used, 0.0 if shared else float(self._settings.resources.gpu_memory_wait))
+        return GpuMemory(self._facts.gpus, used, 0.0 if shared else float(self._settings.resources.gpu_memory_wait))
 
-    def check(self, job: Job) -> None:
-        """Refuse a job that could not be run even if it were alone here.
+    def fitted(self, launch: Launch, env_set: Mapping[str, str]) -> Launch:
+        """Fit a job to this host, as if it were alone here.
+
+        Args:
+            launch: what the job asks for.
+            env_set: environment variables that the job sets.
+
+        Returns:
+            the same, but with less to hold where its workers start unbound when they cannot be bound as asked.
 
         Raises:
-            ConfigError: it never fits, or its workers cannot be bound as asked.
+            NumaError: it never fits, or its workers cannot be bound as asked.
         """
         try:
-            self.bindings(job, self._slot(job))
-        except NumaError as error:
-            raise ConfigError(f"job #{job.num}: {error}") from error
-
-    def _slot(self, job: Job) -> Slot:
-        """Return the smallest slot that the job can get on the idle host.
-
-        A job whose workers start unbound when they cannot be bound as asked then takes what an unbound job takes.
-        """
-        numa, demand = job.launch.numa, job.launch.demand
-        try:
-            slot = self._idle.take(demand)
-            if slot is None:
-                raise NumaError(self._never_fits(demand))
+            slot = self._idle_slot(launch, env_set)
         except NumaError:
+            demand = launch.demand
             shared = self._parallel or demand.gpus
-            free = replace(demand, cpus=None if shared else job.launch.nproc_per_node, instances=0, listed=(), cores=1)
-            if numa.on_error != OnError.warn or free == demand:
+            free = replace(demand, cpus=None if shared else launch.nproc_per_node, instances=0, listed=(), cores=1)
+            if launch.numa.on_error != OnError.warn or free == demand:
                 raise
-            job.launch = replace(job.launch, demand=free)
-            return self._slot(job)
+            return self.fitted(replace(launch, demand=free), env_set)
+        self.bindings(launch, env_set, slot)
+        return launch
+
+    def _idle_slot(self, launch: Launch, env_set: Mapping[str, str]) -> Slot:
+        """Return the smallest slot that a job can get on the idle host."""
+        numa = launch.numa
+        slot = self._idle.take(launch.demand)
+        if slot is None:
+            raise NumaError(self._never_fits(launch.demand))
         self._idle.give_back(slot)
         strict = binds(numa) and numa.exclusive and numa.on_error == OnError.error
         if strict and slot.allowance is None and self._parallel != 1:
-            raise NumaError(self._too_many(job))
+            raise NumaError(self._too_many(launch, env_set))
         return slot
 
-    def _too_many(self, job: Job) -> str:
+    def _too_many(self, launch: Launch, env_set: Mapping[str, str]) -> str:
         """Say that there are more jobs side by side than cores, and what would work."""
-        cores = self._host.topology.cores(self._allowance.cpus)
+        cores = self._machine.topology.cores(self._allowance.cpus)
         jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
-        most = next((parallel for parallel in range(cores, 1, -1) if self._fits(job, parallel)), 1)
+        most = next((parallel for parallel in range(cores, 1, -1) if self._fits(launch, env_set, parallel)), 1)
         return (
             f"hydra.launcher.parallel={self._parallel or 'auto'}: this host has {cores} cores for {jobs}, and "
             f"numa.exclusive=true lets none share one; at most {most}, or numa.exclusive=false"
         )
 
-    def _fits(self, job: Job, parallel: int) -> bool:
-        slot = self._slots(parallel).take(job.launch.demand)
+    def _fits(self, launch: Launch, env_set: Mapping[str, str], parallel: int) -> bool:
+        slot = self._slots(parallel).take(launch.demand)
         try:
-            return slot is not None and bool(self.bindings(job, slot))
+            return slot is not None and bool(self.bindings(launch, env_set, slot))
         except NumaError:
             return False
 
@@ -149,31 +151,30 @@ class Host:
             f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
         )
 
-    def rehearse(self, jobs: Sequence[Job], slots: Slots) -> Iterator[tuple[Job, Slot, tuple[Binding, ...]]]:
-        """Say what each job would hold, and where its workers would run, if jobs ended in the order of their starts.
+    def rehearse(self, demands: Iterable[Demand], slots: Slots) -> Iterator[Slot]:
+        """Say what each job would hold, if jobs ended in the order of their starts.
 
         Args:
-            jobs: all of them checked.
+            demands: of the jobs, all of them fitted.
             slots: of the host, free.
         """
         held: deque[Slot] = deque()
-        for job in jobs:
-            while (slot := slots.take(job.launch.demand)) is None:
+        for demand in demands:
+            while (slot := slots.take(demand)) is None:
                 slots.give_back(held.popleft())
             held.append(slot)
-            yield job, slot, self.bindings(job, slot)
+            yield slot
 
-    def bindings(self, job: Job, slot: Slot) -> tuple[Binding, ...]:
+    def bindings(self, launch: Launch, env_set: Mapping[str, str], slot: Slot) -> tuple[Binding, ...]:
         """Return what a job's workers would be bound to; nothing where they are not to be bound.
 
         Raises:
             NumaError: it cannot be done as asked.
         """
-        launch = job.launch
         if not binds(launch.numa):
             return ()
-        environ = self.environment(slot) | {str(k): str(v) for k, v in job.config.hydra.job.env_set.items()}
-        return self._host.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker)
+        environ = self.environment(slot) | dict(env_set)
+        return self._machine.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker)
 
     def environment(self, slot: Slot) -> dict[str, str]:
         """Return the environment of an agent whose job holds a slot."""

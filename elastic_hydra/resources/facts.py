@@ -13,25 +13,25 @@ import torch
 from torch.distributed.elastic.events import handlers
 from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
-from elastic_hydra.config.resolve import Machine
+from elastic_hydra.compat.torch import lacks_cuda_driver
+from elastic_hydra.config.resolve import HostFacts
 from elastic_hydra.numa.allowance import affinity, read_quota
-from elastic_hydra.supervisor.fork_safety import lacks_cuda_driver
 from elastic_hydra.supervisor.process_state import environment
 
-__all__ = ["this_machine"]
+__all__ = ["facts_of_this_host"]
 
 
-def this_machine() -> Machine:
+def facts_of_this_host() -> HostFacts:
     """Look at this host, without creating a CUDA context."""
     # A private table; what torch ships is the least there is.
     registered: Mapping[str, object] = getattr(rendezvous_handler_registry, "_registry", {})
-    return Machine(
+    return HostFacts(
         cpus=len(affinity() or range(os.cpu_count() or 1)),
         gpus=_accelerators(),
         torch=torch_version(),
         memory=_memory(),
-        backends=sorted({*Machine.backends, *registered}),
-        event_handlers=sorted({*Machine.event_handlers, *getattr(handlers, "_log_handlers", {})}),
+        backends=sorted({*HostFacts.backends, *registered}),
+        event_handlers=sorted({*HostFacts.event_handlers, *getattr(handlers, "_log_handlers", {})}),
         has_etcd=importlib.util.find_spec("etcd") is not None,
         quota=read_quota(),
     )

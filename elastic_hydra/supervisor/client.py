@@ -25,7 +25,7 @@ from elastic_hydra.supervisor.orphans import adopting_orphans, children_of, kill
 from elastic_hydra.supervisor.passing import Pickled
 from elastic_hydra.supervisor.process_state import wakeups
 
-__all__ = ["ENDS", "Process", "Server", "ServerLost"]
+__all__ = ["ENDS", "Client", "Process", "ServerLost"]
 
 PAYLOAD = "elastic-hydra-payload"
 """Name of the files in which payloads travel."""
@@ -81,7 +81,7 @@ class Process:
 
 
 @dataclass(eq=False)
-class Server:
+class Client:
     """A connection to a warm server. Use it in a `with` statement: its end ends all that was started through it."""
 
     sock: socket.socket

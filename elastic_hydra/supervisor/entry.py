@@ -10,24 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from elastic_hydra import worker
 from elastic_hydra.numa.allowance import affinity
 from elastic_hydra.supervisor import ending, forked, main_module, outcome, passing, pickles, thread_pools
 from elastic_hydra.supervisor.anonymous_files import take_content
 from elastic_hydra.supervisor.gate import wait_at_gate
-from elastic_hydra.supervisor.packed_error import full_name, pack, place, users_part
-from elastic_hydra.watch import pulses
+from elastic_hydra.supervisor.packed_error import full_name, pack, place
+from elastic_hydra.supervisor.users_frames import users_part
 
 __all__ = ["Payload", "command", "exit_code", "interpreter", "run"]
 
-_INTERNAL_MODULES = (
-    "elastic_hydra.elastic.entrypoint",
-    "elastic_hydra.supervisor.main_module",
-    "elastic_hydra.elastic.script",
-    "elastic_hydra.supervisor.entry",
-    "elastic_hydra.sweep.task",
-    "torch.distributed.elastic.multiprocessing.errors",
-)
-"""What stands between this module and the user's code in a traceback."""
+__tracebackhide__ = True
 
 Payload = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
@@ -39,13 +32,13 @@ single_threaded_server = False
 
 def command() -> list[str]:
     """Return the command that runs a payload in a new interpreter; the server appends the file descriptors."""
-    return interpreter("worker")
+    return interpreter(__name__)
 
 
 def interpreter(module: str) -> list[str]:
-    """Return the command that runs a module of this folder in a new interpreter, wherever this package was found."""
+    """Return the command that runs a module of this package in a new interpreter, wherever the package was found."""
     root = str(Path(__file__).parents[2])
-    run = f"from elastic_hydra.launcher import {module}; {module}.main(sys.argv[1:])"
+    run = f"from importlib import import_module; import_module({module!r}).main(sys.argv[1:])"
     return [sys.executable, "-u", "-c", f"import sys; sys.path.insert(0, {root!r}); {run}"]
 
 
@@ -61,7 +54,7 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
     """
     code, pid = 1, os.getpid()
     try:
-        pulses.attach()
+        worker.attach()
         _apply_thread_count()
         code = _call(payload, shared, result_fd)
     except SystemExit as stop:  # of code that runs while a value is pickled: it ends the process as anywhere
@@ -96,7 +89,7 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
 
 def _report(error: BaseException, result_fd: int) -> None:
     """Hand over an exception, and show it as the interpreter would."""
-    error.__traceback__ = users_part(error.__traceback__, _INTERNAL_MODULES)
+    error.__traceback__ = users_part(error.__traceback__)
     packed = pack(error)  # before anything that takes time: it tells who failed first
     try:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import threading
 from pathlib import Path
 
-import torch
-
-from elastic_hydra.numa import nvml
 from elastic_hydra.supervisor.thread_pools import openblas_threads
 
-__all__ = ["fork_hazard", "lacks_cuda_driver", "poisoned"]
+__all__ = ["fork_hazard", "poisoned"]
 
 _HARMLESS_THREADS = frozenset(
     {
@@ -76,23 +72,6 @@ def poisoned() -> str | None:
     if cuda is not None and cuda._is_in_bad_fork():
         return "it has asked CUDA for its devices, after which a forked process cannot use CUDA"
     return None
-
-
-def lacks_cuda_driver() -> bool:
-    """Whether this torch is made for CUDA, and this machine has no driver for it.
-
-    Then there are no devices, and torch must not be asked for them: without NVML it asks CUDA, which spoils all later
-    forks, whatever the answer.
-    """
-    return torch.version.cuda is not None and nvml.load() is None and not _can_load("libcuda.so.1")
-
-
-def _can_load(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 def _native_threads() -> list[str]:

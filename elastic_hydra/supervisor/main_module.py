@@ -18,6 +18,8 @@ from elastic_hydra.supervisor import pickles
 
 __all__ = ["Interpreter", "MainModule", "become_main", "stop_if_executed_again"]
 
+__tracebackhide__ = True
+
 _EXECUTED_AGAIN = "__mp_main__"
 """What a guard finds in place of `__main__`; as in processes of `multiprocessing`."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from elastic_hydra.supervisor import entry, forked, inherited, passing, pickles, server, wire
 from elastic_hydra.supervisor.anonymous_files import file_with
-from elastic_hydra.supervisor.client import PAYLOAD, Server, ServerLost
+from elastic_hydra.supervisor.client import PAYLOAD, Client, ServerLost
 from elastic_hydra.supervisor.fork_safety import fork_hazard
 from elastic_hydra.supervisor.main_module import Interpreter
 from elastic_hydra.supervisor.passing import HandedDown, Pickled
@@ -47,7 +47,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def open_server(start_method: str, shared: Mapping[str, object], grace: float, keep: Sequence[int] = ()) -> Server:
+def open_server(
+    start_method: str,
+    shared: Mapping[str, object],
+    grace: float,
+    *,
+    preload: Sequence[str] = (),
+    keep: Sequence[int] = (),
+) -> Client:
     """Get the server that suits a start method: this agent's, or a new one.
 
     Args:
@@ -55,17 +62,18 @@ def open_server(start_method: str, shared: Mapping[str, object], grace: float, k
             and `forkserver` insist on one of the two; `spawn` needs the server as a supervisor only.
         shared: objects that payloads will refer to; they travel once or, with a fork, not at all.
         grace: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
+        preload: modules that a server in a fresh interpreter imports, so that its processes need not.
         keep: file descriptors that a new server holds until it and all that it has started are gone: locks.
 
     Raises:
         ServerLost: none could be started.
     """
     if server.connection is not None:
-        made = Server(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
+        made = Client(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
         made.environment = server.environment
     else:
         try:
-            made = _new(start_method, shared, keep)
+            made = _new(start_method, shared, preload, keep)
         except OSError as error:
             raise ServerLost(f"no warm server could be started: {with_limit(str(error))}") from error
     try:
@@ -76,9 +84,9 @@ def open_server(start_method: str, shared: Mapping[str, object], grace: float, k
     return made
 
 
-def _new(start_method: str, shared: Mapping[str, object], keep: Sequence[int]) -> Server:
+def _new(start_method: str, shared: Mapping[str, object], preload: Sequence[str], keep: Sequence[int]) -> Client:
     if start_method == "forkserver":
-        return _fresh(shared, "as start_method=forkserver asks", keep)
+        return _fresh(shared, "as start_method=forkserver asks", preload, keep)
     hazard = None if start_method == "fork" else fork_hazard()
     if hazard is None:
         made = _fork(shared)
@@ -87,10 +95,10 @@ def _new(start_method: str, shared: Mapping[str, object], keep: Sequence[int]) -
             return made
     if start_method == "fork":
         raise ServerLost(f"start_method=fork cannot be used here: {hazard}; use warm or spawn")
-    return _fresh(shared, f"this process cannot be forked: {hazard}", keep)
+    return _fresh(shared, f"this process cannot be forked: {hazard}", preload, keep)
 
 
-def _fork(shared: Mapping[str, object]) -> Server:
+def _fork(shared: Mapping[str, object]) -> Client:
     stock = inherited.take_stock()
     with _making:
         ours, theirs = socket.socketpair()
@@ -105,14 +113,14 @@ def _fork(shared: Mapping[str, object]) -> Server:
             server.descends_from_launcher, pickles.main_names = True, pickles.EVERYTHING
             server.become_server(theirs, stock)
         os._exit(1)
-    return Server(ours, shared, "forked from this process", pickles.EVERYTHING, fork_pid=pid)
+    return Client(ours, shared, "forked from this process", pickles.EVERYTHING, fork_pid=pid)
 
 
-def _fresh(shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Server:
+def _fresh(shared: Mapping[str, object], hazard: str, preload: Sequence[str], keep: Sequence[int]) -> Client:
     launcher = Interpreter.like_this(os.getcwd())
     with passing.collected() as (fds, handed_down):
         data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
-    pickled, first = Pickled(data, tuple(fds)), (launcher, handed_down)
+    pickled, first = Pickled(data, tuple(fds)), (launcher, handed_down, tuple(preload))
     how = f"from a fresh interpreter ({hazard})"
     made = _fresh_with(shared, pickled, first, True, how, keep)
     refusal = made.refusal()
@@ -129,16 +137,16 @@ def _fresh(shared: Mapping[str, object], hazard: str, keep: Sequence[int]) -> Se
 def _fresh_with(
     shared: Mapping[str, object],
     pickled: Pickled,
-    first: tuple[Interpreter, HandedDown],
+    first: tuple[Interpreter, HandedDown, tuple[str, ...]],
     early: bool,
     how: str,
     keep: Sequence[int],
-) -> Server:
+) -> Client:
     with _making:
         ours, theirs = socket.socketpair()
         _connections.add(ours)
         popen = subprocess.Popen(
-            [*entry.interpreter("fresh_server"), *map(str, (theirs.fileno(), *keep))],
+            [*entry.interpreter("elastic_hydra.supervisor.fresh_server"), *map(str, (theirs.fileno(), *keep))],
             pass_fds=[theirs.fileno(), *keep],
             env={**os.environ, **_FRESH_ENVIRONMENT},
             start_new_session=True,
@@ -147,4 +155,4 @@ def _fresh_with(
     # It may have ended, which is seen next.
     with file_with(pickled.data, PAYLOAD) as fd, contextlib.suppress(ConnectionError):
         wire.send(ours, (*first, early), [fd, *pickled.fds])
-    return Server(ours, shared, how, first[0].names, popen=popen)
+    return Client(ours, shared, how, first[0].names, popen=popen)

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from elastic_hydra.supervisor import pickles
 from elastic_hydra.supervisor.process_limits import with_limit
 from elastic_hydra.supervisor.shorten import LONGEST, shortened
 
-__all__ = ["PackedError", "WorkerError", "full_name", "pack", "place", "unpack", "users_part"]
+__all__ = ["PackedError", "WorkerError", "full_name", "pack", "place", "unpack"]
 
 _MOST_LINKED = 100
 """Exceptions of a chain or a group that are packed, the nearest first."""
@@ -84,13 +84,6 @@ def _pickled(error: BaseException) -> bytes | None:
         except Exception:
             continue
     return None
-
-
-def users_part(trace: types.TracebackType | None, internal: Collection[str]) -> types.TracebackType | None:
-    """Drop the first frames of a traceback, as long as they are in one of the `internal` modules."""
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in internal:
-        trace = trace.tb_next
-    return trace
 
 
 def pack(error: BaseException, get_locals: Callable[[types.FrameType], dict[str, Any]] | None = None) -> PackedError:

@@ -66,7 +66,7 @@ _TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 
 @dataclass(eq=False)
-class _Client:
+class Connection:
     """One connection: a launcher or an agent, and what it has started."""
 
     sock: socket.socket
@@ -79,11 +79,11 @@ class _Client:
 
 
 @dataclass(eq=False)
-class _Child:
+class Child:
     pid: int
     id: int
-    client: _Client
-    own: _Client | None = None
+    client: Connection
+    own: Connection | None = None
     """An agent's connection, by which it starts processes itself."""
     spare: socket.socket | None = None
     """Where a process that was forked ahead waits to hear what it shall be; None once it has heard."""
@@ -91,11 +91,11 @@ class _Child:
     kill_at: float | None = None
 
 
-class _Server:
+class Server:
     def __init__(self, sock: socket.socket) -> None:
         self._pid = os.getpid()
-        self._children: dict[int, _Child] = {}
-        self._clients: dict[socket.socket, _Client] = {}
+        self._children: dict[int, Child] = {}
+        self._clients: dict[socket.socket, Connection] = {}
         self._received: list[int] = []
         """File descriptors of the request that is being served."""
         self._selector = selectors.DefaultSelector()
@@ -110,8 +110,8 @@ class _Server:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._add_client(sock)
 
-    def _add_client(self, sock: socket.socket) -> _Client:
-        client = self._clients[sock] = _Client(sock, token=f"{self._pid}.{time.monotonic_ns()}")
+    def _add_client(self, sock: socket.socket) -> Connection:
+        client = self._clients[sock] = Connection(sock, token=f"{self._pid}.{time.monotonic_ns()}")
         self._selector.register(sock, selectors.EVENT_READ)
         return client
 
@@ -137,7 +137,7 @@ class _Server:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def _handle(self, client: _Client) -> None:
+    def _handle(self, client: Connection) -> None:
         try:
             received = wire.receive(client.sock)
         except wire.FilesLostError as lost:
@@ -154,10 +154,10 @@ class _Server:
             while self._received:
                 os.close(self._received.pop())
 
-    def _do_grace(self, client: _Client, _: list[int], seconds: float) -> None:
+    def _do_grace(self, client: Connection, _: list[int], seconds: float) -> None:
         client.grace = seconds
 
-    def _do_preload(self, _client: _Client, _: list[int], names: list[str]) -> None:
+    def _do_preload(self, _client: Connection, _: list[int], names: list[str]) -> None:
         """Import what workers turned out to need; only what is known to leave a process fit for forking."""
         missing = [name for name in names if name not in sys.modules]
         for name in missing:
@@ -166,13 +166,13 @@ class _Server:
         if missing:
             forked.freeze(inherited.take_stock())
 
-    def _do_prepare(self, client: _Client, _: list[int], count: int) -> None:
+    def _do_prepare(self, client: Connection, _: list[int], count: int) -> None:
         """Have so many processes forked ahead, while the client is still busy with what they shall be."""
         with contextlib.suppress(OSError):  # the start itself says so, should it fail as well
             for _number in range(len(self._spares(client)), count):
                 self._fork_spare(client)
 
-    def _do_start(self, client: _Client, fds: list[int], id_: int, spec: ProcessSpec) -> None:
+    def _do_start(self, client: Connection, fds: list[int], id_: int, spec: ProcessSpec) -> None:
         spec.environment[TOKEN] = client.token
         try:
             started = self._put_to_work(client, spec, fds)
@@ -182,13 +182,13 @@ class _Server:
         started.id, started.is_program = id_, not fds
         self._tell(client, ("started", id_, started.pid))
 
-    def _put_to_work(self, client: _Client, spec: ProcessSpec, fds: list[int]) -> _Child:
+    def _put_to_work(self, client: Connection, spec: ProcessSpec, fds: list[int]) -> Child:
         for spare in self._spares(client):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody has killed it
                 return self._give_orders(spare, spec, fds)
         return self._give_orders(self._fork_spare(client), spec, fds)
 
-    def _give_orders(self, process: _Child, spec: ProcessSpec, fds: list[int]) -> _Child:
+    def _give_orders(self, process: Child, spec: ProcessSpec, fds: list[int]) -> Child:
         """Tell a process that was forked ahead what it shall be."""
         assert process.spare is not None
         with process.spare as sock:
@@ -202,12 +202,12 @@ class _Server:
             process.own = self._add_client(ours)
             return process
 
-    def _spares(self, client: _Client) -> list[_Child]:
+    def _spares(self, client: Connection) -> list[Child]:
         return [
             process for process in self._children.values() if process.client is client and process.spare is not None
         ]
 
-    def _fork_spare(self, client: _Client) -> _Child:
+    def _fork_spare(self, client: Connection) -> Child:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -219,7 +219,7 @@ class _Server:
                 ours.close()
                 self._wait_for_orders(theirs)
         client.sessions.add(pid)
-        spare = self._children[pid] = _Child(pid, -1, client, spare=ours)
+        spare = self._children[pid] = Child(pid, -1, client, spare=ours)
         return spare
 
     def _wait_for_orders(self, sock: socket.socket) -> NoReturn:
@@ -243,18 +243,18 @@ class _Server:
         for fd in self._received:
             os.close(fd)
 
-    def _do_signal(self, client: _Client, _: list[int], ids: list[int], number: int) -> None:
+    def _do_signal(self, client: Connection, _: list[int], ids: list[int], number: int) -> None:
         for process in list(self._children.values()):
             if process.client is client and process.id in ids:
                 if number == signal.SIGKILL and process.own is not None:
                     process.own.grace = 0.0  # killed at once, and so is what it has started
                 _signal(process, number)
 
-    def _do_clean(self, client: _Client, _: list[int]) -> None:
+    def _do_clean(self, client: Connection, _: list[int]) -> None:
         self._kill_descendants(client)
         self._tell(client, ("cleaned",))
 
-    def _tell(self, client: _Client, message: tuple[Any, ...]) -> None:
+    def _tell(self, client: Connection, message: tuple[Any, ...]) -> None:
         if not client.gone:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is seen by the selector
                 wire.send(client.sock, message)
@@ -285,7 +285,7 @@ class _Server:
             if process.client.gone and not any(c.client is process.client for c in self._children.values()):
                 self._kill_descendants(process.client)
 
-    def _drop(self, client: _Client) -> None:
+    def _drop(self, client: Connection) -> None:
         """Stop what a client that is gone has started: first by SIGTERM, after its grace by SIGKILL."""
         self._selector.unregister(client.sock)
         client.sock.close()
@@ -306,7 +306,7 @@ class _Server:
                 _signal_group(process.pid, signal.SIGKILL)
                 process.kill_at = now + 1.0  # again, should it be stuck in the kernel
 
-    def _kill_descendants(self, client: _Client) -> None:
+    def _kill_descendants(self, client: Connection) -> None:
         """Kill what a client's processes have left running, whatever session or parent it has moved to."""
         if children_of(self._pid) <= self._children.keys():
             return  # orphans become children of the server, and there are none: the usual case, and cheap to see
@@ -359,7 +359,7 @@ def _exit_if_it_fails(fds: list[int] | None = None) -> Iterator[None]:
         os._exit(forked.EXIT_CANNOT_START)
 
 
-def _signal(process: _Child, number: int) -> None:
+def _signal(process: Child, number: int) -> None:
     """Send a signal to a process; a program may be a shell around the real one, so its group gets it as well.
 
     Helpers of a function, such as those that load its data, are its own to end: it may need them for a last checkpoint.
@@ -405,7 +405,7 @@ def become_server(sock: socket.socket, stock: inherited.Stock, refused: str | No
             os._exit(0)
         standard_input.keep()
         forked.freeze(stock)
-        _Server(sock).run()
+        Server(sock).run()
         if not forked:  # else they are the launcher's
             ending.finalize_all()
         code = 0

@@ -17,17 +17,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
+from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.compat.hydra_loader import compose_to_launch
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.config.resolve import HostFacts, Launch, resolve
 from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
 from elastic_hydra.elastic.rendezvous.store_process import host_store, wait_for_store
 from elastic_hydra.sweep.folders import may_be_folder, refuse_unwritable
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
-from elastic_hydra.sweep.task import set_hydra_config
 
 __all__ = ["compose", "meet", "task_config", "teach_parser"]
 
@@ -35,7 +35,7 @@ __all__ = ["compose", "meet", "task_config", "teach_parser"]
 def compose(
     context: HydraContext,
     sweep_config: DictConfig,
-    machine: Machine,
+    facts: HostFacts,
     num: int,
     overrides: list[str],
     recorded_dir: Path | None = None,
@@ -45,7 +45,7 @@ def compose(
     Args:
         context: Hydra's.
         sweep_config: of the sweep.
-        machine: this host.
+        facts: this host.
         num: the job's number.
         overrides: the job's.
         recorded_dir: where an earlier launcher has run it; None: it is new.
@@ -63,7 +63,7 @@ def compose(
     with _hydra_config(config):
         output_dir = _fix_output_dir(num, config, recorded_dir)
     with _hydra_config(config):
-        launch = _resolve(num, config, machine, context.config_loader)
+        launch = _resolve(num, config, facts, context.config_loader)
     job = Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
     _check_folders(job, sweep_config)
     return job
@@ -149,12 +149,12 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
     return output_dir
 
 
-def _resolve(num: int, config: DictConfig, machine: Machine, loader: ConfigLoader) -> Launch:
+def _resolve(num: int, config: DictConfig, facts: HostFacts, loader: ConfigLoader) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
         check_nodes(settings["nodes"], loader)
-        return resolve(settings, machine, environ)
+        return resolve(settings, facts, environ)
     except OmegaConfBaseException as error:
         problems = Problems()
         check_resolvable(config.hydra.launcher, problems)

@@ -34,7 +34,8 @@ from elastic_hydra.launcher.api import LaunchConfig, launch_agent
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.supervisor import pickles
-from elastic_hydra.supervisor.packed_error import PackedError, pack, unpack, users_part
+from elastic_hydra.supervisor.packed_error import PackedError, pack, unpack
+from elastic_hydra.supervisor.users_frames import users_part
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.console import line_prefix, tell_apart
 from elastic_hydra.sweep.interpolations import evaluate_once
@@ -45,7 +46,7 @@ __all__ = ["NO_CONFIG", "FinishedJob", "Job", "JobError", "JobInterruptedError",
 
 log = logging.getLogger("elastic_hydra")
 
-_ABOVE_THE_USERS = ("hydra.core.utils", __name__)
+_ABOVE_THE_TASK = ("hydra.core.utils", __name__)
 """Modules whose frames, in the agent, say nothing about where a worker failed."""
 
 
@@ -96,6 +97,11 @@ class Job:
     def elapsed(self) -> float:
         """Seconds since its first attempt was started: all processes of a host share the monotonic clock."""
         return 0.0 if self.began is None else time.monotonic() - self.began
+
+    @property
+    def env_set(self) -> dict[str, str]:
+        """Environment variables that it sets."""
+        return {str(name): str(value) for name, value in self.config.hydra.job.env_set.items()}
 
     @property
     def log_dir(self) -> Path:
@@ -175,7 +181,7 @@ def run(
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
     """Leave out the agent's own frames, but for the one of `run_job`: Hydra hides all that is above it."""
-    kept = users_part(trace, _ABOVE_THE_USERS)
+    kept = users_part(trace, _ABOVE_THE_TASK)
     if trace is None or trace is kept:
         return kept
     return TracebackType(kept, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)

@@ -7,10 +7,13 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from elastic_hydra.supervisor.client import Server, ServerLost
+from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.supervisor.open_server import open_server
 
 __all__ = ["KeptServer"]
+
+_PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
+"""What a warm server in a fresh interpreter imports for the agents and workers of a sweep."""
 
 
 class KeptServer:
@@ -26,12 +29,12 @@ class KeptServer:
     def __init__(self, shared: Mapping[str, object]) -> None:
         self._shared = shared
         self._learned: set[str] = set()
-        self._server: Server | None = None
+        self._server: Client | None = None
         self._start_method = ""
         self._end: weakref.finalize[..., KeptServer] | None = None
 
     @contextlib.contextmanager
-    def used(self, start_method: str, grace: float, keep: Sequence[int]) -> Iterator[Server]:
+    def used(self, start_method: str, grace: float, keep: Sequence[int]) -> Iterator[Client]:
         """Have the server for a batch of jobs: what it leaves behind, should it die meanwhile, comes to this process.
 
         It is kept afterwards, unless it was lost or an exception ends the batch. The arguments are those of
@@ -64,7 +67,7 @@ class KeptServer:
         if self._end is not None:
             self._end()
 
-    def _ready(self, start_method: str, grace: float, keep: Sequence[int]) -> Server:
+    def _ready(self, start_method: str, grace: float, keep: Sequence[int]) -> Client:
         if self._server is not None:
             with contextlib.suppress(ServerLost), self._server.adopting_orphans():
                 self._server.pump()  # it may have died while nobody needed it
@@ -72,7 +75,7 @@ class KeptServer:
                     self._server.set_grace(grace)
                     return self._server
             self.close()
-        self._server = server = open_server(start_method, self._shared, grace, keep)
+        self._server = server = open_server(start_method, self._shared, grace, preload=_PRELOAD, keep=keep)
         self._start_method = start_method
         self._end = weakref.finalize(self, _close, server, os.getpid())
         if self._learned:
@@ -80,6 +83,6 @@ class KeptServer:
         return server
 
 
-def _close(server: Server, owner: int) -> None:
+def _close(server: Client, owner: int) -> None:
     if os.getpid() == owner:  # a fork of the owner has a copy of this, but not the server
         server.close()

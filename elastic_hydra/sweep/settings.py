@@ -19,7 +19,7 @@ from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.typed import check_resolvable, typed
 from elastic_hydra.config.values import sexagesimal
 from elastic_hydra.config.whole_sweep import WHOLE_SWEEP, check_whole_sweep, differing, whole_sweep_of
-from elastic_hydra.resources.facts import this_machine
+from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.summary import known_as
 
@@ -59,7 +59,7 @@ def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
     """Add what is wrong with the keys of a job, so that people need not come twice."""
     try:
         plain: Any = OmegaConf.to_container(settings, resolve=True)
-        resolve(plain, this_machine(), os.environ)
+        resolve(plain, facts_of_this_host(), os.environ)
     except ConfigError as error:
         lines = str(error).splitlines()
         problems.lines = lines + [line for line in problems.lines if line not in lines]

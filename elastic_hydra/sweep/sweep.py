@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.compat.hydra_loader import foreseen_directories
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.failures.classify import Failure
@@ -26,12 +27,13 @@ from elastic_hydra.failures.policy import Decision, decide_attempt, in_time
 from elastic_hydra.journal import reader, writer
 from elastic_hydra.journal.reader import Recorded
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.resources import gpu_memory
-from elastic_hydra.resources.allocator import Host
-from elastic_hydra.resources.facts import this_machine
+from elastic_hydra.resources.allocator import Allocator
+from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.supervisor import standard_input
-from elastic_hydra.supervisor.client import ENDS, Server, ServerLost
+from elastic_hydra.supervisor.client import ENDS, Client, ServerLost
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
 from elastic_hydra.sweep import job as agent
 from elastic_hydra.sweep import obstacle, returns
@@ -54,7 +56,7 @@ from elastic_hydra.sweep.stop import (
 )
 from elastic_hydra.sweep.summary import describe, log_of, shown_path
 from elastic_hydra.sweep.table import NOT_STARTED, Ended
-from elastic_hydra.sweep.task import HydraState, configure_hydra_log
+from elastic_hydra.sweep.task import HydraState
 
 __all__ = ["Sweep"]
 
@@ -85,9 +87,9 @@ class Sweep:
         self._config = config
         self._settings = sweep_settings(config)
         self._dir = Path(str(config.hydra.sweep.dir)).absolute()
-        self._machine = this_machine()
-        self._host = Host(self._settings, self._machine)
-        self._gpu_memory = self._host.gpu_memory()
+        self._facts = facts_of_this_host()
+        self._allocator = Allocator(self._settings, self._facts)
+        self._gpu_memory = self._allocator.gpu_memory()
         self._shared = {"task": task_function, "context": context, "state": HydraState()}
         self._kept_server = KeptServer(self._shared)
         self._results = Results(context, config, self._dir)
@@ -123,7 +125,7 @@ class Sweep:
         self._say_what_is_recorded([num for num, _ in planned])
         new = ((num, overrides) for num, overrides in planned if num not in self._history.recorded)
         self._directories.foresee(new, foreseen_directories(self._context.config_loader))
-        batch = Batch(planned, self._host.slots())
+        batch = Batch(planned, self._allocator.slots())
         while batch.planned and len(batch.jobs) < _COMPOSED_AHEAD:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
         check_same(self._settings, batch.jobs)
@@ -158,8 +160,10 @@ class Sweep:
         """Compose and check all jobs, and show what would be launched."""
         while batch.planned:
             batch.jobs.append(self._compose(*batch.planned.popleft()))
-        for job, slot, bindings in self._host.rehearse(batch.jobs, batch.slots):
+        slots = self._allocator.rehearse((job.launch.demand for job in batch.jobs), batch.slots)
+        for job, slot in zip(batch.jobs, slots, strict=True):
             overrides = " ".join(filter_overrides(job.overrides))
+            bindings = self._allocator.bindings(job.launch, job.env_set, slot)
             log.info("\t#%s : %s\n%s", job.num, overrides, describe(job, slot, bindings))
         return [returns.nothing(job) for job in batch.jobs]
 
@@ -171,8 +175,11 @@ class Sweep:
 
     def _compose(self, num: int, overrides: list[str]) -> Job:
         recorded_dir = self._history.output_dir(num)
-        job = compose(self._context, self._config, self._machine, num, overrides, recorded_dir)
-        self._host.check(job)
+        job = compose(self._context, self._config, self._facts, num, overrides, recorded_dir)
+        try:
+            job.launch = self._allocator.fitted(job.launch, job.env_set)
+        except NumaError as error:
+            raise ConfigError(f"job #{job.num}: {error}") from error
         if recorded_dir is not None:
             self._history.check(num, _yaml(job))
         if self._history.settled(num) is None:
@@ -298,7 +305,7 @@ class Sweep:
                 raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
 
     def _work_off_or_stop(
-        self, batch: Batch, server: Server, record: Journal, signals: StopSignals, grace: float
+        self, batch: Batch, server: Client, record: Journal, signals: StopSignals, grace: float
     ) -> None:
         try:
             self._work_off(batch, server, record, signals)
@@ -312,7 +319,7 @@ class Sweep:
                     self._end(batch, one, returns.of(one.job, one.process, signal_of(interrupt)), record)
             raise
 
-    def _work_off(self, batch: Batch, server: Server, record: Journal, signals: StopSignals) -> None:
+    def _work_off(self, batch: Batch, server: Client, record: Journal, signals: StopSignals) -> None:
         """Start each job as soon as there is room for it, until all have ended or the server is lost."""
         while batch.waiting or batch.running or batch.planned:
             if (batch.waiting or batch.planned) and (reason := self._enough(batch, record)):
@@ -378,14 +385,14 @@ class Sweep:
                     self._gpu_memory.wait,
                 )
 
-    def _kill_overdue(self, batch: Batch, server: Server) -> None:
+    def _kill_overdue(self, batch: Batch, server: Client) -> None:
         """Kill agents that do not see to their job's time limit: they hang, or somebody has stopped them."""
         for one in batch.running:
             if not one.overdue and (left := one.time_left()) is not None and left <= 0.0:
                 one.overdue = True
                 server.signal([one.process], signal.SIGKILL)
 
-    def _start_next(self, batch: Batch, server: Server, record: Journal) -> bool:
+    def _start_next(self, batch: Batch, server: Client, record: Journal) -> bool:
         """Start a job if there is room for one that waits; say whether there was."""
         chosen = batch.choose()
         if chosen is None:
@@ -394,14 +401,14 @@ class Sweep:
         batch.next_start = time.monotonic() + float(self._settings.stagger)
         return True
 
-    def _start(self, batch: Batch, server: Server, job: Job, slot: Slot, record: Journal) -> None:
+    def _start(self, batch: Batch, server: Client, job: Job, slot: Slot, record: Journal) -> None:
         """Start a job's agent in its slot; a server that is lost meanwhile leaves the job where it was."""
         log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
         if job.began is None:
             job.began, job.journal, job.journal_start = time.monotonic(), record.path, record.position()
         record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
-        spec = ProcessSpec(None, self._host.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
+        spec = ProcessSpec(None, self._allocator.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
         job.label = f"#{job.num}" if batch.side_by_side(self._settings.parallel) else ""
         job.stdin = not job.label and standard_input.is_ours()
         job.slot, in_use = slot.allowance, self._gpu_memory.look(slot)
@@ -497,7 +504,7 @@ class Sweep:
         self._results.end_of_batch(problem, record.folder, last=last)
 
 
-def _stop(server: Server, running: list[Running], number: signal.Signals, grace: float) -> None:
+def _stop(server: Client, running: list[Running], number: signal.Signals, grace: float) -> None:
     """End all that runs: in order, or at once if interrupted again."""
     processes = [one.process for one in running]
     jobs = ", ".join(f"#{one.job.num}" for one in running)

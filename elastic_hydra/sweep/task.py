@@ -6,18 +6,20 @@ import os
 import sys
 from dataclasses import dataclass, field
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import configure_log, setup_globals
+from hydra.core.utils import setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from elastic_hydra.compat.hydra import configure_hydra_log, set_hydra_config
 from elastic_hydra.supervisor import outcome, server
 from elastic_hydra.supervisor.entry import exit_code
 from elastic_hydra.supervisor.packed_error import place
 from elastic_hydra.sweep.log_files import for_rank
 
-__all__ = ["HydraState", "TaskResult", "configure_hydra_log", "run_task", "set_hydra_config"]
+__all__ = ["HydraState", "TaskResult", "run_task"]
+
+__tracebackhide__ = True
 
 
 _IMPORTED_LATE = ("torch._dynamo",)
@@ -82,24 +84,3 @@ class HydraState:
         setup_globals()
         if not server.descends_from_launcher:
             Singleton.set_state(self._singletons)
-
-
-def set_hydra_config(config: DictConfig) -> None:
-    """Do what `HydraConfig.set_config` does, but without copying Hydra's configuration twice, which takes 10 ms.
-
-    Args:
-        config: of a job; what is below its `hydra` stays as it is while it is set.
-    """
-    OmegaConf.set_readonly(config.hydra, True)
-    shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
-    shown["hydra"] = config.hydra
-    config.hydra._set_parent(config)  # where its interpolations look
-    HydraConfig.instance().cfg = shown  # type: ignore[assignment]
-
-
-def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:
-    """Configure Python's logging as Hydra does, on 1.3 and 1.4."""
-    # Only 1.4 has, and wants back, a list of callables that the logging configuration may name.
-    allowed = getattr(context, "execution_whitelist", None)
-    extra = {} if allowed is None else {"execution_whitelist": allowed}
-    configure_log(logging_config, config.hydra.verbose, **extra)

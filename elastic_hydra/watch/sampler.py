@@ -6,16 +6,33 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import psutil
 
 from elastic_hydra.config.retry import Kind, Memory, WatchConfig
-from elastic_hydra.elastic.worker_group import Workers
 from elastic_hydra.failures.evidence import Overrun
 from elastic_hydra.supervisor.orphans import with_descendants
 from elastic_hydra.watch.limits import Excess, Look, Sign, exceeded, pause
+from elastic_hydra.watch.pulses import Pulses
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "Watched"]
+
+
+class Watched(Protocol):
+    """What is looked at: the workers of one node."""
+
+    pulses: Pulses | None
+
+    def running(self) -> Mapping[int, int]:
+        """Return the process ids of those that have not ended, by local rank."""
+
+    def working(self) -> set[int]:
+        """Return the local ranks of those that run and do not wait for the others, having returned."""
+
+    def output_size(self, local_rank: int) -> int:
+        """Return how many bytes a worker has written to its stdout and stderr files."""
+
 
 _BUSY = 0.01
 """Part of a CPU from which on a worker counts as busy."""
@@ -46,14 +63,14 @@ class Watch:
         self._group_started = time.monotonic()
         self._job_started = self._group_started - elapsed
         self._next = 0.0
-        self._workers: Workers | None = None
+        self._workers: Watched | None = None
         self._ranks: Mapping[int, int] = {}
         self._seen: dict[int, _Seen] = {}
         self._known: set[Kind] = set()
         self._count = 0
         self._last_end: float | None = None
 
-    def begin(self, workers: Workers, ranks: Mapping[int, int]) -> None:
+    def begin(self, workers: Watched, ranks: Mapping[int, int]) -> None:
         """Watch a new group.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -13,14 +12,14 @@ from pathlib import Path
 
 import psutil
 
-from elastic_hydra.supervisor.client import Process, Server, ServerLost
-from elastic_hydra.watch.pulses import STACKS_SIGNAL, Pulses
+from elastic_hydra.supervisor.client import Client, Process, ServerLost
+from elastic_hydra.supervisor.users_frames import internal_files
+from elastic_hydra.watch.pulses import Pulses
+from elastic_hydra.worker import STACKS_SIGNAL
 
 __all__ = ["FILE_NAME", "Written", "write_stacks"]
 
 FILE_NAME = "stacks.txt"
-
-_OURS = re.compile(r"elastic_hydra/(launcher/(entrypoint|worker|script)|sweep/task)\.py\"")
 
 _LIMIT = 3.0
 """Seconds within which all workers must have written their stacks."""
@@ -47,7 +46,7 @@ class Written:
 
 
 def write_stacks(
-    server: Server,
+    server: Client,
     processes: Mapping[int, Process],
     pulses: Pulses,
     folders: Mapping[int, str],
@@ -90,7 +89,7 @@ def write_stacks(
     return {rank: Written(_write(folders[rank], reason, states[rank], text), text) for rank, text in texts.items()}
 
 
-def _await(server: Server, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
+def _await(server: Client, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
     deadline = time.monotonic() + _LIMIT
     while time.monotonic() < deadline and not all(one.settled for one in asked.values()):
         with contextlib.suppress(ServerLost):
@@ -115,9 +114,9 @@ def _text(one: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
 
 def _users_part(text: str) -> str:
     """Leave out how the launcher came to call the user's code, which stands below it in each thread."""
-    kept, ours = [], False
+    kept, ours, internal = [], False, tuple(f'  File "{file}"' for file in internal_files())
     for line in text.splitlines(keepends=True):
-        ours = line.startswith("  ") and (ours or _OURS.search(line) is not None)
+        ours = line.startswith("  ") and (ours or line.startswith(internal))
         if not ours:
             kept.append(line)
     return "".join(kept)

@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from elastic_hydra.config.resolve import Launch, Machine, resolve
+from elastic_hydra.config.resolve import HostFacts, Launch, resolve
 from elastic_hydra.config.schema import ElasticConfig
 
-CPU_HOST = Machine(cpus=8, gpus=0, torch=(2, 13), memory=16 * 2**30, has_etcd=True)
-GPU_HOST = Machine(cpus=64, gpus=8, torch=(2, 13), memory=512 * 2**30, has_etcd=True)
+CPU_HOST = HostFacts(cpus=8, gpus=0, torch=(2, 13), memory=16 * 2**30, has_etcd=True)
+GPU_HOST = HostFacts(cpus=64, gpus=8, torch=(2, 13), memory=512 * 2**30, has_etcd=True)
 
 
 def settings(**changed: Any) -> dict[str, Any]:
@@ -25,6 +25,6 @@ def settings(**changed: Any) -> dict[str, Any]:
     return dict(result)
 
 
-def launch(machine: Machine = CPU_HOST, environ: dict[str, str] | None = None, **changed: Any) -> Launch:
+def launch(facts: HostFacts = CPU_HOST, environ: dict[str, str] | None = None, **changed: Any) -> Launch:
     """Resolve the defaults with some keys changed."""
-    return resolve(settings(**changed), machine, environ or {})
+    return resolve(settings(**changed), facts, environ or {})

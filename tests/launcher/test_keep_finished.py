@@ -16,7 +16,7 @@ from launching import START_METHODS, launch, launch_failing
 from torch.distributed import TCPStore
 
 from elastic_hydra.config.retry import Action, WatchConfig
-from elastic_hydra.watch.pulses import heartbeat
+from elastic_hydra.worker import heartbeat
 
 _KEPT: list[Any] = []
 """What stays until a process ends."""

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from launching import wait_until_gone
 
-from elastic_hydra.supervisor.client import Process, Server, ServerLost
+from elastic_hydra.supervisor.client import Client, Process, ServerLost
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.open_server import open_server
 from elastic_hydra.supervisor.orphans import children_of
@@ -23,7 +23,7 @@ def spec(**settings: object) -> ProcessSpec:
     return ProcessSpec(None, dict(os.environ), os.getcwd(), **settings)  # type: ignore[arg-type]
 
 
-def run(server: Server, count: int) -> list[Process]:
+def run(server: Client, count: int) -> list[Process]:
     processes = [server.start(spec(), (os.getpid, ())) for _ in range(count)]
     assert server.wait(lambda: all(process.exitcode is not None for process in processes), 30.0)
     return processes
@@ -35,12 +35,12 @@ def value(process: Process) -> object:
     return outcome.value
 
 
-def server_pid(server: Server) -> int:
+def server_pid(server: Client) -> int:
     assert server.fork_pid is not None
     return server.fork_pid
 
 
-def prepared(server: Server, count: int) -> set[int]:
+def prepared(server: Client, count: int) -> set[int]:
     server.prepare(count)
     server.clean()  # answered after what was asked before
     return children_of(server_pid(server))

@@ -14,12 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.job import Job, JobError
 from elastic_hydra.sweep.returns import End
-from elastic_hydra.sweep.task import set_hydra_config
 
 
 class KilledError(BaseException):

@@ -34,7 +34,7 @@ class Gpu:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the launcher sees and does, in turn."""
     found: list[str] = []
-    write, write_end, machine = Journal.write, Journal.write_end, sweep.this_machine
+    write, write_end, machine = Journal.write, Journal.write_end, sweep.facts_of_this_host
 
     def noted(self: Journal, event: str, **fields: object) -> object:
         if event == "start":
@@ -47,7 +47,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Journal, "write", noted)
     monkeypatch.setattr(Journal, "write_end", noted_end)
-    monkeypatch.setattr(sweep, "this_machine", lambda: replace(machine(), gpus=1))
+    monkeypatch.setattr(sweep, "facts_of_this_host", lambda: replace(machine(), gpus=1))
     return found
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.numa import Cpus
-from elastic_hydra.config.resolve import Machine
+from elastic_hydra.config.resolve import HostFacts, Launch
 from elastic_hydra.numa import read_machine
+from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.resources import allocator
 from tests.config.settings import launch, settings
 from tests.numa.machines import machine, write
 
-Make = Callable[..., tuple[allocator.Host, Any]]
+Make = Callable[..., tuple[allocator.Allocator, Launch]]
 
 
 @pytest.fixture
@@ -28,12 +27,10 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     root = write(tmp_path, machine([list(range(24)), list(range(24, 48))], threads=2, gpus=[0] * 4 + [1] * 4))
     monkeypatch.setattr(allocator, "read_machine", lambda: read_machine(root))
-    gpus = Machine(cpus=96, gpus=8, torch=(2, 9), memory=1 << 40)
+    gpus = HostFacts(cpus=96, gpus=8, torch=(2, 9), memory=1 << 40)
 
-    def make(**changed: Any) -> tuple[allocator.Host, Any]:
-        config = SimpleNamespace(hydra=SimpleNamespace(job=SimpleNamespace(env_set={})))
-        job = SimpleNamespace(num=0, launch=launch(gpus, **changed), config=config)
-        return allocator.Host(OmegaConf.create(settings(**changed)), gpus), job
+    def make(**changed: Any) -> tuple[allocator.Allocator, Launch]:
+        return allocator.Allocator(OmegaConf.create(settings(**changed)), gpus), launch(gpus, **changed)
 
     return make
 
@@ -42,12 +39,12 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 @pytest.mark.parametrize("jobs_per_gpu", [1, 3, 4])
 def test_with_auto_every_gpu_has_as_many_jobs_as_it_may(made: Make, reserved: int, jobs_per_gpu: int) -> None:
     keys = {"numa__reserve_cores": reserved, "resources__jobs_per_gpu": jobs_per_gpu, "numa__cpus": Cpus.node}
-    this, job = made(parallel="auto", nproc_per_node=1, **keys)
-    this.check(job)
+    this, wanted = made(parallel="auto", nproc_per_node=1, **keys)
+    this.fitted(wanted, {})
     slots, taken, far = this.slots(), [], 0
-    while (slot := slots.take(job.launch.demand)) is not None:
+    while (slot := slots.take(wanted.demand)) is not None:
         taken.append(slot)
-        (binding,) = this.bindings(job, slot)
+        (binding,) = this.bindings(wanted, {}, slot)
         assert f"its GPU is on node {slot.gpus[0] // 4}" in binding.why
         far += "is nearest" in binding.why
     assert len(taken) == 8 * jobs_per_gpu
@@ -66,20 +63,20 @@ def test_with_auto_every_gpu_has_as_many_jobs_as_it_may(made: Make, reserved: in
 )
 def test_the_number_of_jobs_side_by_side_that_is_named_works(made: Make, keys: dict[str, Any]) -> None:
     keys = {**keys, "numa__exclusive": True}
-    this, job = made(**keys)
-    with pytest.raises(ConfigError, match="exclusive=true lets none share one; at most") as refused:
-        this.check(job)
+    this, wanted = made(**keys)
+    with pytest.raises(NumaError, match="exclusive=true lets none share one; at most") as refused:
+        this.fitted(wanted, {})
     (most,) = map(int, re.findall(r"at most (\d+)", str(refused.value)))
-    this, job = made(**{**keys, "parallel": most})
-    this.check(job)
-    this, job = made(**{**keys, "numa__exclusive": False})
-    this.check(job)
+    this, wanted = made(**{**keys, "parallel": most})
+    this.fitted(wanted, {})
+    this, wanted = made(**{**keys, "numa__exclusive": False})
+    this.fitted(wanted, {})
 
 
 def test_the_number_of_instances_that_is_named_works(made: Make) -> None:
     keys = {"parallel": "auto", "numa__cpus": Cpus.spread, "numa__cores_per_worker": 5, "resources__gpus_per_worker": 0}
-    this, job = made(nproc_per_node=50, **keys)
-    with pytest.raises(ConfigError, match=r"takes 5 cores of one node.* at most 8"):
-        this.check(job)
-    this, job = made(nproc_per_node=8, **keys)
-    this.check(job)
+    this, wanted = made(nproc_per_node=50, **keys)
+    with pytest.raises(NumaError, match=r"takes 5 cores of one node.* at most 8"):
+        this.fitted(wanted, {})
+    this, wanted = made(nproc_per_node=8, **keys)
+    this.fitted(wanted, {})

@@ -66,7 +66,7 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
         return False
     with listener:
         _hosted[host, port] = subprocess.Popen(
-            [*entry.interpreter("store"), str(listener.fileno())],
+            [*entry.interpreter(__name__), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             start_new_session=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+from collections.abc import Sequence
 from typing import NoReturn
 
 from elastic_hydra.supervisor import (
@@ -23,9 +24,6 @@ from elastic_hydra.supervisor.main_module import Interpreter
 
 __all__ = ["main"]
 
-PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
-"""What a fresh server imports, so that its agents and workers need not."""
-
 
 class _LoadedLate(dict[str, object]):
     """Shared objects whose import is not safe to fork: each process loads them for itself, when it needs one."""
@@ -39,9 +37,9 @@ class _LoadedLate(dict[str, object]):
         return self[name]
 
 
-def _preload(data: bytes, launcher: Interpreter, early: bool) -> str | None:
+def _preload(names: Sequence[str], data: bytes, launcher: Interpreter, early: bool) -> str | None:
     """Import what agents and workers need, `__main__` among it, and load the shared objects, unless that is unsafe."""
-    for name in PRELOAD:
+    for name in names:
         importlib.import_module(name)
     if not early:
         main_module.late = launcher
@@ -67,9 +65,9 @@ def main(argv: list[str]) -> NoReturn:
     received = wire.receive(sock)
     if received is None:
         os._exit(0)
-    (launcher, handed_down, early), (data_fd, *passing.received) = received
+    (launcher, handed_down, preload, early), (data_fd, *passing.received) = received
     launcher.adopt()
     handed_down.adopt()
     entry.single_threaded_server = True
-    refused = _preload(take_content(data_fd), launcher, early)
+    refused = _preload(preload, take_content(data_fd), launcher, early)
     server.become_server(sock, inherited.take_stock(), refused)
