@@ -21,7 +21,7 @@ import yaml
 
 import elastic_hydra
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
-from elastic_hydra.sweep import journal
+from elastic_hydra.journal import writer
 
 DOCS = Path(__file__).parent
 PROFILES = DOCS.parent / "conf" / "hydra" / "launcher"
@@ -218,7 +218,7 @@ def _docstring(text: str) -> list[str]:
 
 def journal_events() -> str:
     """Return what the journal's module says about its lines."""
-    text = inspect.getdoc(journal) or ""
+    text = inspect.getdoc(writer) or ""
     return "\n\n".join(part for part in text.split("\n\n")[1:])
 
 
