@@ -1,6 +1,7 @@
 """README.md and docs/ say what is there: links lead somewhere, tables come from the code, commands and YAML compose."""
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -170,6 +171,30 @@ def test_every_page_is_listed() -> None:
     index = ROOT / "docs" / "index.md"
     listed = {(index.parent / link).resolve() for link in links(index)}
     assert set(PAGES) - listed == {index}
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def texts_of_the_code() -> str:
+    """Return every text of the package, with `…` for what is filled in."""
+    texts = []
+    for path in sorted((ROOT / "elastic_hydra").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+def test_messages_in_the_troubleshooting_are_those_of_the_code() -> None:
+    page = " ".join(TEXT[ROOT / "docs" / "guides" / "troubleshooting.md"].split())
+    quoted = [text for text in re.findall(r"`([^`]+)`", page) if text.count(" ") > 2 and "python" not in text]
+    code = texts_of_the_code()
+    unknown = [part for text in quoted for part in text.split("…") if part.strip(" :()=#") and part not in code]
+    assert len(quoted) > 15
+    assert not unknown
 
 
 # --- commands and YAML ------------------------------------------------------------------------------------------------
