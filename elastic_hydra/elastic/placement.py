@@ -11,9 +11,9 @@ from torch.distributed.elastic.utils.logging import get_logger
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.environment import environment, preload
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.report import render
+from elastic_hydra.numa.thread_env import environment, preload
 
 __all__ = ["Placement", "Placer", "binds", "from_torch"]
 

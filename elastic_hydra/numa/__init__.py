@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from elastic_hydra.numa.allowance import Allowance, read_allowance
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.carve import cut, instances, reserve, take, take_instances
 from elastic_hydra.numa.devices import visible_accelerators
-from elastic_hydra.numa.environment import Environment, environment, preload
 from elastic_hydra.numa.errors import NumaError, TopologyError
 from elastic_hydra.numa.machine import Machine, read_machine
 from elastic_hydra.numa.plan import plan
 from elastic_hydra.numa.report import render
-from elastic_hydra.numa.slots import cut, instances, reserve, take, take_instances
+from elastic_hydra.numa.thread_env import Environment, environment, preload
 from elastic_hydra.numa.topology import Device, Topology, read_topology
 
 __all__ = [

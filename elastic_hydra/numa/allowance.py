@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from elastic_hydra.numa.cpus import online_cpus
 from elastic_hydra.numa.errors import TopologyError
-from elastic_hydra.numa.lists import format_list, parse_list
+from elastic_hydra.numa.lists import parse_list
 from elastic_hydra.numa.nodes import online_nodes
 from elastic_hydra.numa.sysfs import read_list, read_text
 
@@ -45,18 +44,6 @@ class Allowance:
     def within(self, other: Allowance) -> Allowance:
         """What a slot still has when the process may use less than it did: CPUs can go away."""
         return replace(self, cpus=self.cpus & other.cpus, mems=self.mems & other.mems)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: `{"cpus": "0-15,128-143", "mems": "0"}`, and `reserved` and `quota` where there are."""
-        known = {"cpus": format_list(self.cpus), "mems": format_list(self.mems)}
-        more = {"reserved": format_list(self.reserved), "quota": self.quota}
-        return known | {key: value for key, value in more.items() if value}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Allowance:
-        """Read what `to_dict` wrote."""
-        sets = {key: frozenset(parse_list(data.get(key, ""))) for key in ("cpus", "mems", "reserved")}
-        return cls(**sets, quota=data.get("quota"))
 
 
 def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance:

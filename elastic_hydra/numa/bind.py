@@ -11,33 +11,60 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.errors import KEY
 from elastic_hydra.numa.lists import format_list
 
-# (set_mempolicy, get_mempolicy, migrate_pages), from the kernel's syscall tables
-_SYSCALLS = {
-    "x86_64": (238, 239, 256),
-    "aarch64": (237, 236, 238),
-    "riscv64": (237, 236, 238),
-    "loongarch64": (237, 236, 238),
-    "ppc64le": (261, 260, 258),
-    "ppc64": (261, 260, 258),
-    "s390x": (270, 269, 287),
+
+class _Calls(NamedTuple):
+    """Numbers of the system calls for memory policies, which no library of Python's or of C's wraps."""
+
+    set_mempolicy: int
+    get_mempolicy: int
+    migrate_pages: int
+
+
+_GENERIC_CALLS = _Calls(237, 236, 238)
+_CALLS = {  # from the system call tables of the kernel, for 64-bit processes
+    "x86_64": _Calls(238, 239, 256),
+    "aarch64": _GENERIC_CALLS,
+    "riscv64": _GENERIC_CALLS,
+    "loongarch64": _GENERIC_CALLS,
+    "ppc64le": _Calls(261, 260, 258),
+    "ppc64": _Calls(261, 260, 258),
+    "s390x": _Calls(270, 269, 287),
 }
-# linux/mempolicy.h
-_DEFAULT, _PREFERRED, _BIND, _INTERLEAVE, _LOCAL, _PREFERRED_MANY = range(6)
-_MODES = {"local": _LOCAL, "preferred": _PREFERRED, "bind": _BIND, "interleave": _INTERLEAVE}
-_NAMES = {number: name for name, number in _MODES.items()} | {_DEFAULT: "none", _PREFERRED_MANY: "preferred"}
-_MODE_FLAGS = 0b111 << 13
-_MEMS_ALLOWED = 1 << 2
-# The kernel refuses a mask shorter than its own number of nodes, which is at most 1024 in any distribution's kernel.
+_MPOL_DEFAULT, _MPOL_PREFERRED, _MPOL_BIND, _MPOL_INTERLEAVE, _MPOL_LOCAL, _MPOL_PREFERRED_MANY = range(6)
+"""Memory policies, as linux/mempolicy.h numbers them."""
+_MODES = {
+    "local": _MPOL_LOCAL,
+    "preferred": _MPOL_PREFERRED,
+    "bind": _MPOL_BIND,
+    "interleave": _MPOL_INTERLEAVE,
+}
+_NAMES = {number: name for name, number in _MODES.items()} | {
+    _MPOL_DEFAULT: "none",
+    _MPOL_PREFERRED_MANY: "preferred",
+}
+_MPOL_MODE_FLAGS = 0b111 << 13
+"""Bits of a mode that are flags (MPOL_F_STATIC_NODES, MPOL_F_RELATIVE_NODES, MPOL_F_NUMA_BALANCING), not its number."""
+_MPOL_F_MEMS_ALLOWED = 1 << 2
+"""Asks get_mempolicy for the nodes that the process may use, instead of its policy."""
 _MASK_BITS = 1024
+"""Nodes in a mask. The kernel refuses a shorter mask than its own, which no distribution builds for more nodes."""
 _WORD = 8 * ctypes.sizeof(ctypes.c_ulong)
-_ATTEMPTS = 8
+_MOST_LOOKS = 8
+"""How often threads are looked for that have started while others were being bound."""
+
+
+_REASONS = {
+    errno.EPERM: "the container forbids the system call set_mempolicy (docker: --cap-add SYS_NICE)",
+    errno.ENOSYS: "this kernel or sandbox has no NUMA memory policy",
+    errno.EINVAL: "none of the nodes has memory that this process may use (see Mems_allowed in /proc/self/status)",
+}
 
 
 class BindError(RuntimeError):
@@ -60,17 +87,13 @@ class Applied:
     cpu_problems: tuple[str, ...]
     """Where the CPUs differ from the binding, one sentence each; empty when all is as planned."""
     memory_problems: tuple[str, ...]
-    """Where the memory policy does: what a container forbids, it forbids all its workers."""
+    """Where the memory policy differs. A container that forbids the policy forbids it to all workers, so that one of
+    them says it for all (`supervisor.forked`)."""
 
     @property
     def problems(self) -> tuple[str, ...]:
         """All that differs."""
         return self.cpu_problems + self.memory_problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        fields = asdict(self) | {"problems": self.problems}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
 
 def apply(binding: Binding) -> Applied:
@@ -94,23 +117,28 @@ def apply(binding: Binding) -> Applied:
     migrated = False
     if binding.migrate and binding.memory != "none" and binding.nodes and not memory_problems:
         migrated = _move_pages(binding.nodes)
-    for kind, key, problems in (("cpus", "on_error", cpu_problems), ("memory", "on_memory_error", memory_problems)):
-        if problems and kind in binding.required:
-            raise BindError(f"{KEY}.{key}=error: {'; '.join(problems)}; with {key}=warn the worker starts all the same")
+    if cpu_problems and "cpus" in binding.required:
+        raise _refused("on_error", cpu_problems)
+    if memory_problems and "memory" in binding.required:
+        raise _refused("on_memory_error", memory_problems)
     policy, nodes = read_policy()
     return Applied(_affinity(), policy, nodes, migrated, tuple(cpu_problems), tuple(memory_problems))
+
+
+def _refused(key: str, problems: Sequence[str]) -> BindError:
+    return BindError(f"{KEY}.{key}=error: {'; '.join(problems)}; with {key}=warn the worker starts all the same")
 
 
 def read_policy() -> tuple[str, tuple[int, ...]]:
     """The memory policy of the calling thread and its nodes; `("unknown", ())` where the kernel does not tell."""
     mode, mask = ctypes.c_int(-1), _mask(())
-    if _syscall(1, ctypes.byref(mode), mask, _MASK_BITS + 1, None, 0):
+    if _syscall("get_mempolicy", ctypes.byref(mode), mask, _MASK_BITS + 1, None, 0):
         return "unknown", ()
     nodes = _members(mask)
-    number = mode.value & ~_MODE_FLAGS
-    if number == _PREFERRED and not nodes:  # how kernels before 5.14 report "local"
+    number = mode.value & ~_MPOL_MODE_FLAGS
+    if number == _MPOL_PREFERRED and not nodes:  # how kernels before 5.14 report "local"
         return "local", ()
-    return _NAMES.get(number, "unknown"), nodes if number not in (_DEFAULT, _LOCAL) else ()
+    return _NAMES.get(number, "unknown"), nodes if number not in (_MPOL_DEFAULT, _MPOL_LOCAL) else ()
 
 
 def _bind_threads(cpus: Sequence[int]) -> list[str]:
@@ -125,7 +153,7 @@ def _bind_threads(cpus: Sequence[int]) -> list[str]:
             f"the kernel refused CPUs {format_list(cpus)}: {error.strerror}; allowed are {format_list(_affinity())}"
         ]
     granted = set(_affinity())  # the kernel narrows silently to what is online and in the cpuset
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MOST_LOOKS):
         outside = [thread for thread in _threads() if not _inside(thread, granted)]
         if not outside:
             break
@@ -141,54 +169,52 @@ def _bind_threads(cpus: Sequence[int]) -> list[str]:
 def _set_policy(policy: str, nodes: Sequence[int]) -> list[str]:
     mode = _MODES[policy]
     if policy == "preferred" and len(nodes) > 1:
-        mode = _PREFERRED_MANY
-    mask = _mask(()) if mode == _LOCAL else _mask(nodes)
-    code = _syscall(0, mode, None if mode == _LOCAL else mask, _MASK_BITS + 1)
-    if code == errno.EINVAL and mode == _PREFERRED_MANY:  # before Linux 5.15 one node only can be preferred
+        mode = _MPOL_PREFERRED_MANY
+    mask = _mask(()) if mode == _MPOL_LOCAL else _mask(nodes)
+    code = _syscall("set_mempolicy", mode, None if mode == _MPOL_LOCAL else mask, _MASK_BITS + 1)
+    if code == errno.EINVAL and mode == _MPOL_PREFERRED_MANY:  # before Linux 5.15 one node only can be preferred
         nodes = nodes[:1]
-        code = _syscall(0, _PREFERRED, _mask(nodes), _MASK_BITS + 1)
+        code = _syscall("set_mempolicy", _MPOL_PREFERRED, _mask(nodes), _MASK_BITS + 1)
     where = f"memory policy {policy}" + (f" on nodes {format_list(nodes)}" if nodes and policy != "local" else "")
     if code:
         return [f"{where} was refused: {_REASONS.get(code, os.strerror(code))}"]
     policy_now, nodes_now = read_policy()
     expected = () if policy == "local" else tuple(sorted(nodes))
+    # A sandbox may set a policy and not tell it: what nobody can read is taken for done.
     if (policy_now, nodes_now) not in ((policy, expected), ("unknown", ())):
         return [f"{where} was asked for, the kernel reports {policy_now} on nodes {format_list(nodes_now) or 'none'}"]
     return []
 
 
-_REASONS = {
-    errno.EPERM: "the container forbids the system call set_mempolicy (docker: --cap-add SYS_NICE)",
-    errno.ENOSYS: "this kernel or sandbox has no NUMA memory policy",
-    errno.EINVAL: "none of the nodes has memory that this process may use (see Mems_allowed in /proc/self/status)",
-}
-
-
 def _move_pages(nodes: Sequence[int]) -> bool:
-    """Move this process's own pages to `nodes`; pages shared with a parent stay, which is harmless."""
+    """Move this process's own pages to `nodes`.
+
+    Pages that are shared with the parent of a fork stay where they are: the parent's other children read them, too, and
+    what this process writes to it gets as a page of its own, on its nodes.
+    """
     allowed = _mask(())
-    if _syscall(1, None, allowed, _MASK_BITS + 1, None, _MEMS_ALLOWED):
+    if _syscall("get_mempolicy", None, allowed, _MASK_BITS + 1, None, _MPOL_F_MEMS_ALLOWED):
         return False
     others = [node for node in _members(allowed) if node not in nodes]
     if not others:
         return False
-    return _syscall(2, 0, _MASK_BITS + 1, _mask(others), _mask(nodes)) == 0
+    return _syscall("migrate_pages", 0, _MASK_BITS + 1, _mask(others), _mask(nodes)) == 0
 
 
-def _syscall(which: int, *args: object) -> int:
-    """Call set_mempolicy (0), get_mempolicy (1) or migrate_pages (2); 0 or the errno."""
-    numbers = _SYSCALLS.get(_machine())
-    if numbers is None or sys.platform != "linux":
+def _syscall(name: str, *args: object) -> int:
+    """Call one of `_Calls` by its name; return 0, or the errno."""
+    calls = _CALLS.get(_architecture())
+    if calls is None or sys.platform != "linux":
         return errno.ENOSYS
+    number: int = getattr(calls, name)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     # A bare int would be passed as a C int, and the upper half of its register left undefined.
     plain = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
-    return ctypes.get_errno() if libc.syscall(ctypes.c_long(numbers[which]), *plain) < 0 else 0
+    return ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *plain) < 0 else 0
 
 
-def _machine() -> str:
-    # The numbers above are those of 64-bit processes.
+def _architecture() -> str:
     return os.uname().machine if sys.maxsize > 2**32 else "32-bit"
 
 

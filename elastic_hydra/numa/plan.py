@@ -11,9 +11,9 @@ from elastic_hydra.numa.advice import advice
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.anchor import anchors
 from elastic_hydra.numa.binding import Binding, Place, bindings
+from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.check import check
 from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
-from elastic_hydra.numa.slots import reserve
 from elastic_hydra.numa.topology import Device, Topology
 
 

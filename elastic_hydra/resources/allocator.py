@@ -15,11 +15,11 @@ from elastic_hydra.config.resolve import Demand, HostFacts, Launch
 from elastic_hydra.elastic.placement import binds
 from elastic_hydra.numa import nvml
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.devices import used_memory
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.pci import NVIDIA
-from elastic_hydra.numa.slots import reserve
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.assignment import assign, nearest
+from elastic_hydra.numa.carve import slot_of
 from elastic_hydra.numa.nearness import remoteness
-from elastic_hydra.numa.slots import slot_of
 from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import union
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from elastic_hydra.config.resolve import Demand
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.slots import cut, instances, take, take_instances, take_listed
+from elastic_hydra.numa.carve import cut, instances, take, take_instances, take_listed
 from elastic_hydra.numa.topology import Device, Topology
 from elastic_hydra.resources.gpus import Gpus
 

@@ -47,6 +47,16 @@ def host(**keys):
     return read_machine(), settings
 
 
+def as_json(applied):
+    return dataclasses.asdict(applied) | {"problems": applied.problems}
+
+
+def lists_of(allowance):
+    from elastic_hydra.numa.lists import format_list
+
+    return {"cpus": format_list(allowance.cpus), "mems": format_list(allowance.mems)}
+
+
 def machine():
     found, _ = host()
     topology = found.topology
@@ -56,7 +66,7 @@ def machine():
         "nodes": {node.id: [sorted(node.cpus), node.memory] for node in topology.nodes.values()},
         "distance": [[topology.distance(a, b) for b in topology.nodes] for a in topology.nodes],
         "devices": [[device.address, device.node] for device in found.topology.devices],
-        "allowance": found.allowance.to_dict(),
+        "allowance": lists_of(found.allowance),
     }
 
 
@@ -186,7 +196,7 @@ def cpuset():
         write("/sys/fs/cgroup/job/cgroup.procs", "0")
         found, settings = host(cpus="node", memory="preferred")
         binding = found.plan(settings, 1, {})[0]
-        seen = watch(binding) | {"why": binding.why, "allowance": found.allowance.to_dict()}
+        seen = watch(binding) | {"why": binding.why, "allowance": lists_of(found.allowance)}
         os.write(writer, json.dumps(seen).encode())
         os._exit(0)
     os.close(writer)
@@ -244,8 +254,7 @@ def start(binding, *, threads=0, child=False, touch_first=False):
             os._exit(0)
         os.write(
             say,
-            json.dumps({"applied": applied.to_dict(), "child": grandchild and kernel_says(grandchild)}).encode()
-            + b"\n",
+            json.dumps({"applied": as_json(applied), "child": grandchild and kernel_says(grandchild)}).encode() + b"\n",
         )
         os.read(wait, 1)
         assert early

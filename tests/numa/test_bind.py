@@ -91,9 +91,9 @@ def test_a_kernel_without_preferred_many_prefers_the_first_node():
         import errno
         real, calls = bind._syscall, []
         def old_kernel(which, *args):
-            if which == 0:
+            if which == "set_mempolicy":
                 calls.append((args[0], bind._members(args[1])))
-                return errno.EINVAL if args[0] == bind._PREFERRED_MANY else 0
+                return errno.EINVAL if args[0] == bind._MPOL_PREFERRED_MANY else 0
             return errno.ENOSYS
         bind._syscall = old_kernel
         print(bind._set_policy("preferred", (0, 2)), calls)
@@ -125,13 +125,13 @@ def test_each_architecture_has_its_own_numbers_of_system_calls(monkeypatch, mach
                 called.append(number.value)
                 return 0
 
-    monkeypatch.setattr(bind, "_machine", lambda: machine)
+    monkeypatch.setattr(bind, "_architecture", lambda: machine)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library)
-    for which in range(3):
+    for which in ("set_mempolicy", "get_mempolicy", "migrate_pages"):
         bind._syscall(which)
     assert called == numbers
-    monkeypatch.setattr(bind, "_machine", lambda: "pdp11")
-    assert bind._syscall(0) == errno.ENOSYS
+    monkeypatch.setattr(bind, "_architecture", lambda: "pdp11")
+    assert bind._syscall("set_mempolicy") == errno.ENOSYS
 
 
 def bind_in_thread(policy: str) -> bind.Applied:

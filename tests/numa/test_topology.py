@@ -274,10 +274,5 @@ class TestAllowance:
         assert (allowance.mems, allowance.quota) == ({0, 1}, 3.0)
         assert "passed over" in caplog.text
 
-    def test_it_is_written_as_text_and_read_back(self, small):
-        _, allowance = small([[0, 1], [2, 3]], threads=2)
-        assert allowance.to_dict() == {"cpus": "0-7", "mems": "0-1"}
-        assert type(allowance).from_dict(allowance.to_dict()) == allowance
-
     def test_of_this_process_it_is_its_affinity(self):
         assert read_allowance(Path("/")).cpus == os.sched_getaffinity(0)
