@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import psutil
 import torch
@@ -15,7 +13,8 @@ from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
 from elastic_hydra.compat.torch import lacks_cuda_driver
 from elastic_hydra.config.resolve import HostFacts
-from elastic_hydra.numa.allowance import affinity, read_quota
+from elastic_hydra.numa.allowance import affinity
+from elastic_hydra.numa.cgroup import cpu_quota, memory_limit
 from elastic_hydra.supervisor.process_state import environment
 
 __all__ = ["facts_of_this_host"]
@@ -33,7 +32,7 @@ def facts_of_this_host() -> HostFacts:
         backends=sorted({*HostFacts.backends, *registered}),
         event_handlers=sorted({*HostFacts.event_handlers, *getattr(handlers, "_log_handlers", {})}),
         has_etcd=importlib.util.find_spec("etcd") is not None,
-        quota=read_quota(),
+        quota=cpu_quota(),
     )
 
 
@@ -44,12 +43,9 @@ def torch_version() -> tuple[int, int]:
 
 
 def _memory() -> int:
-    """Return the memory that this process may use: the machine's, or its container's limit."""
+    """Return the memory that this process may use: the machine's, or what its control groups allow of it."""
     total = int(psutil.virtual_memory().total)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            total = min(total, int(Path(path).read_text()))
-    return total
+    return min(total, memory_limit() or total)
 
 
 def _accelerators() -> int:

@@ -6,7 +6,7 @@ import errno
 import re
 import resource
 
-from elastic_hydra.numa.allowance import read_process_limit
+from elastic_hydra.numa.cgroup import process_limit
 
 __all__ = ["check_open_files", "with_limit"]
 
@@ -26,7 +26,7 @@ def with_limit(text: str) -> str:
     if _FILES.search(text):
         return f"{text} (RLIMIT_NOFILE={_soft(resource.RLIMIT_NOFILE)} open files per process; raise it with ulimit -n)"
     if _PROCESSES.search(text):
-        of_group = read_process_limit()
+        of_group = process_limit()
         group = "" if of_group is None else f", pids.max={of_group} of the control group"
         user = _soft(resource.RLIMIT_NPROC)
         return f"{text} (limits of processes and threads: RLIMIT_NPROC={user} of the user{group})"

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from elastic_hydra.failures.evidence import MemoryFacts
+from elastic_hydra.numa.cgroup import group_memory, oom_kills
 
 __all__ = ["Kills", "count_kills", "memory_facts"]
 
@@ -31,7 +32,7 @@ class Kills:
 
 def count_kills() -> Kills:
     """Count until now."""
-    return Kills(_of_cgroup("oom_kill"), _value(Path("/proc/vmstat"), "oom_kill"), _uptime())
+    return Kills(oom_kills(), _value(Path("/proc/vmstat"), "oom_kill"), _uptime())
 
 
 def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
@@ -50,61 +51,20 @@ def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
             break
     named = _named_by_kernel(since=before.time)
     victims = tuple(pid for pid in pids if pid in named)
-    folder, version = _cgroup()
     memory = psutil.virtual_memory()
-    peak, limit = (None, None)
-    if folder is not None:
-        names = (
-            ("memory.peak", "memory.max") if version == 2 else ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
-        )
-        peak, limit = (_number(folder / name) for name in names)
-    if limit is not None and limit >= memory.total:
-        limit = None  # as good as none
+    group = group_memory()
+    limit = None if group.limit is None or group.limit >= memory.total else group.limit  # a larger one is none
     return MemoryFacts(
         known=bool(named) or (now.cgroup, now.host) != (None, None),
         kills=kills,
         scope=scope,
         killed_pids=victims,
         limit=limit,
-        peak=peak,
+        peak=group.peak,
         rss={pid: named[pid] for pid in victims},
         host_total=memory.total,
         host_available=memory.available,
     )
-
-
-def _cgroup() -> tuple[Path | None, int]:
-    """Find this process's memory control group, and its version; workers and agents are in the same one."""
-    with contextlib.suppress(OSError, ValueError):
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        # Version 1 lists the controller, if that is mounted.
-        first = next((g for g in groups if "memory" in g[1].split(",")), None)
-        unified = next((g for g in groups if g[0] == "0"), None)
-        for group, version, kind in ((first, 1, "cgroup"), (unified, 2, "cgroup2")):
-            if group is not None and (mounted := _mount(kind)) is not None:
-                root, point = mounted
-                inside = os.path.relpath(group[2], root) if group[2].startswith(root) else "."
-                here = point / inside
-                # In a container the path may be the host's, which is not mounted: then the mount is our group.
-                return (here if here.is_dir() else point), version
-    return None, 0
-
-
-def _mount(kind: str) -> tuple[str, Path] | None:
-    """Find where control groups are mounted: the group that is shown there, and the place."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        head, _, tail = line.partition(" - ")
-        words, (filesystem, _, options) = head.split(), tail.split(" ", 2)
-        if filesystem == kind and (kind == "cgroup2" or "memory" in options.split(",")):
-            return words[3], Path(words[4])
-    return None
-
-
-def _of_cgroup(name: str) -> int | None:
-    folder, version = _cgroup()
-    if folder is None:
-        return None
-    return _value(folder / ("memory.events" if version == 2 else "memory.oom_control"), name)
 
 
 def _value(path: Path, name: str) -> int | None:
@@ -113,12 +73,6 @@ def _value(path: Path, name: str) -> int | None:
             key, _, value = line.partition(" ")
             if key == name:
                 return int(value)
-    return None
-
-
-def _number(path: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number: there is no limit
-        return int(path.read_text())
     return None
 
 
