@@ -7,7 +7,7 @@ Which process runs what, and whose child it is::
 
     launcher     the user's app with -m: Hydra's sweeper, hydra_plugins, sweep, resources, journal
     └─ server    supervisor.server: parent and supervisor of all processes of the sweep
-       ├─ agent  sweep.job, launcher.api, elastic.agent, watch, failures: one for each job and node
+       ├─ agent  sweep.agent_process, launcher.api, elastic.agent, watch, failures: one for each job and node
        └─ worker supervisor.entry, sweep.task, then the user's function: one for each rank
 
 An agent asks the server for its workers, so agents and workers are siblings. When the launcher dies, the server ends

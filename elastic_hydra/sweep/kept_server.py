@@ -12,7 +12,7 @@ from elastic_hydra.supervisor.open_server import open_server
 
 __all__ = ["KeptServer"]
 
-_PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.job")
+_PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.agent_process")
 """What a warm server in a fresh interpreter imports for the agents and workers of a sweep."""
 
 

@@ -18,9 +18,11 @@ from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.packed_error import unpack
 from elastic_hydra.supervisor.pickles import EVERYTHING
 from elastic_hydra.supervisor.process_limits import with_limit
+from elastic_hydra.sweep.agent_process import FinishedJob
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
-from elastic_hydra.sweep.job import FinishedJob, Job, JobError, JobInterruptedError
+from elastic_hydra.sweep.errors import JobError, JobInterruptedError
+from elastic_hydra.sweep.job import Job
 
 __all__ = ["End", "failed", "nothing", "of", "recorded"]
 

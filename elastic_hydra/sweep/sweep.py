@@ -35,12 +35,12 @@ from elastic_hydra.resources.slots import Slot
 from elastic_hydra.supervisor import standard_input
 from elastic_hydra.supervisor.client import ENDS, Client, ServerLost
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
-from elastic_hydra.sweep import job as agent
-from elastic_hydra.sweep import obstacle, returns
+from elastic_hydra.sweep import agent_process, obstacle, returns
 from elastic_hydra.sweep.batch import Batch, Running
 from elastic_hydra.sweep.compose import compose, meet, teach_parser
 from elastic_hydra.sweep.console import take_all_text
 from elastic_hydra.sweep.directories import Directories
+from elastic_hydra.sweep.errors import JobError
 from elastic_hydra.sweep.job import NO_CONFIG, Job
 from elastic_hydra.sweep.kept_server import KeptServer
 from elastic_hydra.sweep.obstacle import Obstacle
@@ -153,7 +153,7 @@ class Sweep:
         if batch.refused is not None:
             raise batch.refused
         if record.problem:
-            raise agent.JobError(f"the sweep is not completely recorded: {record.problem}")
+            raise JobError(f"the sweep is not completely recorded: {record.problem}")
         return [batch.returns[job.num] for job in batch.jobs]
 
     def _plan(self, batch: Batch) -> list[JobReturn]:
@@ -413,7 +413,7 @@ class Sweep:
         job.stdin = not job.label and standard_input.is_ours()
         job.slot, in_use = slot.allowance, self._gpu_memory.look(slot)
         shared = self._shared
-        payload = (agent.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
+        payload = (agent_process.run, (job, shared["task"], shared["context"], shared["state"], list(sys.argv)))
         try:
             process = server.start(spec, payload)
         except ServerLost:
@@ -488,7 +488,7 @@ class Sweep:
         count = len(batch.waiting)
         log.error("%s %s not started: %s", count, "job is" if count == 1 else "jobs are", reason)
         for job in batch.waiting:
-            error = agent.JobError(f"not started: {reason}")
+            error = JobError(f"not started: {reason}")
             batch.returns[job.num] = returns.failed(job, error)
             self._results.add(Ended(job.num, job.overrides, NOT_STARTED, reason))
         batch.waiting.clear()

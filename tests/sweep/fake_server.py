@@ -18,7 +18,8 @@ from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.sweep.compose import task_config
-from elastic_hydra.sweep.job import Job, JobError
+from elastic_hydra.sweep.errors import JobError
+from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.returns import End
 
 

@@ -10,7 +10,7 @@ import pytest
 from launches import launch
 
 from elastic_hydra.journal.writer import Journal
-from elastic_hydra.resources.allocator import Host
+from elastic_hydra.resources.allocator import Allocator
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep import sweep
@@ -53,7 +53,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def run(seen: list[str], values: Sequence[int], wait: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu(seen, values)
-    monkeypatch.setattr(Host, "gpu_memory", lambda self: GpuMemory(1, gpu.used, wait))
+    monkeypatch.setattr(Allocator, "gpu_memory", lambda self: GpuMemory(1, gpu.used, wait))
     returns = launch(lambda config: 1, folder, jobs=[["+x=1"], ["+x=2"]])
     assert [one.return_value for one in returns] == [1, 1]
 

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.sweep import batch, sweep
-from elastic_hydra.sweep.job import FinishedJob
+from elastic_hydra.sweep.agent_process import FinishedJob
 from elastic_hydra.sweep.kept_server import KeptServer
 from tests.sweep import launches
 

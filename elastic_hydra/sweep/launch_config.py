@@ -1,0 +1,64 @@
+"""From what a job's configuration says, checked, to what its elastic agent is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from elastic_hydra.elastic.logs import JobLogs, std
+from elastic_hydra.elastic.nodes.consensus import Verdict
+from elastic_hydra.launcher.api import LaunchConfig
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.sweep.console import line_prefix
+from elastic_hydra.sweep.job import Job
+
+__all__ = ["launch_config"]
+
+
+def launch_config(
+    job: Job, *, on_verdict: Callable[[Verdict], None], on_bindings: Callable[[Sequence[Binding]], None]
+) -> LaunchConfig:
+    """Turn a checked job into the configuration of its agent.
+
+    Args:
+        job: as the launcher has composed and checked it.
+        on_verdict: called when it is decided what follows a failure, before anything does.
+        on_bindings: called with the places of the workers before each start of them.
+    """
+    launch = job.launch
+    worker_env = {}
+    if launch.omp_num_threads is not None:
+        worker_env["OMP_NUM_THREADS"] = str(launch.omp_num_threads)
+    ranks = launch.local_ranks_filter
+    return LaunchConfig(
+        min_nodes=launch.min_nodes,
+        max_nodes=launch.max_nodes,
+        nproc_per_node=launch.nproc_per_node,
+        logs_specs=JobLogs(job.log_dir, std(launch.redirects), std(launch.tee), None if ranks is None else set(ranks)),
+        run_id=job.run_id,
+        role=launch.role,
+        rdzv_endpoint=launch.endpoint,
+        rdzv_backend=launch.backend,
+        rdzv_configs=launch.rdzv_configs,
+        retry=launch.retry,
+        watch=launch.watch,
+        history=job.restarts,
+        elapsed=job.elapsed,
+        on_verdict=on_verdict,
+        monitor_interval=launch.monitor_interval,
+        start_method=launch.start_method,
+        log_line_prefix_template=line_prefix(launch.line_prefix, job.label),
+        local_addr=launch.local_addr,
+        event_log_handler=launch.event_log_handler,
+        exit_barrier_timeout=launch.exit_barrier_timeout,
+        signals_to_handle=",".join(launch.signals_to_handle),
+        checkpoint_timeout=launch.checkpoint_timeout,
+        keep_finished=False,  # as under torchrun: who waits for a rank that has ended learns of it at once
+        shutdown_timeout=launch.shutdown_timeout,
+        worker_env=worker_env,
+        numa=launch.numa,
+        slot=job.slot,
+        stdin=job.stdin,
+        gpus_per_worker=launch.gpus_per_worker,
+        on_bindings=on_bindings,
+        **launch.torch_options,
+    )
