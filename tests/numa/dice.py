@@ -6,10 +6,11 @@ import random
 from collections.abc import Sequence
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig
-from elastic_hydra.numa import Allowance, Device, Topology
+from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.cpus import Cpu
 from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.nodes import Node
+from elastic_hydra.numa.topology import Device, Topology
 
 GIGABYTE = 1 << 30
 

@@ -41,7 +41,7 @@ def main(*steps):
 
 def host(**keys):
     from elastic_hydra.config.numa import NumaConfig
-    from elastic_hydra.numa import read_machine
+    from elastic_hydra.numa.machine import read_machine
 
     settings = NumaConfig(**keys)
     return read_machine(), settings
@@ -125,7 +125,7 @@ def script():
 
 def sweep():
     """Jobs side by side, each by an agent that is confined to its slot and plans what it sees there."""
-    from elastic_hydra.numa import cut, instances
+    from elastic_hydra.numa.carve import cut, instances
 
     found, exclusive = host(cpus="node", exclusive=True, memory="preferred", near="none")
     _, latency = host(cpus="spread", exclusive=True, memory="local", near="none", smt=False, cores_per_worker=1)
@@ -139,7 +139,7 @@ def sweep():
 
 def side_by_side(slots, settings, workers):
     """What the kernel says of the workers of one job per slot, all of them alive at once."""
-    from elastic_hydra.numa import read_machine
+    from elastic_hydra.numa.machine import read_machine
     from elastic_hydra.supervisor.forked import ProcessSpec, become
 
     agents = []

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_hydra.numa import Binding, bind
+from elastic_hydra.numa import bind
+from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.lists import parse_list
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
@@ -24,7 +25,8 @@ ROOT = str(Path(__file__).parents[2])
 
 def in_child(code: str) -> str:
     """Run code in an interpreter of its own, since a binding cannot be taken back."""
-    program = f"import sys; sys.path.insert(0, {ROOT!r})\nfrom elastic_hydra.numa import Binding, bind\n"
+    modules = "from elastic_hydra.numa import bind\nfrom elastic_hydra.numa.binding import Binding\n"
+    program = f"import sys; sys.path.insert(0, {ROOT!r})\n{modules}"
     command = [sys.executable, "-c", program + textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_hydra.numa import NumaError, read_topology, visible_accelerators
-from elastic_hydra.numa.devices import read_accelerators, used_memory
+from elastic_hydra.numa.devices import read_accelerators, used_memory, visible_accelerators
+from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.topology import read_topology
 from tests.numa.machines import AMD, machine, write
 
 UUIDS = ["GPU-aa11", "GPU-ab22", "GPU-cc33"]

@@ -12,7 +12,13 @@ import pytest
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.config.resolve import Demand
-from elastic_hydra.numa import Allowance, Binding, NumaError, Topology, instances, plan, render, take
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.carve import instances, take
+from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.report import render
+from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import distribute
 from elastic_hydra.resources.slots import Slot, Slots
 from tests.numa import dice as throw

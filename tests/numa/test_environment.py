@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from elastic_hydra.config.numa import Allocator
-from elastic_hydra.numa import Binding, NumaError, environment, preload
+from elastic_hydra.numa.binding import Binding
+from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.thread_env import environment, preload
 from tests.numa.machines import write
 
 BINDING = Binding(cpus=(4, 5, 6, 7), threads=4, cores=4)

@@ -9,10 +9,12 @@ import pytest
 
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.resources import Demand, Machine, demand_of
+from elastic_hydra.config.resources import Demand, HostFacts, demand_of
 from elastic_hydra.config.schema import ResourcesConfig
-from elastic_hydra.numa import Device, read_allowance, read_topology, reserve
+from elastic_hydra.numa.allowance import read_allowance
+from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.nearness import remoteness
+from elastic_hydra.numa.topology import Device, read_topology
 from elastic_hydra.resources.slots import Slots
 from tests.numa import dice as throw
 from tests.numa.cheapest import cheapest_fill
@@ -34,7 +36,7 @@ def demand(workers, cpus, gpus, parallel, **keys):
     problems = Problems()
     resources = asdict(ResourcesConfig(**keys))
     found = demand_of(
-        resources, asdict(NumaConfig()), workers, parallel, Machine(cpus, gpus, (2, 9), 1 << 30), problems
+        resources, asdict(NumaConfig()), workers, parallel, HostFacts(cpus, gpus, (2, 9), 1 << 30), problems
     )
     problems.raise_any()
     return found

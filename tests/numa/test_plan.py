@@ -8,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
-from elastic_hydra.numa import NumaError, plan, render
+from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.lists import format_list
+from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.report import render
 from tests.numa.machines import real_machines
 
 TWO_NODES = [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -9,8 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from elastic_hydra.config.numa import NumaConfig
-from elastic_hydra.numa import cut, instances, plan, render, visible_accelerators
+from elastic_hydra.numa.carve import cut, instances
+from elastic_hydra.numa.devices import visible_accelerators
 from elastic_hydra.numa.lists import format_list
+from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.report import render
 
 CONF = Path(__file__).resolve().parents[2] / "conf/hydra/launcher/numa"
 PROFILES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
-from elastic_hydra.numa import Allowance, NumaError, Topology, cut, instances, plan, reserve, take, take_instances
-from elastic_hydra.numa.carve import take_listed
+from elastic_hydra.numa.allowance import Allowance
+from elastic_hydra.numa.carve import cut, instances, reserve, take, take_instances, take_listed
 from elastic_hydra.numa.cpus import Cpu
+from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.nodes import Node
+from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.topology import Topology
 from tests.numa.machines import real_machines
 
 FOUR_NODES = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]

@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from elastic_hydra.config.numa import Cpus, NumaConfig
-from elastic_hydra.numa import plan, read_allowance, read_topology, visible_accelerators
+from elastic_hydra.numa.allowance import read_allowance
+from elastic_hydra.numa.devices import visible_accelerators
+from elastic_hydra.numa.plan import plan
+from elastic_hydra.numa.topology import read_topology
 from tests.numa.machines import REAL, machine, write, write_real
 
 pytestmark = pytest.mark.slow

@@ -137,8 +137,7 @@ def files(guest: Path, torch: bool = False) -> Iterator[tuple[str, Path]]:
     trees = [(library, str(library)), (Path(psutil.origin).parent, "/site/psutil")]
     if torch:
         trees += [(Path(sysconfig.get_path("purelib")), "/site")]
-    parts = ("numa", "config", "launcher", "retry") if torch else ("numa", "config")
-    trees += [(REPOSITORY / "elastic_hydra" / part, f"/site/elastic_hydra/{part}") for part in parts]
+    trees += [(REPOSITORY / "elastic_hydra", "/site/elastic_hydra")]
     for base, place in trees:
         for path in sorted(base.rglob("*")):
             inner = path.relative_to(base)
@@ -148,8 +147,6 @@ def files(guest: Path, torch: bool = False) -> Iterator[tuple[str, Path]]:
                 found += [path] * binary
     for name in {"guest.py", guest.name}:
         yield f"/site/{name}", Path(__file__).parent / name
-    for module in ("__init__", *(() if torch else ("launcher/__init__", "launcher/child"))):
-        yield f"/site/elastic_hydra/{module}.py", REPOSITORY / f"elastic_hydra/{module}.py"
     linked = subprocess.run(["ldd", *map(str, found)], capture_output=True, text=True).stdout
     for name in sorted(set(re.findall(r"(/\S+\.so\S*) \(0x", linked)) - set(map(str, found))):
         yield name, Path(name)

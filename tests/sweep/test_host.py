@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.numa import Cpus
 from elastic_hydra.config.resolve import HostFacts, Launch
-from elastic_hydra.numa import read_machine
 from elastic_hydra.numa.errors import NumaError
+from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.resources import allocator
 from tests.config.settings import launch, settings
 from tests.numa.machines import machine, write
