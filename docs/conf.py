@@ -36,7 +36,7 @@ def _add_contents(text: str) -> str:
     """Give each list of links in index.md a table of contents, which the site shows at its side."""
     for section in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]:
         caption = section.splitlines()[0].removeprefix("## ")
-        pages = "\n".join(target for _, target in _LINK.findall(section) if target.endswith(".md"))
+        pages = "\n".join(target for _, target in _LINK.findall(section) if "://" not in target)
         text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
     return text
 

@@ -33,7 +33,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_all_recipes_are_found() -> None:
-    assert set(recipes()) == {"lightning", "accelerate", "trainer", "wandb", "mlflow", "debug"}
+    assert set(recipes()) == {"accelerate", "trainer", "wandb", "mlflow", "debug"}
 
 
 @pytest.mark.parametrize("name", [name for name in recipes() if name != "debug"])

@@ -29,7 +29,10 @@ Plugins.instance()
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "digits"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TEXT = {page: page.read_text() for page in PAGES}
+MARKDOWN = sorted(
+    {*PAGES, *(page for where in ("*", "examples/**/*", ".github/**/*") for page in ROOT.glob(f"{where}.md"))}
+)
+TEXT = {page: page.read_text() for page in MARKDOWN}
 
 
 def name_of(page: Path) -> str:
@@ -153,7 +156,7 @@ def links(page: Path) -> Iterator[str]:
     yield from re.findall(r"\]\(([^)\s]+)\)", prose(page))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", MARKDOWN, ids=name_of)
 def test_links_lead_to_what_exists(page: Path) -> None:
     dead = []
     for link in links(page):
