@@ -15,13 +15,14 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
 import elastic_hydra
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
-from elastic_hydra.journal import writer
+from elastic_hydra.journal import events
+from elastic_hydra.journal.events import EVENTS, VERSION, Event, State
 
 DOCS = Path(__file__).parent
 PROFILES = DOCS.parent / "conf" / "hydra" / "launcher"
@@ -217,9 +218,33 @@ def _docstring(text: str) -> list[str]:
 
 
 def journal_events() -> str:
-    """Return what the journal's module says about its lines."""
-    text = inspect.getdoc(writer) or ""
-    return "\n\n".join(part for part in text.split("\n\n")[1:])
+    """Return the events of a journal, and the fields that their lines have."""
+    parts = [f"The version of the format is {VERSION}. Every line has these fields; those of its event follow.", ""]
+    parts += [*_TABLE_OF_FIELDS, "| `event` | text | What has happened: a title below. |", *_rows(Event)]
+    for name, event in EVENTS.items():
+        parts += ["", f"### {name}", "", inspect.getdoc(event) or "", "", *_TABLE_OF_FIELDS, *_rows(event)]
+    return "\n".join(parts)
+
+
+_TABLE_OF_FIELDS = ["| field | value | meaning |", "| --- | --- | --- |"]
+
+_EVENT_TYPES = {
+    **_PLAIN_TYPES,
+    "Any": "anything",
+    "State": _one_of(get_args(State)),
+    "Sequence[int]": "list of whole numbers",
+    "Sequence[str]": "list of texts",
+    "Sequence[Mapping[str, Any]]": "list of mappings",
+}
+
+
+def _rows(cls: type, prefix: str = "") -> Iterator[str]:
+    """Yield a row for each field of an event; those of a dataclass in it after its own."""
+    for field in fields_of(cls):
+        kind = field.annotation.removesuffix(" | None")
+        yield f"| `{prefix}{field.name}` | {_EVENT_TYPES.get(kind, 'mapping')} | {_cell(field.doc)} |"
+        if kind not in _EVENT_TYPES:
+            yield from _rows(getattr(events, kind), f"{field.name}.")
 
 
 def _shown(default: Any) -> str:

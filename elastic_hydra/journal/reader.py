@@ -6,16 +6,25 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import lock
+from elastic_hydra.journal.events import (
+    AttemptLost,
+    AttemptStarted,
+    Event,
+    JobComposed,
+    JobEnded,
+    SweepBegan,
+    WorkersFailed,
+)
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.journal.values import Value
-from elastic_hydra.journal.writer import PATIENCE, VERSION
+from elastic_hydra.journal.writer import PATIENCE
 
 __all__ = ["Record", "Recorded", "read", "restarts"]
 
@@ -30,7 +39,7 @@ class Recorded:
     """What a journal says about one job. There may be a hundred thousand: what is seldom needed stays in the file."""
 
     num: int
-    overrides: list[str]
+    overrides: Sequence[str]
     offset: int
     """Where in the journal its `job` line begins, in bytes."""
     dir: str
@@ -42,6 +51,22 @@ class Recorded:
     reason: str = ""
     value: Value | None = None
     """What it has returned; None if it has not finished."""
+
+    def apply(self, event: AttemptStarted | AttemptLost | JobEnded, journal: Path, distrust: str) -> None:
+        """Note what has happened to the job.
+
+        Args:
+            event: what has happened.
+            journal: in which it is written.
+            distrust: why pickles of that journal are not to be read; empty: they are.
+        """
+        if isinstance(event, AttemptStarted):
+            self.state, self.attempts = "started", event.attempt + 1
+        elif isinstance(event, AttemptLost):
+            self.state, self.reason = "interrupted", event.reason
+        else:
+            self.state, self.reason = event.state, event.reason
+            self.value = Value.of(event, journal, distrust) if self.state == "finished" else None
 
 
 class Record(dict[int, Recorded]):
@@ -60,8 +85,20 @@ class Record(dict[int, Recorded]):
         """The name of the app (`hydra.job.name`) whose sweep it is; None: unknown."""
         self.folder = os.path.abspath(path.parent)
         """The sweep's directory."""
-        self.dir = self.folder
+        self._dir = self.folder
         """Where it was when the line was written that is being read."""
+
+    def begin(self, event: SweepBegan) -> None:
+        """Note that a launcher has begun: what it does not resume is forgotten."""
+        self.task = self.task if event.task is None else event.task
+        self._dir = self._dir if event.dir is None else event.dir
+        if not event.resume:
+            self.clear()
+
+    def place_now(self, recorded: str) -> str:
+        """Return where a directory is now: what lies in the sweep's directory has been moved with it."""
+        inside = recorded.startswith(self._dir + os.sep)
+        return self.folder + recorded[len(self._dir) :] if inside else recorded
 
     def config(self, num: int) -> str:
         """Read a job's recorded configuration, as YAML.
@@ -69,8 +106,9 @@ class Record(dict[int, Recorded]):
         Raises:
             ConfigError: the journal cannot be read.
         """
-        _, line = _patiently(self.path, lambda: next(iter(Lines(self.path, self[num].offset))))
-        return str(line["config"])
+        _, event = _patiently(self.path, lambda: next(iter(Lines(self.path, self[num].offset))))
+        assert isinstance(event, JobComposed)
+        return event.config
 
 
 def read(path: Path) -> Record:
@@ -107,11 +145,8 @@ def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
 def _read(path: Path) -> Record:
     record = Record(path, _end_of_past(path))
     lines = Lines(path, end=record.end)
-    for offset, line in lines:
-        if line["v"] > VERSION:
-            version = f"version {line['v']} of the format"
-            raise ConfigError(f"{path}, line {lines.number}: written by a newer elastic_hydra ({version})")
-        _apply(line, offset, record, lines.distrust)
+    for offset, event in lines:
+        _apply(event, offset, record, lines.distrust)
     lines.say_what_is_lost()
     return record
 
@@ -124,44 +159,25 @@ def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
         num: the job.
         start: where in the journal to begin, in bytes.
     """
-    failures = (line for _, line in Lines(path, start) if line["event"] == "failure" and line["num"] == num)
-    counted = (line for line in failures if line.get("again") and line.get("counts", True))
-    return tuple(line["monotonic"] for line in counted if "monotonic" in line)
+    failures = (event for _, event in Lines(path, start) if isinstance(event, WorkersFailed) and event.num == num)
+    counted = (event for event in failures if event.again and event.counts)
+    return tuple(event.monotonic for event in counted if event.monotonic is not None)
 
 
 def _end_of_past(path: Path) -> int:
     """Return where the lines of a launcher that is at work begin, or where the journal ends, in bytes."""
     if lock.is_held_by_another(path):
-        return max((offset for offset, line in Lines(path) if line["event"] == "sweep"), default=0)
+        return max((offset for offset, event in Lines(path) if isinstance(event, SweepBegan)), default=0)
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
 
 
-def _apply(line: dict[str, Any], offset: int, record: Record, distrust: str) -> None:
-    event = line["event"]
-    if event == "sweep":
-        record.task, record.dir = line.get("task", record.task), str(line.get("dir", record.dir))
-        if not line.get("resume"):
-            record.clear()
-        return
-    num = line["num"]
-    if event == "job":
-        record[num] = Recorded(num, line["overrides"], offset, _dir(line, record))
-        return
-    job = record.get(num)
-    if job is None:
-        return
-    if event == "start":
-        job.state, job.attempts = "started", line["attempt"] + 1
-    elif event == "lost":
-        job.state, job.reason = "interrupted", line["reason"]
-    elif event == "end":
-        job.state, job.reason = line["state"], line["reason"]
-        job.value = Value.of(line, record.path, distrust) if job.state == "finished" else None
-
-
-def _dir(line: dict[str, Any], record: Record) -> str:
-    """Return where a job's directory is now: what lies in the sweep's directory has been moved with it."""
-    recorded: str = line["dir"]
-    return record.folder + recorded[len(record.dir) :] if recorded.startswith(record.dir + os.sep) else recorded
+def _apply(event: Event, offset: int, record: Record, distrust: str) -> None:
+    """Note what an event says about the sweep or about a job."""
+    if isinstance(event, SweepBegan):
+        record.begin(event)
+    elif isinstance(event, JobComposed):
+        record[event.num] = Recorded(event.num, event.overrides, offset, record.place_now(event.dir))
+    elif isinstance(event, (AttemptStarted, AttemptLost, JobEnded)) and event.num in record:
+        record[event.num].apply(event, record.path, distrust)

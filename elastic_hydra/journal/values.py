@@ -1,13 +1,6 @@
 """How the return value of a job is recorded: as JSON where that says it exactly, else as a pickle.
 
-A line of the journal has one of three fields:
-
-| field | what it is |
-| --- | --- |
-| `value` | the value itself, as JSON |
-| `pickle` | a pickle of it, in base64 |
-| `file` | the name of a file with a pickle of it, in the journal's folder `journal.values` |
-
+The event of a job's end has one of three fields for it: `value`, `pickle` or `file`; see `events.JobEnded`.
 Large values have a file of their own, so that neither their writer nor their reader ever holds a second copy.
 """
 
@@ -19,18 +12,18 @@ import io
 import math
 import os
 import pickle
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
-
-import cloudpickle
-from typing_extensions import Self
+from typing import IO, TYPE_CHECKING, Any
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal.events import JobEnded
 from elastic_hydra.journal.files import distrust, open_private
 
-__all__ = ["Value", "folder_of", "forget_older", "recordable", "size"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Value", "folder_of", "forget_older", "size", "with_value"]
 
 _LARGE = 1 << 20
 """Bytes from which a value is kept in a file of its own."""
@@ -47,30 +40,33 @@ def folder_of(journal: Path) -> Path:
     return journal.with_suffix(".values")
 
 
-def recordable(value: Any, num: int, journal: Path) -> dict[str, Any]:
-    """Put a return value into the form in which a line of the journal holds it.
+def with_value(event: JobEnded, value: Any, journal: Path) -> JobEnded:
+    """Put a return value into an event, in the form in which a line of the journal holds it.
 
     Args:
+        event: the end of a job that has finished.
         value: what the job has returned.
-        num: the job.
         journal: the journal, beside which a large value gets a file.
 
     Returns:
-        the field of the line, by its name.
+        the event with one of the fields above, or with `unrecorded` when the value cannot be pickled.
 
     Raises:
         OSError: the file of a large value cannot be written.
     """
     if _room_as_json(value, _LARGE, _DEEP) >= 0:
-        return {"value": value}
-    with _Spill(folder_of(journal), num) as file:
+        return replace(event, value=value)
+    import cloudpickle  # here: those who only look at a sweep do without
+
+    with _Spill(folder_of(journal), event.num) as spill:
         try:
-            cloudpickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+            cloudpickle.Pickler(spill, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
         except Exception as error:  # pickling the user's objects may raise anything, an OSError, too
-            if file.problem is not None:
-                raise file.problem from None
-            return {"unrecorded": f"{type(error).__name__}: {error}"}
-        return file.field()
+            if spill.problem is not None:
+                raise spill.problem from None
+            return replace(event, unrecorded=f"{type(error).__name__}: {error}")
+        name = spill.keep()
+        return replace(event, pickle=spill.in_base64()) if name is None else replace(event, file=name)
 
 
 def forget_older(journal: Path, num: int) -> None:
@@ -83,6 +79,8 @@ def forget_older(journal: Path, num: int) -> None:
 
 def size(value: Any) -> int:
     """Return how many bytes the pickle of a value takes; 0 when it has none."""
+    import cloudpickle
+
     count = _Count()
     with contextlib.suppress(Exception):  # whatever pickling the user's objects raises
         cloudpickle.Pickler(count, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
@@ -124,7 +122,7 @@ class _Spill:
     """Takes a pickle: in memory as long as it is small, then in a file, so that there is no second copy of it."""
 
     def __init__(self, folder: Path, num: int) -> None:
-        self._path = folder / f"{num}-{uuid.uuid4().hex[:8]}.pickle"
+        self._path = folder / f"{num}-{os.urandom(4).hex()}.pickle"
         self._small = io.BytesIO()
         self._file: IO[bytes] | None = None
         self._complete = False
@@ -148,14 +146,18 @@ class _Spill:
             raise
         return size
 
-    def field(self) -> dict[str, Any]:
-        """Return what the line of the journal has, once all parts are here; a file is safe then."""
+    def keep(self) -> str | None:
+        """Note that all parts are here: a file is safe from now on. Return its name; None: it is in memory."""
         if self._file is None:
-            return {"pickle": base64.b64encode(self._small.getbuffer()).decode()}
+            return None
         self._file.flush()
         os.fsync(self._file.fileno())
         self._complete = True
-        return {"file": self._path.name}
+        return self._path.name
+
+    def in_base64(self) -> str:
+        """Return what is in memory."""
+        return base64.b64encode(self._small.getbuffer()).decode()
 
     def __exit__(self, *_: object) -> None:
         if self._file is None:
@@ -179,10 +181,15 @@ class Value:
     """Why pickles of that journal are not read; empty: they are."""
 
     @classmethod
-    def of(cls, line: dict[str, Any], journal: Path, distrust: str) -> Value:
-        """Take what a line says about a value."""
-        kind = next((name for name in ("pickle", "file", "unrecorded") if name in line), "value")
-        return cls(kind, line.get(kind), journal, distrust)
+    def of(cls, event: JobEnded, journal: Path, distrust: str) -> Value:
+        """Take what the end of a job says about its value."""
+        if event.pickle is not None:
+            return cls("pickle", event.pickle, journal, distrust)
+        if event.file is not None:
+            return cls("file", event.file, journal, distrust)
+        if event.unrecorded is not None:
+            return cls("unrecorded", event.unrecorded, journal, distrust)
+        return cls("value", event.value, journal, distrust)
 
     @property
     def is_pickled(self) -> bool:

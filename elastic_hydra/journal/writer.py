@@ -1,33 +1,9 @@
-"""The record of a sweep: one JSON object per line, only ever appended to.
-
-`journal.jsonl` in the sweep's directory. Every line has `v` (1), `time` (seconds since the epoch) and `event`:
-
-| event | further fields |
-| --- | --- |
-| `sweep` | `pid`, `host`, `task` (`hydra.job.name`), `command`, `dir` (the sweep's), `resume`: a launcher has begun |
-| `job` | `num`, `overrides`, `config` (YAML of the task's configuration), `dir` (the job's): a job was composed |
-| `start` | `num`, `attempt`, `gpus`, `cpus`: its agent was started; what it holds of the host |
-| `failure` | `num`, `attempt`, `monotonic`, `again` (restarted, `after` so many seconds), `counts`, `reason`, … |
-| `bindings` | `num`, `workers`: what each worker of this node is bound to, if it is |
-| `lost` | `num`, `attempt`, `kind`, `reason`: its agent died or was told to stop; another attempt follows |
-| `end` | `num`, `state`, `kind`, `reason`, `seconds`, `attempts`, `restarts`, `value` or `pickle` or `file` |
-| `stop` | `reason`: the launcher ended before the sweep was done |
-
-`counts` is false for a restart that is not one of `retry.max_restarts`; `monotonic` is the time by the machine's
-monotonic clock, in seconds.
-
-`state` is `finished`, `failed`, `interrupted` (Ctrl-C) or `preempted` (SIGTERM, SIGUSR1, … to the launcher or the job's
-agent); `kind` is the kind of failure (see `elastic_hydra.config.retry.Kind`), and empty for a job that finished.
-For `value`, `pickle` and `file` see `elastic_hydra.journal.values`; instead of them `unrecorded` says why the value of
-a job that finished is not there. A crash loses at most the line that was being written; a reader skips what is not a
-whole line. Configurations, commands and pickles are nobody else's business: only the owner can read the file.
-"""
+"""Writes the record of a sweep: one line of JSON for each event, only ever appended to."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import time
@@ -38,12 +14,13 @@ from typing import Any
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import lock, values
+from elastic_hydra.journal.codec import encode
+from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private, shown_size
 
-__all__ = ["FILE_NAME", "VERSION", "Journal", "append"]
+__all__ = ["FILE_NAME", "Journal", "append"]
 
 FILE_NAME = "journal.jsonl"
-VERSION = 1
 
 PATIENCE = 10.0
 """Seconds for which it is tried again to write what cannot be written."""
@@ -107,29 +84,29 @@ class Journal:
                 return Path(os.readlink(f"/proc/self/fd/{self._fd}")).parent
         return self.path.parent
 
-    def write(self, event: str, *, durable: bool = False, **fields: Any) -> None:
-        """Append a line; one that cannot be written now is kept for later, see `flush`.
+    def write(self, event: Event, *, durable: bool = False) -> None:
+        """Append the line of an event; one that cannot be written now is kept for later, see `flush`.
 
         Args:
             event: what happened.
             durable: whether the line shall survive even the machine's crash: that takes milliseconds.
-            fields: the rest of the line.
+
+        Raises:
+            TypeError: the event has a value that JSON does not know.
         """
-        self._unwritten.append(_line(event, fields))
+        self._unwritten.append(encode(event))
         self.flush(durable=durable)
 
-    def write_end(self, num: int, state: str, value: Any, **fields: Any) -> None:
+    def write_end(self, event: JobEnded, value: Any) -> None:
         """Append the line that says how a job ended; durable, and kept for later if need be, as any other.
 
         Args:
-            num: the job.
-            state: see above.
+            event: how it ended.
             value: what it has returned, if it has finished.
-            fields: the rest of the line.
         """
-        self._unwritten.append(_End(self.path, num, state, value, fields, time.time()))
+        self._unwritten.append(_End(self.path, event, value))
         if self.flush(durable=True):
-            values.forget_older(self.path, num)
+            values.forget_older(self.path, event.num)
 
     def flush(self, *, durable: bool = False) -> bool:
         """Write what could not be written before, and see that the journal is still there.
@@ -201,46 +178,39 @@ class Journal:
 
 @dataclass
 class _End:
-    """A job's `end`, as long as it is not written."""
+    """A job's end, as long as it is not written: a return value is not put into words twice."""
 
     path: Path
     """Of the journal."""
-    num: int
-    state: str
+    event: JobEnded
     value: Any
-    fields: dict[str, Any]
-    moment: float
+    """What the job has returned."""
 
     def line(self) -> bytes:
-        field = values.recordable(self.value, self.num, self.path) if self.state == "finished" else {}
-        return _line("end", {"num": self.num, "state": self.state, **self.fields, **field}, self.moment)
+        """Return the line; writes the file of a large value."""
+        finished = self.event.state == "finished"
+        return encode(values.with_value(self.event, self.value, self.path) if finished else self.event)
 
     def size(self) -> int:
         """Return about how many bytes it will take."""
         return 1000 + values.size(self.value)
 
 
-def append(path: Path, event: str, **fields: Any) -> None:
-    """Append a line to the journal of another process: an agent to its launcher's.
+def append(path: Path, event: Event) -> None:
+    """Append the line of an event to the journal of another process: an agent to its launcher's.
 
     Args:
         path: of the journal.
         event: what happened.
-        fields: the rest of the line.
 
     Raises:
         OSError: it could not be written.
     """
     fd = os.open(path, os.O_RDWR | os.O_APPEND)
     try:
-        _append(fd, _line(event, fields))
+        _append(fd, encode(event))
     finally:
         os.close(fd)
-
-
-def _line(event: str, fields: dict[str, Any], moment: float | None = None) -> bytes:
-    seconds = round(time.time() if moment is None else moment, 3)
-    return (json.dumps({"v": VERSION, "time": seconds, "event": event, **fields}) + "\n").encode()
 
 
 def _append(fd: int, line: bytes) -> None:

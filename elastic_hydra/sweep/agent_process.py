@@ -30,7 +30,7 @@ from elastic_hydra.elastic.nodes.consensus import Verdict
 from elastic_hydra.elastic.worker_failure import facts_of
 from elastic_hydra.failures.classify import Failure, classify
 from elastic_hydra.failures.evidence import Evidence
-from elastic_hydra.journal import writer
+from elastic_hydra.journal import events, writer
 from elastic_hydra.launcher.api import launch_agent
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.supervisor import pickles
@@ -168,29 +168,46 @@ def _launch(
 
 def _record_verdict(job: Job, verdict: Verdict) -> None:
     """Write a decision about a failure into the journal, and keep what the launcher shall know without reading it."""
-    decision, failure, moment = verdict.decision, verdict.failure.as_dict(), time.monotonic()
+    decision, failure, moment = verdict.decision, verdict.failure, time.monotonic()
     if decision.again and decision.counts:
         job.restarts = (*job.restarts, moment)
-    kept = {key: failure[key] for key in ("kind", "reason", "rank", "host", "exitcode", "signal", "names", "log_dir")}
-    line = {"again": decision.again, "counts": decision.counts, "reason": decision.reason, "after": decision.after}
-    _record(job, "failure", attempt=job.attempt, monotonic=round(moment, 3), **line, failure=kept)
+    event = events.WorkersFailed(
+        num=job.num,
+        attempt=job.attempt,
+        monotonic=round(moment, 3),
+        again=decision.again,
+        counts=decision.counts,
+        reason=decision.reason,
+        after=decision.after,
+        failure=events.FailedWorker(
+            kind=failure.kind.value,
+            reason=failure.reason,
+            rank=failure.rank,
+            host=failure.host,
+            exitcode=failure.exitcode,
+            signal=failure.signal,
+            names=failure.names,
+            log_dir=failure.log_dir,
+        ),
+    )
+    _record(job, event, "failure")
 
 
-def _record(job: Job, event: str, **fields: Any) -> None:
-    """Write a line into the journal; that it cannot be written is no reason for a job to end."""
+def _record(job: Job, event: events.Event, what: str) -> None:
+    """Write an event into the journal; that it cannot be written is no reason for a job to end."""
     if job.journal is None:
         return
     try:
-        writer.append(job.journal, event, num=job.num, **fields)
+        writer.append(job.journal, event)
     except OSError as error:
-        log.warning("#%s: %s cannot be written (%s): this %s is not in it", job.num, job.journal, error, event)
+        log.warning("#%s: %s cannot be written (%s): this %s is not in it", job.num, job.journal, error, what)
 
 
 def _record_bindings(job: Job, bindings: Sequence[Binding]) -> None:
     """Leave the plan of where the workers run beside their logs, and in the journal."""
     plain = [binding.to_dict() for binding in bindings]
     (job.log_dir / "bindings.json").write_text(json.dumps(plain, indent=1) + "\n")
-    _record(job, "bindings", attempt=job.attempt, workers=plain)
+    _record(job, events.WorkersBound(num=job.num, attempt=job.attempt, workers=plain), "plan of bindings")
 
 
 def _without_restart(verdict: Verdict, job: Job) -> Failure:

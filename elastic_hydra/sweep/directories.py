@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal.reader import Record
@@ -20,7 +20,7 @@ class Directories:
     """
 
     def __init__(self, record: Record) -> None:
-        self._owners: dict[str, tuple[int, list[str]]] = {}
+        self._owners: dict[str, tuple[int, Sequence[str]]] = {}
         for job in record.values():
             self._owners.setdefault(job.dir, (job.num, job.overrides))
 
@@ -34,7 +34,7 @@ class Directories:
         Raises:
             ConfigError: two have the same.
         """
-        owners: dict[str, tuple[int, list[str]]] = {}
+        owners: dict[str, tuple[int, Sequence[str]]] = {}
         for num, overrides in planned:
             directory = foreseen.get(tuple(overrides))
             if directory is not None:
@@ -55,7 +55,7 @@ class Directories:
         _refuse_another(owner, job.num, job.overrides, directory)
 
 
-def _refuse_another(owner: tuple[int, list[str]], num: int, overrides: list[str], directory: str) -> None:
+def _refuse_another(owner: tuple[int, Sequence[str]], num: int, overrides: Sequence[str], directory: str) -> None:
     if owner[0] != num:
         raise ConfigError(
             f"hydra.sweep.subdir: jobs {known_as(*owner)} and {known_as(num, overrides)} have the same directory, "

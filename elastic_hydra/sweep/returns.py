@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.retry import Kind
 from elastic_hydra.failures.classify import Failure, signal_name
+from elastic_hydra.journal.events import State
 from elastic_hydra.journal.reader import Recorded
 from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.packed_error import unpack
@@ -37,8 +38,8 @@ class End:
     """How an attempt at a job ended."""
 
     job_return: JobReturn
-    state: str = "finished"
-    """As in the journal: `finished`, `failed`, `interrupted` or `preempted`."""
+    state: State = "finished"
+    """As in the journal."""
     failure: Failure | None = None
     """Why, if it did not finish."""
     restarts: tuple[float, ...] | None = None
@@ -116,7 +117,7 @@ def _stopped(job: Job, name: str, lost: bool = False) -> End:
     return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, agent_lost=lost)
 
 
-def state_of(failure: Failure) -> str:
+def state_of(failure: Failure) -> State:
     """Name how a job that did not finish has ended, as the journal does."""
     if failure.kind is not Kind.preempted:
         return "failed"

@@ -24,7 +24,7 @@ from elastic_hydra.compat.hydra_loader import foreseen_directories
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.failures.policy import Decision, decide_attempt, in_time
-from elastic_hydra.journal import reader, writer
+from elastic_hydra.journal import events, reader, writer
 from elastic_hydra.journal.reader import Recorded
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.numa.errors import NumaError
@@ -144,7 +144,8 @@ class Sweep:
             except BaseException as interrupt:
                 signals.deaf = True
                 by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
-                record.write("stop", reason=signal_of(interrupt).name if by_signal else repr(interrupt))
+                reason = signal_of(interrupt).name if by_signal else repr(interrupt)
+                record.write(events.SweepStopped(reason=reason))
                 self._show(batch, record, last=True)
                 if isinstance(interrupt, KeyboardInterrupt):
                     keep_last_screen()
@@ -220,13 +221,15 @@ class Sweep:
                     f"hydra.sweep.dir={self._dir}: another launcher has ended there while this one was starting. Start "
                     "this one again, so that it reads all of the journal"
                 )
-            who: dict[str, Any] = {
-                "pid": os.getpid(),
-                "host": os.uname().nodename,
-                "command": [sys.executable, *sys.argv],
-            }
             self._journal.write(
-                "sweep", **who, task=str(self._config.hydra.job.name), dir=os.path.abspath(self._dir), resume=resume
+                events.SweepBegan(
+                    pid=os.getpid(),
+                    host=os.uname().nodename,
+                    task=str(self._config.hydra.job.name),
+                    command=[sys.executable, *sys.argv],
+                    dir=os.path.abspath(self._dir),
+                    resume=resume,
+                )
             )
         return self._journal
 
@@ -237,7 +240,8 @@ class Sweep:
         if settled is None:
             batch.waiting.append(job)
             if job.num not in self._history.recorded:  # else it stays what it was until it is started again
-                record.write("job", num=job.num, overrides=job.overrides, config=_yaml(job), dir=str(job.output_dir))
+                config, folder = _yaml(job), str(job.output_dir)
+                record.write(events.JobComposed(num=job.num, overrides=job.overrides, config=config, dir=folder))
             return
         batch.returns[job.num] = returns.recorded(job, settled, value, self._history.mode)
         job.config = NO_CONFIG
@@ -407,7 +411,7 @@ class Sweep:
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
         if job.began is None:
             job.began, job.journal, job.journal_start = time.monotonic(), record.path, record.position()
-        record.write("start", num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ()))
+        record.write(events.AttemptStarted(num=job.num, attempt=job.attempt, gpus=slot.gpus, cpus=sorted(cpus or ())))
         spec = ProcessSpec(None, self._allocator.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
         job.label = f"#{job.num}" if batch.side_by_side(self._settings.parallel) else ""
         job.stdin = not job.label and standard_input.is_ours()
@@ -438,7 +442,8 @@ class Sweep:
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         log.warning("#%s: %s; tried again %s: %s", job.num, failure.reason, when, decision.reason)
         kind, reason = failure.kind.value, failure.reason
-        record.write("lost", durable=True, num=job.num, attempt=job.attempt, kind=kind, reason=reason)
+        lost = events.AttemptLost(num=job.num, attempt=job.attempt, kind=kind, reason=reason)
+        record.write(lost, durable=True)
         not_before = time.monotonic() + decision.after
         restarts = _restarts(job, end, record)
         batch.waiting.insert(0, replace(job, attempt=job.attempt + 1, restarts=restarts, not_before=not_before))
@@ -456,8 +461,16 @@ class Sweep:
         batch.returns[job.num] = end.job_return
         job.config = NO_CONFIG
         ended = Ended(job.num, job.overrides, end.state, reason, see, value, seconds, attempts, restarts)
-        entry = {"kind": kind, "reason": reason, "seconds": round(seconds, 3)}
-        record.write_end(job.num, end.state, value, **entry, attempts=attempts, restarts=restarts)
+        event = events.JobEnded(
+            num=job.num,
+            state=end.state,
+            kind=kind,
+            reason=reason,
+            seconds=round(seconds, 3),
+            attempts=attempts,
+            restarts=restarts,
+        )
+        record.write_end(event, value)
         if see is None:
             self._results.finished(ended)
         else:

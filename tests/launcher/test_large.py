@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from elastic_hydra.journal import values
+from elastic_hydra.journal.events import JobEnded
 from elastic_hydra.supervisor import outcome
 from elastic_hydra.supervisor.anonymous_files import anonymous_file
 from elastic_hydra.supervisor.outcome import Outcome
@@ -55,8 +56,8 @@ def test_a_large_result_is_read_and_recorded_in_twice_its_size(tmp_path: Any, ki
     def work() -> None:
         got = outcome.read(fd)
         assert got is not None
-        field = values.recordable(got.value, 0, tmp_path / "journal.jsonl")
-        assert "file" in field
+        end = JobEnded(num=0, state="finished", reason="")
+        assert values.with_value(end, got.value, tmp_path / "journal.jsonl").file
 
     assert _in_child(work) < 2.2
     (file,) = (tmp_path / "journal.values").iterdir()

@@ -14,6 +14,7 @@ import pytest
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import files, lines, reader, values, writer
+from elastic_hydra.journal.events import JobComposed, JobEnded
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.obstacle import Obstacle
 
@@ -21,7 +22,7 @@ from elastic_hydra.sweep.obstacle import Obstacle
 @pytest.fixture
 def record(tmp_path: Path) -> Journal:
     record = Journal(tmp_path / "sweep")
-    record.write("job", num=0, overrides=[], config="", dir="")
+    record.write(JobComposed(num=0, overrides=[], config="", dir=""))
     return record
 
 
@@ -50,7 +51,7 @@ def test_what_cannot_be_written_for_a_moment_is_written_later(
     record: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, number: int
 ) -> None:
     failing(monkeypatch, call, number, times=2)
-    record.write_end(0, "finished", 0.5, reason="")
+    record.write_end(JobEnded(num=0, state="finished", reason=""), 0.5)
     assert os.strerror(number) in record.problem
     assert record.flush_patiently()
     assert record.problem == ""
@@ -65,7 +66,7 @@ def test_what_cannot_be_written_at_all_is_given_up_after_a_while(
     record: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, "write", errno.EIO)
-    record.write_end(0, "finished", 0.5, reason="")
+    record.write_end(JobEnded(num=0, state="finished", reason=""), 0.5)
     assert not record.flush_patiently()
     assert record.missing()
 
@@ -73,13 +74,13 @@ def test_what_cannot_be_written_at_all_is_given_up_after_a_while(
 def test_a_full_disk_is_told_with_the_space_that_is_needed(record: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_files=0, f_frsize=4096, f_bfree=1, f_bavail=1))
     monkeypatch.setattr(values, "open_private", lambda *args: os.open("/dev/full", os.O_WRONLY))
-    record.write_end(0, "finished", b"x" * 30_000_000, reason="")
+    record.write_end(JobEnded(num=0, state="finished", reason=""), b"x" * 30_000_000)
     assert "No space left on device; 30 MB are needed there, and 4.1 kB are free" in record.problem
 
 
 def test_a_journal_that_was_removed_is_noticed(record: Journal) -> None:
     record.path.unlink()
-    record.write_end(0, "finished", 0.5, reason="")
+    record.write_end(JobEnded(num=0, state="finished", reason=""), 0.5)
     assert "was removed while the sweep ran" in record.problem
     assert record.is_gone
     assert not record.flush_patiently()
@@ -92,7 +93,7 @@ def test_a_directory_that_was_moved_is_noticed_and_what_follows_is_recorded_ther
     (tmp_path / "sweep").rename(tmp_path / "moved")
     if replaced:
         shutil.copytree(tmp_path / "moved", tmp_path / "sweep")
-    record.write_end(0, "finished", 0.5, reason="")
+    record.write_end(JobEnded(num=0, state="finished", reason=""), 0.5)
     assert f"was moved to {tmp_path}/moved" in record.problem
     assert record.folder == tmp_path / "moved"
     assert not record.missing()

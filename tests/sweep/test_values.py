@@ -22,6 +22,7 @@ import torch
 from apps import App
 
 from elastic_hydra.journal import lock, reader, values
+from elastic_hydra.journal.events import JobComposed, JobEnded, SweepBegan
 from elastic_hydra.journal.writer import Journal
 
 
@@ -43,8 +44,8 @@ class Broken:
 
 def written(record: Journal, value: Any, num: int = 0) -> values.Value:
     """Record a value as the result of a job, and find it there."""
-    record.write("job", num=num, overrides=[], config="", dir="")
-    record.write_end(num, "finished", value, reason="")
+    record.write(JobComposed(num=num, overrides=[], config="", dir=""))
+    record.write_end(JobEnded(num=num, state="finished", reason=""), value)
     found = reader.read(record.path)[num].value
     assert found is not None
     return found
@@ -232,7 +233,7 @@ def test_a_lock_by_somebody_who_can_only_read_the_journal_keeps_nobody_out(tmp_p
         while not (tmp_path / "locked").exists():
             assert os.waitpid(pid, os.WNOHANG) == (0, 0)
         assert not lock.is_held_by_another(tmp_path / "journal.jsonl")
-        Journal(tmp_path).write("sweep", resume=False)
+        Journal(tmp_path).write(SweepBegan(resume=False))
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

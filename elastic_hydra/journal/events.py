@@ -1,0 +1,213 @@
+"""What a journal says: one dataclass for each event, whose fields are those of the event's line.
+
+Events and fields may be added: readers pass over those that they do not know. Whoever changes what a field means, or
+removes one, raises the first number of `VERSION`; whoever adds something raises the second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import time as now
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "EVENTS",
+    "VERSION",
+    "AttemptLost",
+    "AttemptStarted",
+    "Event",
+    "FailedWorker",
+    "JobComposed",
+    "JobEnded",
+    "State",
+    "SweepBegan",
+    "SweepStopped",
+    "WorkersBound",
+    "WorkersFailed",
+]
+
+VERSION = "1.1"
+"""Of the format that is written: MAJOR.MINOR."""
+
+State: TypeAlias = Literal["finished", "failed", "interrupted", "preempted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that has happened in a sweep."""
+
+    time: float = field(default_factory=lambda: round(now(), 3))
+    """When it happened, in seconds since the epoch; 0 when the line does not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepBegan(Event):
+    """A launcher has begun, for a new sweep or to resume one."""
+
+    version: str = VERSION
+    """Of the format, as `MAJOR.MINOR`. Journals from before it was written have `v` (1) in each line instead."""
+    pid: int | None = None
+    """Process id of the launcher."""
+    host: str = ""
+    """Name of the host on which the launcher runs."""
+    task: str | None = None
+    """Name of the app: `hydra.job.name`."""
+    command: Sequence[str] = ()
+    """The launcher's command line."""
+    dir: str | None = None
+    """The sweep's directory."""
+    resume: bool = False
+    """Whether the sweep goes on. If not, the lines before this one are about another sweep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobComposed(Event):
+    """The configuration of a job was composed; the job waits to run."""
+
+    num: int
+    """The job: `hydra.job.num`."""
+    overrides: Sequence[str]
+    """The job's overrides, in the order in which the sweeper gave them."""
+    config: str
+    """The task's configuration as YAML, without Hydra's part and with its interpolations."""
+    dir: str
+    """The job's output directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """The agent of a job was started, for the first or for another attempt."""
+
+    num: int
+    """The job."""
+    attempt: int
+    """Which attempt it is; the first one is 0."""
+    gpus: Sequence[int] = ()
+    """The GPUs that the job holds, counted among those that the launcher sees; empty: all of these."""
+    cpus: Sequence[int] = ()
+    """The CPUs that the job holds; empty: all that the launcher may use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedWorker:
+    """The worker that failed first, and how."""
+
+    kind: str
+    """What kind of failure it is, in the words of `hydra.launcher.retry.only_on`."""
+    reason: str = ""
+    """What has happened, in one line."""
+    rank: int | None = None
+    """The worker's rank; absent when no worker was the cause."""
+    host: str = ""
+    """Name of its host."""
+    exitcode: int | None = None
+    """Its exit code, if it has one."""
+    signal: str = ""
+    """Name of the signal that killed it; empty when none did."""
+    names: Sequence[str] = ()
+    """Names of the class of its exception and of that class's bases, nearest first."""
+    log_dir: str = ""
+    """Where its logs are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersFailed(Event):
+    """The workers of a job have failed, and the agent has decided whether to restart them."""
+
+    num: int
+    """The job."""
+    attempt: int = 0
+    """In which attempt; the first one is 0."""
+    monotonic: float | None = None
+    """When it was decided, in seconds on the monotonic clock of the agent's machine."""
+    again: bool = False
+    """Whether the workers are restarted."""
+    counts: bool = True
+    """Whether the restart is one of `retry.max_restarts`; those after a node's preemption are not."""
+    reason: str = ""
+    """Why it was so decided."""
+    after: float = 0.0
+    """Seconds until the restart."""
+    failure: FailedWorker | None = None
+    """What failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersBound(Event):
+    """Workers of a job were bound to CPUs and memory. Jobs whose workers are not bound have no such line."""
+
+    num: int
+    """The job."""
+    attempt: int = 0
+    """In which attempt; the first one is 0."""
+    workers: Sequence[Mapping[str, Any]] = ()
+    """What each worker of this node is bound to, in the order of local ranks, as in `bindings.json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost(Event):
+    """The agent of a job died or was told to stop, and the job is tried again."""
+
+    num: int
+    """The job."""
+    attempt: int = 0
+    """Which attempt it was; the first one is 0."""
+    kind: str = ""
+    """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`."""
+    reason: str
+    """What has happened, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded(Event):
+    """A job has ended, and its last attempt with it.
+
+    A job that finished has returned what `value`, `pickle` or `file` says: the first one where JSON says it exactly,
+    the last one where it is large. None of the four means `null`.
+    """
+
+    num: int
+    """The job."""
+    state: State
+    """`finished`, `failed`, `interrupted` (by Ctrl-C) or `preempted` (by SIGTERM, SIGUSR1 and the like, sent to the
+    launcher or to the job's agent)."""
+    kind: str = ""
+    """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`; empty if it finished."""
+    reason: str
+    """What has happened, in one line; empty if it finished."""
+    seconds: float = 0.0
+    """How long it took, from the start of its first attempt."""
+    attempts: int = 1
+    """How many attempts were made."""
+    restarts: int = 0
+    """How many times its workers were restarted, in all attempts; only restarts that count."""
+    value: Any = None
+    """What it has returned."""
+    pickle: str | None = None
+    """A pickle of what it has returned, in base64."""
+    file: str | None = None
+    """Name of the file in `journal.values` that has a pickle of what it has returned."""
+    unrecorded: str | None = None
+    """Why what it has returned could not be recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStopped(Event):
+    """The launcher ended before the sweep was done."""
+
+    reason: str = ""
+    """Name of the signal, or the exception, that ended the launcher."""
+
+
+EVENTS: dict[str, type[Event]] = {
+    "sweep": SweepBegan,
+    "job": JobComposed,
+    "start": AttemptStarted,
+    "bindings": WorkersBound,
+    "failure": WorkersFailed,
+    "lost": AttemptLost,
+    "end": JobEnded,
+    "stop": SweepStopped,
+}
+"""The events, by the word that their lines have as `event`."""
