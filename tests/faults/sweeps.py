@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.sweep.apps import App, Finished, Running
+from tests.helpers.apps import App, Finished, Running
 
 SETTINGS = [
     "hydra.launcher.nproc_per_node=2",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 SMALL_DISK = """
 mkdir -p disk && mount -t tmpfs -o size=1m none disk || exit 99

@@ -13,7 +13,7 @@ import pytest
 
 from elastic_hydra.journal import reader
 from elastic_hydra.journal.writer import FILE_NAME
-from tests.sweep.apps import App, Running
+from tests.helpers.apps import App, Running
 
 BODY = """
 import torch

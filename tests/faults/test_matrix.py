@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.sweeps import ONCE_MORE, WATCHED, Sweep
-from tests.retry.groups import control_group
+from tests.helpers.groups import control_group
 
 FINISHED = ("finished", "", "")
 WORKER: dict[str, tuple[str, str, str]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.sweep.apps import App, Running
+from tests.helpers.apps import App, Running
 
 BODY = """
 folder = Path(HydraConfig.get().runtime.output_dir)

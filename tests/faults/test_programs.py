@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_matrix import WORKER
-from tests.retry.groups import Launched
+from tests.helpers.groups import Launched
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
 WARM, OWN = [sys.executable, PROGRAM], [sys.executable, "-B", PROGRAM]  # an option asks for a new interpreter

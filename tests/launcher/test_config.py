@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import config, in_a_fork, launch, torch_config, variable
 from torch.distributed.elastic.agent.server.health_check_server import HealthCheckServer
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api as torch_api
@@ -20,8 +19,9 @@ from torch.distributed.launcher import api as torch_api
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.elastic.logs import JobLogs
 from elastic_hydra.launcher.api import _ours
-from elastic_hydra.resources.facts import this_machine, torch_version
+from elastic_hydra.resources.facts import facts_of_this_host, torch_version
 from elastic_hydra.supervisor.open_server import open_server
+from tests.helpers.launching import config, in_a_fork, launch, torch_config, variable
 
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
 since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
@@ -102,7 +102,7 @@ def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
 
 def test_a_process_that_knows_its_devices_can_still_be_forked() -> None:
     config()
-    this_machine()
+    facts_of_this_host()
     with open_server("warm", {}, 1.0) as server:
         assert server.reason == "forked from this process"
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from launching import launch
+
+from tests.helpers.launching import launch
 
 
 def rank() -> int:

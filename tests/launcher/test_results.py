@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from launching import (
+from torch.distributed.elastic import events, metrics
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher import api as torch_api
+
+import elastic_hydra
+from elastic_hydra.launcher.api import _name
+from tests.helpers.launching import (
     START_METHODS,
     config,
     end_at_once,
@@ -25,12 +31,6 @@ from launching import (
     torch_launch,
     variable,
 )
-from torch.distributed.elastic import events, metrics
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
-from torch.distributed.launcher import api as torch_api
-
-import elastic_hydra
-from elastic_hydra.launcher.api import _name
 
 
 def rank_plus(number: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from machines import write
 
 from elastic_hydra.numa.cgroup import cpu_quota, cpuset, group_memory, memory_limit, oom_kills, process_limit
+from tests.numa.machines import write
 
 GB = 10**9
 UNLIMITED = "9223372036854771712"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elastic_hydra.numa.lists import format_list, parse_list
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs on Linux"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.retry.groups import control_group
+from tests.helpers.groups import control_group
 
 LIMIT = 3 << 30
 

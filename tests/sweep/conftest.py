@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.forks import call_in_fork
-from tests.sweep.launches import nobody_stays
+from tests.helpers.batches import nobody_stays
+from tests.helpers.forks import call_in_fork
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -59,7 +59,7 @@ class FakeServer:
     """The number of each job that was started, and the directory in which Hydra would run it."""
     _running: list[FakeProcess] = field(default_factory=list)
 
-    def open(self, *_: Any) -> FakeServer:
+    def open(self, *_: Any, **__: Any) -> FakeServer:
         return self
 
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.apps import App, Finished
+from tests.helpers.apps import App, Finished
 
 LOSES_A_PEER = """
     import torch.distributed as dist

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apps import App
 from omegaconf import OmegaConf
 
 from elastic_hydra.sweep.interpolations import evaluate_once
+from tests.helpers.apps import App
 
 RESOLVERS = """
 import itertools, random

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.apps import App, Finished, Running, interrupted
+from tests.helpers.apps import App, Finished, Running, interrupted
 
 BODY = """
     import subprocess

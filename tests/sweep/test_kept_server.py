@@ -17,8 +17,8 @@ import pytest
 
 from elastic_hydra.supervisor import entry, server
 from elastic_hydra.sweep import task as sweep_task
-from tests.sweep.apps import App
-from tests.sweep.launches import launch, nobody_stays, sweep
+from tests.helpers.apps import App
+from tests.helpers.batches import launch, nobody_stays, sweep
 
 LATE = "colorsys"
 """A module that nothing else imports."""
@@ -113,7 +113,7 @@ def test_servers_that_die_again_and_again_are_a_reason(
         monkeypatch.setattr(entry, "interpreter", lambda _: [sys.executable, "-c", "raise SystemExit(9)"])
         expected: Callable[[str], bool] = lambda text: "no warm server could be started" in text  # noqa: E731
     else:
-        monkeypatch.setattr(server._Server, "_do_grace", dies_when_asked)
+        monkeypatch.setattr(server.Server, "_do_grace", dies_when_asked)
         expected = lambda text: "warm server" in text  # noqa: E731
     (job,) = launch(server_pid, tmp_path)
     with pytest.raises(RuntimeError) as caught:

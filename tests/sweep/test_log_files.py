@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep.log_files import check_log_files, for_rank
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 BODY = """
     for number in range(20):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from elastic_hydra.sweep.rerun import how_to_go_on
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 NAMES = [
     *"=,([{'\";&!#~)]}|<>?*^%@:+-\\`$",

@@ -6,9 +6,8 @@ import json
 import signal
 from pathlib import Path
 
-from apps import App
-
 from elastic_hydra.journal import reader, writer
+from tests.helpers.apps import App
 
 BODY = """
 folder = Path.cwd()

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.journal import lock
 from elastic_hydra.sweep import kept_server, returns, sweep
-from tests.sweep import launches
+from tests.helpers import batches
 from tests.sweep.fake_server import FakeServer, KilledError, end_of
 
 SEEDS = range(12)
@@ -110,13 +110,13 @@ def _launch(
     server = FakeServer(dice, lambda cfg: value(cfg.x), dice.choice([0.0, 0.2]), dying, parallel)
     monkey.setattr(kept_server, "open_server", server.open)
     size = len(xs) if dice.random() < 0.6 else dice.randint(1, 3)  # a grid, or an adaptive sweeper
-    batches = [[[f"+x={x}"] for x in xs[start : start + size]] for start in range(0, len(xs), size)]
+    parts = [[[f"+x={x}"] for x in xs[start : start + size]] for start in range(0, len(xs), size)]
     settings = [f"hydra.launcher.parallel={parallel}", f"hydra.launcher.resume={mode}"]
     killed_at: list[int] = []
     monkey.setattr(sweep, "_stop", lambda *_: killed_at.append((model.folder / "journal.jsonl").stat().st_size))
     try:
-        with launches.sweep(print, model.folder, *settings, f"hydra.sweep.subdir='{subdir}'") as launch_batch:
-            returned = [one for batch in batches for one in launch_batch(*batch)]
+        with batches.sweep(print, model.folder, *settings, f"hydra.sweep.subdir='{subdir}'") as launch_batch:
+            returned = [one for part in parts for one in launch_batch(*part)]
     except KilledError:
         half = dice.randint(0, 40) if dice.random() < 0.5 else 0
         os.truncate(model.folder / "journal.jsonl", max(1, killed_at[0] - half))

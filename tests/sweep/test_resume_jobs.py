@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from tests.sweep.apps import App, Finished
-from tests.sweep.launches import launch
+from tests.helpers.apps import App, Finished
+from tests.helpers.batches import launch
 
 BODY = """
 folder = Path(HydraConfig.get().runtime.output_dir)

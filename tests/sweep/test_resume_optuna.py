@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from elastic_hydra.journal import reader, writer
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
 optuna = pytest.importorskip("optuna")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from tests.sweep.launches import launch, notes, rank
+from tests.helpers.batches import launch, notes, rank
 
 TWO = "hydra.launcher.nproc_per_node=2"
 

@@ -21,7 +21,7 @@ from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.sweep import batch, sweep
 from elastic_hydra.sweep.agent_process import FinishedJob
 from elastic_hydra.sweep.kept_server import KeptServer
-from tests.sweep import launches
+from tests.helpers import batches
 
 STEPS = ("_start_next", "choose", "_start", "_work_off", "_settle", "_end", "_give_back_emptied")
 FILES = (sweep.__file__, batch.__file__)
@@ -95,7 +95,7 @@ def ends(folder: Path) -> Counter[int]:
 
 def test_no_job_is_lost_wherever_a_signal_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: Counter[int] = Counter()
-    with launches.sweep(print, tmp_path, "hydra.launcher.parallel=1") as launch_batch:
+    with batches.sweep(print, tmp_path, "hydra.launcher.parallel=1") as launch_batch:
 
         def run(at: At) -> BaseException | None:
             server = Server(at)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.apps import App
+from tests.helpers.apps import App
 
 BEFORE = '''
 import collections, copy, dataclasses, enum, functools, inspect, io, multiprocessing, pickle, threading, warnings

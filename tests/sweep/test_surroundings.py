@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.apps import App, Finished
+from tests.helpers.apps import App, Finished
 
 RESOLVER = """
 OmegaConf.register_new_resolver("shout", lambda word: word.upper())
