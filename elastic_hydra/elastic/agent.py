@@ -1,4 +1,15 @@
-"""The elastic agent: torch's, but it waits for events and knows no way to take a failed group for a finished one."""
+"""The elastic agent: torch's, but it waits for events and never takes a failed group for a finished one.
+
+One agent runs on each node of a job, and starts, watches and stops the workers of that node. Its loop is: wait until a
+worker has ended, a limit is due for a look, or the other nodes are due to be asked; decide the next step; carry it out.
+
+Who dies with whom: workers die with their agent, since they were started through its connection to the server. An agent
+outlives its workers, and returns only when they are gone. When a node is lost, the agents of the other nodes notice by
+its missing sign of life (`nodes.peers`).
+
+What must never happen: a worker group is started while one of its workers still runs; two nodes act on different
+verdicts about one failure (`nodes.consensus`); a restart is logged before it is recorded.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +40,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.compat.patch import with_globals
 from elastic_hydra.config.retry import Action, Kind, RetryConfig
-from elastic_hydra.elastic.nodes.consensus import Agreement, Verdict
+from elastic_hydra.elastic.nodes.consensus import FailureConsensus
 from elastic_hydra.elastic.nodes.peers import Peers, connected
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.worker_failure import WorkerFailure, death_of, facts_of
@@ -38,6 +49,7 @@ from elastic_hydra.failures.classify import Failure, classify
 from elastic_hydra.failures.evidence import Evidence, MemoryFacts, Overrun
 from elastic_hydra.failures.policy import Decision, decide, in_time
 from elastic_hydra.failures.standstill import explain, place_in
+from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.supervisor.client import ServerLost
 from elastic_hydra.watch.memory import Kills, count_kills, memory_facts
 from elastic_hydra.watch.sampler import Watch
@@ -50,7 +62,7 @@ IN_THE_LOG_ONLY = {"in_the_log_only": True}
 """Goes with records about what the launcher of a sweep says on the console itself, in `sweep.console`."""
 
 _USUAL_ROLES = ("default", "default_role")
-"""Ours and torch's: they tell nothing."""
+"""Our default and torch's: lines of the log do not repeat them."""
 _ROOT_CAUSE_PATIENCE = 2.0
 """Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
@@ -100,7 +112,7 @@ class ElasticAgent(LocalElasticAgent):
         super().__init__(*args, **{**kwargs, "start_method": starter})
         self._starter = starter
         self._peers: Peers | None = None
-        self._agreement: Agreement | None = None
+        self._consensus: FailureConsensus | None = None
         self._retries_rendezvous = retry is not None
         self._policy = retry or RetryConfig(max_restarts=self._worker_group.spec.max_restarts, never_on=[])
         self._history = list(history)
@@ -113,13 +125,14 @@ class ElasticAgent(LocalElasticAgent):
         self._stop_signal: signal.Signals | None = None
         """What the workers get instead of SIGTERM, while they are stopped."""
         role = self._worker_group.spec.role
-        self._whose = "" if role in _USUAL_ROLES else f"[{role}] "
+        self._line_prefix = "" if role in _USUAL_ROLES else f"[{role}] "
         self.verdict: Verdict | None = None
         """The last decision about a failure: why the job has ended, if it has failed."""
 
-    # torch offers no seam for how the processes of a group are made, so its method runs with that one name replaced.
+    # Torch's method calls `start_processes` by its global name: it runs here with that one name replaced.
     _start_workers = prof(with_globals(LocalElasticAgent._start_workers, start_processes=_start_processes))
-    # It looks up this host's name for every event: milliseconds, or seconds where names are served badly.
+    # Torch's method asks the resolver for this host's full name at every event, which takes milliseconds, or seconds
+    # where the name server answers slowly.
     _construct_event = with_globals(LocalElasticAgent._construct_event, _get_fq_hostname=socket.gethostname)
 
     def _rendezvous(self, worker_group: Any) -> None:
@@ -134,8 +147,10 @@ class ElasticAgent(LocalElasticAgent):
                 patience=getattr(handler, "patience", 15.0),
                 interval=getattr(handler, "interval", 0.1),
             )
-            self._agreement = Agreement(worker_group.store, worker_group.group_rank, worker_group.group_world_size)
-            self._history = self._agreement.common_history(self._history)
+            self._consensus = FailureConsensus(
+                worker_group.store, worker_group.group_rank, worker_group.group_world_size
+            )
+            self._history = self._consensus.common_history(self._history)
             self._remaining_restarts = worker_group.spec.max_restarts - len(self._history)
 
     def _initialize_workers(self, worker_group: Any) -> None:
@@ -146,12 +161,13 @@ class ElasticAgent(LocalElasticAgent):
         self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
-        self._pcontext = self._starter.workers  # torch knows a group only when all of it has been started
+        # Torch knows a group only when all of it has been started; a part of it must be stopped, too.
+        self._pcontext = self._starter.workers
         super()._shutdown(self._stop_signal or death_sig, *args, **kwargs)
 
     def close_peers(self) -> None:
         """Stop talking to the other nodes of this round."""
-        self._agreement = None
+        self._consensus = None
         if self._peers is not None:
             self._peers.close()
             self._peers = None
@@ -163,7 +179,7 @@ class ElasticAgent(LocalElasticAgent):
             reason: for people on the other nodes.
         """
         if self._peers is not None:
-            with contextlib.suppress(RendezvousError):  # then there is nobody to tell
+            with contextlib.suppress(RendezvousError):  # no other node can be reached
                 self._peers.report_loss(f"{reason} on host {socket.gethostname()}")
 
     def _is_elastic(self) -> bool:
@@ -180,7 +196,7 @@ class ElasticAgent(LocalElasticAgent):
         group = self._worker_group
         spec = group.spec
         role = spec.role
-        logger.info("%sstarting workers for entrypoint: %s", self._whose, spec.get_entrypoint_name())
+        logger.info("%sstarting workers for entrypoint: %s", self._line_prefix, spec.get_entrypoint_name())
         self._begin(self._initialize_workers)
         while True:
             self._wait()
@@ -193,15 +209,17 @@ class ElasticAgent(LocalElasticAgent):
             if step is _Next.FINISH:
                 return result
             if step is _Next.GIVE_UP:
-                self.verdict = self._heard() or self._unspoken_verdict(reason)
-                logger.error("%s%s", self._whose, reason, extra=IN_THE_LOG_ONLY)
+                self.verdict = self._published_verdict() or self._verdict_of_another_node(reason)
+                logger.error("%s%s", self._line_prefix, reason, extra=IN_THE_LOG_ONLY)
                 return self._give_up(result, reason)
             if step is _Next.RESTART:
-                verdict = self._heard() or self._judge(result, reason)
+                verdict = self._published_verdict() or self._judge(result, reason)
                 if not self._follow(verdict):
                     return self._give_up(result, verdict.failure.reason)
             elif step is _Next.FOLLOW:
-                logger.warning("%s%s; restarting the worker group with the nodes that are there", self._whose, reason)
+                logger.warning(
+                    "%s%s; restarting the worker group with the nodes that are there", self._line_prefix, reason
+                )
             if step is not _Next.GO_ON:
                 self._begin(self._restart_workers)
 
@@ -216,8 +234,9 @@ class ElasticAgent(LocalElasticAgent):
             return self._look_around()
         if result.state not in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             raise RuntimeError(f"[{self._worker_group.spec.role}] worker group in {result.state.name} state")
-        if self._peers is not None and self._is_elastic() and self._heard() is None:
-            # WorkerGroup mostly fail because a node is gone. That is a change of membership, and costs no restart.
+        if self._peers is not None and self._is_elastic() and self._published_verdict() is None:
+            # On an elastic rendezvous, workers mostly fail because a node is gone, and their connections with it. That
+            # is a change of membership, and costs no restart.
             news = self._peers.loss(lambda: self._rdzv_handler.num_nodes_waiting() > 0)
             if news is not None and news.failed:
                 return _Next.GIVE_UP, f"the job failed on another node: {news.text}"
@@ -227,7 +246,7 @@ class ElasticAgent(LocalElasticAgent):
 
     def _look_around(self) -> tuple[_Next, str]:
         """Decide whether something on another node concerns workers that run, or are done, on this one."""
-        if (verdict := self._heard()) is not None:
+        if (verdict := self._published_verdict()) is not None:
             return _Next.RESTART, verdict.failure.reason
         news = self._peers.news() if self._peers is not None else None
         if news is not None and news.failed:
@@ -267,7 +286,7 @@ class ElasticAgent(LocalElasticAgent):
         return _Next.FINISH, ""
 
     def _wait(self) -> None:
-        """Wait for the end of a worker; other nodes can only be polled, every monitor_interval."""
+        """Wait until a worker ends, or it is time to look at limits, or at other nodes, which can only be polled."""
         workers = self._pcontext
         assert isinstance(workers, WorkerGroup)
         polls = self._has_others() or getattr(self, "_uninterruptible_state_timeout", 0.0) > 0
@@ -312,7 +331,7 @@ class ElasticAgent(LocalElasticAgent):
         """Start the group; when the nodes do not find together, as often as the policy allows."""
         while True:
             try:
-                with contextlib.suppress(ServerLost):  # the start says so
+                with contextlib.suppress(ServerLost):  # the start that follows reports it
                     self._starter.server.prepare(self._worker_group.spec.local_world_size)
                 start(self._worker_group)
                 return
@@ -321,7 +340,7 @@ class ElasticAgent(LocalElasticAgent):
             except (RendezvousError, DistError) as error:
                 if not self._retries_rendezvous:
                     raise
-                self._agreement = None  # the nodes are not together: each decides for itself
+                self._consensus = None  # the nodes have not met: each decides for itself
                 evidence = Evidence(socket.gethostname(), time.time(), rendezvous=facts_of(error))
                 if not self._follow(self._settled(classify(evidence))):
                     raise
@@ -330,13 +349,13 @@ class ElasticAgent(LocalElasticAgent):
         """Return the limit because of which the group is stopped; one that is only logged is, with the stacks."""
         workers = self._pcontext
         if isinstance(workers, WorkerGroup) and workers.is_failing():
-            return None  # that the others stand still follows from it, and they are stopped soon
+            return None  # the others stand still because that worker has failed, and are stopped soon
         for overrun in self._watch.look():
             if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
                 return overrun
             assert isinstance(self._pcontext, WorkerGroup)
             overrun, files = self._look_into(overrun, last=False)
-            logger.warning("%s%s; nothing is done (watch.action=log)%s", self._whose, overrun.reason, _see(files))
+            logger.warning("%s%s; nothing is done (watch.action=log)%s", self._line_prefix, overrun.reason, _see(files))
         return None
 
     def _look_into(self, overrun: Overrun, *, last: bool) -> tuple[Overrun, tuple[str, ...]]:
@@ -352,23 +371,25 @@ class ElasticAgent(LocalElasticAgent):
         workers = self._pcontext
         assert isinstance(workers, WorkerGroup)
         written = workers.write_stacks(overrun.reason, last=last)
-        files = tuple(one.path for one in written.values() if one.path)
+        files = tuple(stack.path for stack in written.values() if stack.path)
         if overrun.kind is not Kind.hang:
             return overrun, files
         ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
-        places = {ranks[local]: place for local, one in written.items() if (place := place_in(one.text)) is not None}
+        places = {
+            ranks[local]: place for local, stack in written.items() if (place := place_in(stack.text)) is not None
+        }
         culprit, words = explain(
             places, {ranks[local]: how for local, how in workers.how_they_left().items()}, overrun.rank
         )
         rank = overrun.rank if culprit is None else culprit
         return replace(overrun, rank=rank, reason=f"{overrun.reason}; {words}" if words else overrun.reason), files
 
-    def _heard(self) -> Verdict | None:
+    def _published_verdict(self) -> Verdict | None:
         """Return the verdict that another node has published."""
-        if self._agreement is None:
+        if self._consensus is None:
             return None
         with connected():
-            return self._agreement.heard()
+            return self._consensus.read()
 
     def _judge(self, result: RunResult, reason: str) -> Verdict:
         """Find out what has failed, decide what follows, and agree on it with the other nodes."""
@@ -400,9 +421,10 @@ class ElasticAgent(LocalElasticAgent):
     def _announce_preemption(self, number: signal.Signals) -> None:
         """Tell the other nodes that this one has to go, before its workers are told: theirs get the same signal.
 
-        So all ranks can write one checkpoint, and those that lose the connection to this node are not judged.
+        So all ranks can write one checkpoint, and ranks that lose their connection to this node are not taken for
+        failures.
         """
-        if self._agreement is None:
+        if self._consensus is None:
             return
         failure = classify(Evidence(socket.gethostname(), time.time(), signal_to_agent=number.name))
         decision = None
@@ -410,8 +432,8 @@ class ElasticAgent(LocalElasticAgent):
             decision = Decision(True, "the nodes that are left go on: this restart does not count", counts=False)
         elif not getattr(self._rdzv_handler, "can_replace", True):
             decision = Decision(False, f"a {self._rdzv_handler.get_backend()} rendezvous takes no node back")
-        with contextlib.suppress(RendezvousConnectionError), connected():  # then there is nobody to tell
-            self._agreement.announce(self._proposed(failure, decision))
+        with contextlib.suppress(RendezvousConnectionError), connected():  # no other node can be reached
+            self._consensus.publish_and_leave(self._proposed(failure, decision))
 
     def _stop_as_decided(self) -> None:
         """Stop the workers; if a node was preempted, by the signal that it got."""
@@ -425,25 +447,27 @@ class ElasticAgent(LocalElasticAgent):
 
     def _proposed(self, failure: Failure, decision: Decision | None) -> Verdict:
         if decision is None:
-            draw = random.SystemRandom().random()  # not the seeded one: jobs that died together shall not draw the same
+            # Jobs that have died together must not draw the same delay, and all of them may have seeded `random` alike.
+            draw = random.SystemRandom().random()
             decision = decide(self._policy, self._history, failure, time.monotonic(), draw)
         return Verdict(failure, in_time(decision, self._watch.time_left()), time.time())
 
     def _settled(self, failure: Failure, decision: Decision | None = None) -> Verdict:
         proposed = self._proposed(failure, decision)
-        if self._agreement is None:
+        if self._consensus is None:
             return proposed
         if failure.kind is Kind.peer:
-            # Whose end it was is known on that worker's node, and published at once.
+            # A worker of ours lost its connection to a worker of another node. The node whose worker has died knows the
+            # cause and publishes it at once: wait for it a moment.
             deadline = time.monotonic() + _ROOT_CAUSE_PATIENCE
             while time.monotonic() < deadline:
-                if (verdict := self._heard()) is not None:
+                if (verdict := self._published_verdict()) is not None:
                     return verdict
                 self._pause(0.05)
         with connected():
-            return self._agreement.settle(proposed)
+            return self._consensus.propose(proposed)
 
-    def _unspoken_verdict(self, reason: str) -> Verdict:
+    def _verdict_of_another_node(self, reason: str) -> Verdict:
         now = time.time()
         return Verdict(Failure(Kind.peer, reason, socket.gethostname(), now), Decision(False, "the job has ended"), now)
 
@@ -458,13 +482,13 @@ class ElasticAgent(LocalElasticAgent):
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         outcome = f"restarting the workers {when}" if decision.again else "not restarted"
         if self._on_verdict is not None:
-            self._on_verdict(verdict)  # what somebody reads below has been recorded
+            self._on_verdict(verdict)  # the journal first: whoever reads the log line below finds it in the journal
         log = logger.warning if decision.again else functools.partial(logger.error, extra=IN_THE_LOG_ONLY)
-        log("%s%s; %s: %s%s", self._whose, failure.reason, outcome, decision.reason, _see(failure.stacks))
+        log("%s%s; %s: %s%s", self._line_prefix, failure.reason, outcome, decision.reason, _see(failure.stacks))
         if not decision.again:
-            if self._agreement is not None:
+            if self._consensus is not None:
                 with contextlib.suppress(DistError):
-                    self._agreement.part()
+                    self._consensus.wait_until_read()
             return False
         self._stop_as_decided()
         self._pause(verdict.decision.after)
@@ -478,7 +502,7 @@ class ElasticAgent(LocalElasticAgent):
         deadline = time.monotonic() + seconds
         try:
             self._starter.server.wait(lambda: False, seconds)
-        except ServerLost:  # the next start says so
+        except ServerLost:  # the next start reports it
             time.sleep(max(0.0, deadline - time.monotonic()))
 
 

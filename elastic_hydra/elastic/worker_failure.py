@@ -14,9 +14,9 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from elastic_hydra.elastic.nodes.consensus import Verdict
 from elastic_hydra.failures.cause import is_between_ranks, root
 from elastic_hydra.failures.evidence import Death, ExceptionFacts
+from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.supervisor.packed_error import PackedError, full_name, pack, unpack
 from elastic_hydra.supervisor.process_limits import with_limit

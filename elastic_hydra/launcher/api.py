@@ -31,11 +31,11 @@ from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.elastic import rendezvous
 from elastic_hydra.elastic.agent import ElasticAgent
 from elastic_hydra.elastic.logs import TemporaryLogs, for_one_launch
-from elastic_hydra.elastic.nodes.consensus import Verdict
 from elastic_hydra.elastic.placement import Placer, from_torch
 from elastic_hydra.elastic.script import check_program
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.worker_failure import WorkersFailedError
+from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.supervisor import server as warm_server

@@ -26,10 +26,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.compat.hydra_run_job import run_job
-from elastic_hydra.elastic.nodes.consensus import Verdict
 from elastic_hydra.elastic.worker_failure import facts_of
 from elastic_hydra.failures.classify import Failure, classify
 from elastic_hydra.failures.evidence import Evidence
+from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.journal import events, writer
 from elastic_hydra.launcher.api import launch_agent
 from elastic_hydra.numa.binding import Binding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from elastic_hydra.elastic.logs import JobLogs, std
-from elastic_hydra.elastic.nodes.consensus import Verdict
+from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.launcher.api import LaunchConfig
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.sweep.console import line_prefix

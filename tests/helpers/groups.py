@@ -18,8 +18,8 @@ import elastic_hydra
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.config.retry import BackoffConfig, RetryConfig, WatchConfig
 from elastic_hydra.elastic.logs import JobLogs
-from elastic_hydra.elastic.nodes.consensus import Verdict
 from elastic_hydra.elastic.worker_failure import WorkersFailedError
+from elastic_hydra.failures.verdict import Verdict
 
 
 class Launched:

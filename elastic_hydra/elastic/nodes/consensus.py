@@ -1,4 +1,8 @@
-"""How the agents of one round come to the same verdict on a failure, and to the same count of restarts."""
+"""How the agents of one round come to the same verdict on a failure, and to the same count of restarts.
+
+The keys are in the store of the round, which all agents of the round reach. The first agent that raises the counter
+beside the verdict writes the verdict; the others wait for it. No agent may ever follow a verdict of its own that lost.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +16,20 @@ from torch.distributed import Store
 
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.failures.policy import Decision
+from elastic_hydra.failures.verdict import Verdict
 
-__all__ = ["Agreement", "Verdict"]
+__all__ = ["FailureConsensus"]
 
 _VERDICT = "elastic_hydra/verdict"
 _HISTORY = "elastic_hydra/history/{}"
-_HEARD = "elastic_hydra/heard"
+_READERS = "elastic_hydra/readers"
 _PATIENCE = timedelta(seconds=60)
-_PARTING = 3.0
-"""Seconds that a node waits for the others to hear of the end; a lost one never does."""
+_LONGEST_FAREWELL = 3.0
+"""Seconds that a node waits for the others to read the verdict; a lost node never does."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What failed, and what follows."""
-
-    failure: Failure
-    decision: Decision
-    time: float
-    """When it was decided, in seconds since the epoch; by the deciding node's clock, so the same on all nodes."""
-
-
-class Agreement:
-    """The verdict of one round: the first that a node publishes stands for all of them.
+class FailureConsensus:
+    """The one verdict of a round: the first that a node publishes stands for all nodes.
 
     Args:
         store: the round's.
@@ -47,27 +42,27 @@ class Agreement:
         self._rank = rank
         self._size = size
 
-    def common_history(self, mine: Sequence[float]) -> list[float]:
+    def common_history(self, own: Sequence[float]) -> list[float]:
         """Tell all nodes when the job was restarted so far: one that has just come does not know.
 
         Args:
-            mine: what this node knows, in seconds on its monotonic clock.
+            own: what this node knows, in seconds on its monotonic clock.
 
         Returns:
             what the node knows that has seen most, on the clock of this one.
         """
         now = time.monotonic()  # no two nodes have the same clock: they tell each other how long ago it was
-        self._store.set(_HISTORY.format(self._rank), json.dumps([now - moment for moment in mine]))
+        self._store.set(_HISTORY.format(self._rank), json.dumps([now - moment for moment in own]))
         keys = [_HISTORY.format(rank) for rank in range(self._size)]
         self._store.wait(keys, _PATIENCE)
         known: list[list[float]] = [json.loads(self._store.get(key)) for key in keys]
         return [now - ago for ago in max(known, key=len)]
 
-    def heard(self) -> Verdict | None:
+    def read(self) -> Verdict | None:
         """Return the verdict, if there is one."""
-        return self._read() if self._store.check([_VERDICT]) else None
+        return self._parsed() if self._store.check([_VERDICT]) else None
 
-    def settle(self, proposed: Verdict) -> Verdict:
+    def propose(self, proposed: Verdict) -> Verdict:
         """Publish a verdict, unless another node was first.
 
         Returns:
@@ -76,12 +71,12 @@ class Agreement:
         if self._publish(proposed):
             return proposed
         self._store.wait([_VERDICT], _PATIENCE)
-        return self._read()
+        return self._parsed()
 
-    def announce(self, proposed: Verdict) -> None:
-        """Publish a verdict for the others, unless another node was first; this one ends, and waits for nobody."""
+    def publish_and_leave(self, proposed: Verdict) -> None:
+        """Publish a verdict, unless another node was first; this node ends, and waits for no other."""
         self._publish(proposed)
-        self._store.add(_HEARD, 1)
+        self._store.add(_READERS, 1)
 
     def _publish(self, proposed: Verdict) -> bool:
         if self._store.add(f"{_VERDICT}/count", 1) > 1:
@@ -90,14 +85,14 @@ class Agreement:
         self._store.set(_VERDICT, json.dumps(values))
         return True
 
-    def part(self) -> None:
-        """Stay until all nodes know the verdict: the store may end with this one."""
-        deadline = time.monotonic() + _PARTING
-        count = self._store.add(_HEARD, 1)
+    def wait_until_read(self) -> None:
+        """Stay until all nodes have read the verdict: the store may end with this node."""
+        deadline = time.monotonic() + _LONGEST_FAREWELL
+        count = self._store.add(_READERS, 1)
         while count < self._size and time.monotonic() < deadline:
             time.sleep(0.02)
-            count = self._store.add(_HEARD, 0)
+            count = self._store.add(_READERS, 0)
 
-    def _read(self) -> Verdict:
+    def _parsed(self) -> Verdict:
         values = json.loads(self._store.get(_VERDICT))
         return Verdict(Failure.from_dict(values["failure"]), Decision(**values["decision"]), values["time"])
