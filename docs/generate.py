@@ -247,6 +247,20 @@ def _rows(cls: type, prefix: str = "") -> Iterator[str]:
             yield from _rows(getattr(events, kind), f"{field.name}.")
 
 
+def packages() -> str:
+    """Return the packages in the order that CI holds, each with the first paragraph that it begins with."""
+    layers = re.search(r"^layers = \[(.*?)\]", (DOCS.parent / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
+    parts = ["| package | its subject |", "| --- | --- |"]
+    for name in re.findall(r'"(.*?)"', layers[1] if layers else ""):
+        path = DOCS.parent / name.replace(".", "/")
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = ast.get_docstring(ast.parse(source.read_text())) or ""
+        parts.append(
+            f"| `{name.removeprefix('elastic_hydra.')}` | {_cell(' '.join(text.split(chr(10) * 2)[0].split()))} |"
+        )
+    return "\n".join(parts)
+
+
 def _shown(default: Any) -> str:
     if isinstance(default, Enum):
         default = default.value
@@ -264,6 +278,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration": ("reference/configuration.md", configuration),
     "profiles": ("reference/profiles.md", profiles),
     "python": ("reference/python.md", python),
+    "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),
 }
 

@@ -170,6 +170,12 @@ def test_links_lead_to_what_exists(page: Path) -> None:
     assert not dead
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_the_text_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:elastic_hydra|hydra_plugins|examples|tests|docs)/[\w./-]*)`", prose(page))
+    assert not [name for name in named if not (ROOT / name).exists() and name != "elastic_hydra/conf"]
+
+
 def test_every_page_is_listed() -> None:
     index = ROOT / "docs" / "index.md"
     listed = {(index.parent / link).resolve() for link in links(index)}
