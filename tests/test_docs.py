@@ -20,6 +20,7 @@ from torch.distributed.run import get_args_parser
 from docs import generate
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import HostFacts, resolve
+from elastic_hydra.config.retry import GROUPS
 from elastic_hydra.config.schema import ElasticConfig
 from tests.config.settings import CPU_HOST, settings
 
@@ -75,6 +76,11 @@ def test_keys_that_the_text_names_exist(page: Path) -> None:
     named = set(re.findall(r"(?<!elastic_)hydra\.launcher\.([a-z_]+(?:\.[a-z_]+)*)", TEXT[page]))
     named = {name for name in named if not name.startswith("rendezvous.configs.")}
     assert named - all_keys() == set()
+
+
+def test_groups_of_failures_are_all_explained() -> None:
+    page = TEXT[ROOT / "docs" / "guides" / "retries.md"]
+    assert not [group for group in GROUPS if f"| `{group}` |" not in page]
 
 
 # For each type that docs/generate.py writes by hand: values that it allows, and values that it does not.
@@ -198,7 +204,7 @@ def texts_of_the_code() -> str:
 
 
 def test_messages_in_the_troubleshooting_are_those_of_the_code() -> None:
-    page = " ".join(TEXT[ROOT / "docs" / "guides" / "troubleshooting.md"].split())
+    page = " ".join(prose(ROOT / "docs" / "guides" / "troubleshooting.md").split())
     quoted = [text for text in re.findall(r"`([^`]+)`", page) if text.count(" ") > 2 and "python" not in text]
     code = texts_of_the_code()
     unknown = [part for text in quoted for part in text.split("…") if part.strip(" :()=#") and part not in code]
