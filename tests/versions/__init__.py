@@ -1,0 +1,1 @@
+"""Tests over versions of Python, torch and Hydra: `python -m tests.versions`."""
