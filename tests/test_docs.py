@@ -19,7 +19,8 @@ from torch.distributed.run import get_args_parser
 
 from docs import generate
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.resolve import HostFacts, resolve
+from elastic_hydra.config.facts import HostFacts
+from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.schema import ElasticConfig
 from tests.config.settings import CPU_HOST, settings
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import sys
 
-from elastic_hydra.config.retry import WORDS
+from elastic_hydra.config.words import WORDS
 
 __all__ = ["doubt_about"]
 

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Dict, List, Optional, Union  # noqa: UP035 (OmegaConf reads these at run time)
 
+from elastic_hydra.config.lists import parse_list
+from elastic_hydra.config.problems import ROOT, Problems
+
+__all__ = ["Allocator", "Cpus", "Memory", "Near", "NumaConfig", "OnError", "check_numa"]
+
 
 class Cpus(str, Enum):
     """What a worker gets; see `NumaConfig.cpus`."""
@@ -91,7 +96,8 @@ class NumaConfig:
     workers on them, within the container's CPU quota), or null (leave as is)."""
 
     explicit: List[str] = field(default_factory=list)  # noqa: UP006
-    """With `cpus=explicit`: one list of CPUs per local rank, as the kernel writes them: `["0-3,8", "4-7"]`."""
+    """With `cpus=explicit`: one list of CPUs per local rank, as the kernel writes them: `["0-3,8", "4-7"]`.
+    Empty: none, as with any other `cpus`."""
 
     devices: List[str] = field(default_factory=list)  # noqa: UP006
     """PCI addresses of the accelerators of local rank 0, 1, …; empty: those the process sees, by index."""
@@ -109,3 +115,38 @@ class NumaConfig:
     on_memory_error: OnError = OnError.warn
     """When the kernel or a container refuses the memory policy: `error` fails the job, `warn` says so once and goes
     on."""
+
+
+def check_numa(keys: NumaConfig, problems: Problems) -> None:
+    """Add what no machine could follow; what this one cannot do is seen when it is planned.
+
+    Hydra checks types and choices at composition already; settings made in Python come here unchecked.
+    """
+    for key, choices in (("cpus", Cpus), ("near", Near), ("memory", Memory), ("allocator", Allocator)):
+        problems.one_of(f"numa.{key}", getattr(keys, key), [choice.value for choice in choices])
+    cores = keys.cores_per_worker
+    if cores is not None and cores < 1:
+        problems.add("numa.cores_per_worker", cores, "must be 1 or more, or null")
+    if cores is not None and keys.cpus in (Cpus.none, Cpus.explicit):
+        given = Cpus(keys.cpus).value
+        problem = f"has no meaning with {ROOT}.numa.cpus={given}; choose spread, core, llc, node or package"
+        problems.add("numa.cores_per_worker", cores, problem)
+    problems.at_least(0, "numa.reserve_cores", keys.reserve_cores)
+    threads = keys.threads
+    if threads is not None and threads != "auto" and (not str(threads).isdecimal() or int(threads) < 1):
+        problems.add("numa.threads", threads, "must be auto, a number of 1 or more, or null")
+    _check_explicit(list(keys.explicit), keys.cpus == Cpus.explicit, problems)
+
+
+def _check_explicit(lists: list[str], are_read: bool, problems: Problems) -> None:
+    if are_read and not lists:
+        problems.add("numa.explicit", lists, f"{ROOT}.numa.cpus=explicit needs one list of CPUs per local rank")
+    if lists and not are_read:
+        problems.add("numa.explicit", lists, f"is read only with {ROOT}.numa.cpus=explicit")
+    for text in lists:
+        try:
+            empty = not parse_list(text)
+        except ValueError:
+            empty = True
+        if empty:
+            problems.add("numa.explicit", lists, f"{text!r} is not a list of CPUs such as '0-3,8'")

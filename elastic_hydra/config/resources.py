@@ -1,44 +1,50 @@
-"""What a job takes of the host: its workers, and their GPUs, CPUs, memory and threads."""
+"""`hydra.launcher.resources`: what a job takes of the host: its workers, and their GPUs, CPUs, memory and threads."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from elastic_hydra.config.errors import nearest
-from elastic_hydra.config.numa import Cpus, Near
+from elastic_hydra.config.facts import HostFacts
+from elastic_hydra.config.keys import names_its_keys
+from elastic_hydra.config.numa import Cpus, Near, NumaConfig
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.retry import number_of_bytes
+from elastic_hydra.config.sizes import bytes_in_words, number_of_bytes
 from elastic_hydra.config.values import count
 
-__all__ = ["Demand", "HostFacts", "demand_of", "read_parallel", "threads_of", "workers_of"]
+__all__ = [
+    "Demand",
+    "ResourcesConfig",
+    "cpus_of",
+    "demand_of",
+    "gpus_per_worker_of",
+    "read_parallel",
+    "threads_of",
+    "workers_of",
+]
 
 
-@dataclass(frozen=True)
-class HostFacts:
-    """What the launcher found on this host."""
+@names_its_keys
+@dataclass
+class ResourcesConfig:
+    """What one job takes of this host, so that others can run beside it: `hydra.launcher.resources`."""
 
-    cpus: int
-    """CPUs that this process may use."""
-    gpus: int
-    """Accelerators that it sees."""
-    torch: tuple[int, int]
-    """Version of the installed torch."""
-    memory: int = 0
-    """Bytes of memory that it may use."""
-    backends: Collection[str] = ("local", "c10d", "static", "etcd", "etcd-v2")
-    """Rendezvous backends that torch knows."""
-    event_handlers: Collection[str] = ("null", "console")
-    """Event log handlers that torch knows."""
-    has_etcd: bool = False
-    """Whether the client package of etcd is installed."""
-    quota: float | None = None
-    """CPUs' worth of time that its container may use; None without a limit."""
-
-    def within_quota(self, cpus: int) -> int:
-        """Return how many threads some of the CPUs can keep busy: their share of the quota, 1 or more."""
-        return cpus if self.quota is None else max(1, min(cpus, int(self.quota * cpus / self.cpus)))
+    gpus_per_worker: Any = "auto"
+    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs). Worker i has the i-th so many."""
+    cpus_per_worker: Any = "auto"
+    """CPUs (hardware threads) per worker: a number, 1 or more, or `auto` (an equal share of the host for each of
+    `parallel` jobs; with `parallel=auto` the cores that belong to the job's GPUs, or 1). Workers without a GPU that
+    have `numa.cores_per_worker`, or a node each (`numa=cpu-throughput` with `parallel=auto`), take that of one NUMA
+    node."""
+    memory_per_job: Optional[str] = None  # noqa: UP045 (OmegaConf reads it at run time)
+    """Memory that a job needs, as `16GB`; null: it is not counted."""
+    jobs_per_gpu: int = 1
+    """How many jobs may share a GPU."""
+    gpu_memory_wait: float = 10.0
+    """Seconds that a GPU stays empty at most until the memory of the job that has ended there is free again; 0: the
+    next job starts at once. A GPU that several jobs share is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def workers_of(value: Any, facts: HostFacts, parallel: int | None, problems: Pro
 
 
 def demand_of(
-    settings: Mapping[str, Any],
-    numa: Mapping[str, Any],
+    keys: ResourcesConfig,
+    numa: NumaConfig,
     workers: int,
     parallel: int | None,
     facts: HostFacts,
@@ -101,19 +107,19 @@ def demand_of(
     """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything.
 
     Args:
-        settings: `hydra.launcher.resources`.
+        keys: `hydra.launcher.resources`.
         numa: `hydra.launcher.numa`: workers that have cores of their own take these, where nothing else is asked for.
         workers: of the job on this host.
         parallel: jobs side by side; None: as many as fit.
         facts: this host.
         problems: takes what is wrong.
     """
-    gpus_per_worker = _count("resources.gpus_per_worker", settings["gpus_per_worker"], 0, problems)
-    cpus_per_worker = _count("resources.cpus_per_worker", settings["cpus_per_worker"], 1, problems)
-    memory = _bytes("resources.memory_per_job", settings["memory_per_job"], problems)
+    gpus_per_worker = _count("resources.gpus_per_worker", keys.gpus_per_worker, 0, problems)
+    cpus_per_worker = _count("resources.cpus_per_worker", keys.cpus_per_worker, 1, problems)
+    memory = _bytes("resources.memory_per_job", keys.memory_per_job, problems)
     if memory > facts.memory:
-        problem = f"this host has {facts.memory / 1e9:.1f} GB: the job can never run"
-        problems.add("resources.memory_per_job", settings["memory_per_job"], problem)
+        problem = f"this host has {bytes_in_words(facts.memory)}: the job can never run"
+        problems.add("resources.memory_per_job", keys.memory_per_job, problem)
     if parallel == 1:
         asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
         _check_it_fits(asked, workers, facts, problems)
@@ -121,8 +127,8 @@ def demand_of(
     gpus = workers * (min(1, facts.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
     instances, listed = 0, tuple[str, ...]()
-    if cpus_per_worker is None and numa["cpus"] == Cpus.explicit:
-        listed = tuple(numa["explicit"])
+    if cpus_per_worker is None and numa.cpus == Cpus.explicit:
+        listed = tuple(numa.explicit)
     elif cpus_per_worker is None and not gpus and _are_instances(numa, parallel):
         instances = workers
     if cpus_per_worker is not None:
@@ -130,7 +136,7 @@ def demand_of(
     elif parallel is None and not instances and not listed:
         cpus = None if gpus and facts.gpus else workers
     _check_it_fits({"GPUs": gpus, "CPUs": cpus or 0}, workers, facts, problems)
-    instance_cores = numa["cores_per_worker"] if instances else None
+    instance_cores = numa.cores_per_worker if instances else None
     own = parallel is None and gpus and cpus is None
     cores = _least_cores(numa, workers) if own else 1
     return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores)
@@ -154,24 +160,24 @@ def _check_it_fits(wanted: Mapping[str, int], workers: int, facts: HostFacts, pr
             problems.add(f"resources.{what[:-1].lower()}s_per_worker", each, problem)
 
 
-def gpus_per_worker_of(settings: Mapping[str, Any]) -> int:
+def gpus_per_worker_of(keys: ResourcesConfig) -> int:
     """Return how many GPUs belong to each worker that has any; `demand_of` says what is wrong with the value."""
-    return max(1, _count("", settings["gpus_per_worker"], 0, Problems()) or 1)
+    return max(1, _count("", keys.gpus_per_worker, 0, Problems()) or 1)
 
 
-def _are_instances(numa: Mapping[str, Any], parallel: int | None) -> bool:
+def _are_instances(numa: NumaConfig, parallel: int | None) -> bool:
     """Whether CPU-only workers each take so many cores of one NUMA node, or all of it (`numa=cpu-throughput`)."""
-    if numa["cores_per_worker"] is not None:
-        return bool(numa["cpus"] != Cpus.none and numa["cores_per_worker"] > 0)
-    whole_node = numa["cpus"] == Cpus.node and numa["near"] == Near.none and numa["exclusive"]
+    if numa.cores_per_worker is not None:
+        return bool(numa.cpus != Cpus.none and numa.cores_per_worker > 0)
+    whole_node = numa.cpus == Cpus.node and numa.near == Near.none and numa.exclusive
     return bool(parallel is None and whole_node)
 
 
-def _least_cores(numa: Mapping[str, Any], workers: int) -> int:
-    each = int(numa["cores_per_worker"] or 1)
-    if numa["cpus"] in (Cpus.none, Cpus.explicit):
+def _least_cores(numa: NumaConfig, workers: int) -> int:
+    each = int(numa.cores_per_worker or 1)
+    if numa.cpus in (Cpus.none, Cpus.explicit):
         return 1
-    return max(1, each * workers if numa["exclusive"] or numa["cpus"] == Cpus.spread else each)
+    return max(1, each * workers if numa.exclusive or numa.cpus == Cpus.spread else each)
 
 
 def _count(key: str, value: Any, least: int, problems: Problems) -> int | None:

@@ -1,74 +1,18 @@
-"""`hydra.launcher.retry` and `hydra.launcher.watch`: what happens when a worker dies, hangs or takes too much."""
+"""`hydra.launcher.retry`: what happens when a worker dies."""
 
 # OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and List, not `|` and `list`.
 # ruff: noqa: UP006, UP035, UP045
 
-import re
 import signal
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, List, Optional
 
+from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.keys import names_its_keys
+from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.words import WORDS, is_class_name, is_word
 
-__all__ = [
-    "GROUPS",
-    "PROGRESS",
-    "WORDS",
-    "Action",
-    "BackoffConfig",
-    "Kind",
-    "Memory",
-    "RetryConfig",
-    "WatchConfig",
-    "is_class_name",
-    "is_word",
-    "number_of_bytes",
-]
-
-
-class Kind(str, Enum):
-    """What kind of end a worker group came to."""
-
-    exception = "exception"
-    """A worker raised."""
-    exit = "exit"
-    """A worker ended by itself, with an exit code or without a result."""
-    signal = "signal"
-    """A signal killed a worker, and neither we nor the kernel's memory killer sent it."""
-    oom = "oom"
-    """No memory: the kernel's out-of-memory killer, an allocation that failed (also on the GPU), or our limit."""
-    hang = "hang"
-    """No progress within `watch.progress_limit`, or a process stuck in the kernel."""
-    timeout = "timeout"
-    """The job's `watch.time_limit` is over."""
-    start_up = "start_up"
-    """A worker could not be started, or showed no sign of life within `watch.start_up_limit`."""
-    rendezvous = "rendezvous"
-    """The nodes did not find together."""
-    peer = "peer"
-    """Workers lost the connection to one whose end nobody saw: its node has gone."""
-    preempted = "preempted"
-    """A node was told to stop by a signal to its agent."""
-    agent = "agent"
-    """The job's agent itself was lost."""
-
-
-GROUPS = {
-    "deterministic": (
-        "mistakes that the next try would make again: ImportError, SyntaxError, TypeError, NameError, AttributeError, "
-        "NotImplementedError, errors of Hydra, OmegaConf and argparse, exit codes 2, 126, 127"
-    ),
-    "connection": (
-        "lost connections: NCCL and gloo errors, DistBackendError, DistNetworkError, DistStoreError, ConnectionError, "
-        "TimeoutError, and the kinds peer and rendezvous"
-    ),
-    "transient": "connection, and the kinds signal, hang, preempted and agent",
-}
-"""Words for `only_on` and `never_on` that stand for several things, and what they stand for."""
-
-WORDS = (*(kind.value for kind in Kind), *GROUPS)
-"""What `only_on` and `never_on` take besides class names, exit codes and signals."""
+__all__ = ["BackoffConfig", "RetryConfig", "check_retry"]
 
 
 @names_its_keys
@@ -109,80 +53,35 @@ class RetryConfig:
     """How often a job is tried whose agent itself was lost, 1 or more."""
 
 
-class Action(str, Enum):
-    """What follows when a limit is exceeded."""
-
-    log = "log"
-    restart = "restart"
-    fail = "fail"
-
-
-class Memory(str, Enum):
-    """How memory is measured."""
-
-    pss = "pss"
-    rss = "rss"
+def check_retry(retry: RetryConfig, problems: Problems) -> None:
+    """Add what is wrong with these keys."""
+    for key, least in (("max_restarts", 0), ("max_attempts", 1)):
+        problems.at_least(least, f"retry.{key}", getattr(retry, key))
+    if retry.window is not None and retry.window <= 0:
+        problems.add("retry.window", retry.window, "must be more than 0 (seconds), or null")
+    problems.at_least(0, "retry.min_uptime", retry.min_uptime, " (seconds)")
+    _check_backoff(retry.backoff, problems)
+    _check_words("retry.only_on", retry.only_on, problems)
+    _check_words("retry.never_on", retry.never_on, problems)
 
 
-PROGRESS = ("heartbeat", "output", "cpu")
+def _check_backoff(backoff: BackoffConfig, problems: Problems) -> None:
+    for key, least in (("initial", 0), ("factor", 1), ("maximum", 0)):
+        problems.at_least(least, f"retry.backoff.{key}", getattr(backoff, key))
+    problems.require(0 <= backoff.jitter <= 1, "retry.backoff.jitter", backoff.jitter, "must be from 0 to 1")
+    if backoff.maximum < backoff.initial:
+        problem = f"must not be less than initial={backoff.initial:g}"
+        problems.add("retry.backoff.maximum", backoff.maximum, problem)
 
 
-@names_its_keys
-@dataclass
-class WatchConfig:
-    """Limits for a running job: `hydra/launcher/watch=none|hangs`. Nothing is looked at that has no limit."""
+def _check_words(key: str, words: List[Any], problems: Problems) -> None:
+    for word in words:
+        if not is_word(word):
+            known = [*WORDS, *(number.name for number in signal.Signals)]
+            what = f"must be exception classes, exit codes, signals (SIGBUS), or of {', '.join(WORDS)}"
+            problems.add(key, word, what + nearest(word, known))
+        elif is_class_name(word):
+            from elastic_hydra.config.exceptions import doubt_about  # it lists the installed packages: not in every job
 
-    time_limit: Optional[float] = None
-    """Seconds of wall-clock time for the job, with restarts and waits; then it has failed, whatever `action` says."""
-    start_up_limit: Optional[float] = None
-    """Seconds from the start of the workers until each has given a first sign of life: a heartbeat or output."""
-    progress_limit: Optional[float] = None
-    """Seconds that a worker may be without progress."""
-    progress: List[str] = field(default_factory=lambda: ["heartbeat", "output", "cpu"])
-    """What counts as progress, any of: `heartbeat` (the worker called `elastic_hydra.heartbeat()`; ranks that never do
-    are judged by those that do), `output` (any rank's stdout or stderr file grew), `cpu` (the worker and its children
-    used at least 1 % of a CPU). A worker that waits for a GPU or in a collective operation may use a whole CPU: with
-    `cpu` only true standstill is seen."""
-    memory_limit: Any = None
-    """Memory of all the workers of one node, with their children, as `32GB` or in bytes; null: none."""
-    memory: Memory = Memory.pss
-    """How it is measured: `pss` (shared pages are shared out), `rss` (quicker; counts them for each process)."""
-    action: Action = Action.log
-    """When a limit is exceeded: `log` (say so, write every rank's stacks, go on), `restart` (as `retry` allows), or
-    `fail`. Except for `log`, the group is stopped after its stacks are written."""
-    interval: Optional[float] = None
-    """Seconds between two looks; null: a tenth of the smallest limit, at most 5, for memory at most 1."""
-
-    def is_on(self) -> bool:
-        """Whether there is any limit."""
-        limits = (self.time_limit, self.start_up_limit, self.progress_limit, self.memory_limit)
-        return any(limit is not None for limit in limits)
-
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def number_of_bytes(size: Any) -> Optional[int]:
-    """Read a size such as `16GB`, `512MiB` or a number of bytes; None: it is none."""
-    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]I?)?B?", str(size).strip().upper())
-    return None if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
-
-
-def is_word(word: Any) -> bool:
-    """Whether a word can stand in `only_on` and `never_on`; any class name can, for classes may be the user's."""
-    if isinstance(word, bool) or not isinstance(word, (str, int)):
-        return False
-    text = str(word).strip()
-    if re.fullmatch(r"-?[0-9]{1,9}", text):
-        return -64 <= int(text) <= 255
-    if text.startswith("SIG"):
-        return text in signal.Signals.__members__
-    return text in WORDS or is_class_name(text)
-
-
-def is_class_name(word: Any) -> bool:
-    """Whether a word has the form of a class's name, as against a kind's, a group's, a signal's or an exit code."""
-    text = str(word).strip()
-    if text.startswith("SIG") or not all(part.isidentifier() for part in text.split(".")):
-        return False
-    return text.rpartition(".")[2][0].isupper()
+            if doubt := doubt_about(str(word).strip()):
+                problems.add(key, word, doubt)

@@ -6,13 +6,15 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.values import LARGEST
 
-__all__ = ["HYDRAS", "check_tree"]
+__all__ = ["HYDRAS", "as_schema", "check_tree"]
+
+_T = TypeVar("_T")
 
 _GROUPS_WITH_PROFILES = ("rendezvous", "numa", "retry", "watch", "logs")
 HYDRAS = ("_recursive_", "_convert_")
@@ -62,6 +64,23 @@ def _check_leaf(key: str, value: Any, may_be_null: bool, problems: Problems) -> 
         problems.add(key, value, "must be a finite number" + (", or null" if may_be_null else ""))
     elif isinstance(value, (int, float)) and not key.endswith("memory_limit") and abs(value) > LARGEST:
         problems.add(key, value, f"must not be more than {LARGEST}")
+
+
+def as_schema(schema: type[_T], settings: Mapping[str, Any]) -> _T:
+    """Return plain values as an object of their schema's class, groups and all.
+
+    Args:
+        schema: the class that has the keys.
+        settings: plain values that have passed `check_tree`.
+    """
+    values = {}
+    for field in dataclasses.fields(schema):  # type: ignore[arg-type]
+        if field.name in settings:
+            group = field.default_factory
+            is_group = isinstance(group, type) and dataclasses.is_dataclass(group)
+            value = settings[field.name]
+            values[field.name] = as_schema(group, value) if is_group else value  # type: ignore[arg-type]
+    return schema(**values)
 
 
 def _is_interpolation(value: Any) -> bool:

@@ -50,9 +50,9 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
     """
     read_parallel(values["parallel"], problems)
     for key in ("stagger", "resources.gpu_memory_wait"):
-        problems.require(values[key] >= 0, key, values[key], "must be 0 or more (seconds)")
+        problems.at_least(0, key, values[key], " (seconds)")
     for key, least in (("resources.jobs_per_gpu", 1), ("numa.reserve_cores", 0)):
-        problems.require(values[key] >= least, key, values[key], f"must be {least} or more")
+        problems.at_least(least, key, values[key])
     problems.one_of("start_method", values["start_method"], START_METHODS)
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)

@@ -39,7 +39,9 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.compat.patch import with_globals
-from elastic_hydra.config.retry import Action, Kind, RetryConfig
+from elastic_hydra.config.retry import RetryConfig
+from elastic_hydra.config.watch import Action
+from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.nodes.consensus import FailureConsensus
 from elastic_hydra.elastic.nodes.peers import Peers, connected
 from elastic_hydra.elastic.starter import Starter

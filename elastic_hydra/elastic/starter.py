@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.config.retry import WatchConfig
+from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.elastic.entrypoint import run_entrypoint
 from elastic_hydra.elastic.placement import Placer
 from elastic_hydra.elastic.script import run_script, script_arguments

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elastic_hydra.config.retry import Kind
+from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.cause import (
     in_words,
     is_between_ranks,

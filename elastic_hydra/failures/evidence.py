@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from elastic_hydra.config.retry import Kind
+from elastic_hydra.config.words import Kind
 
 __all__ = ["Death", "Evidence", "ExceptionFacts", "MemoryFacts", "Overrun", "size"]
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elastic_hydra.config.retry import GROUPS, BackoffConfig, Kind, RetryConfig
+from elastic_hydra.config.retry import BackoffConfig, RetryConfig
+from elastic_hydra.config.words import GROUPS, Kind
 from elastic_hydra.failures.classify import Failure
 
 __all__ = ["Decision", "backoff", "decide", "decide_attempt", "in_time", "matches"]

@@ -26,8 +26,10 @@ from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.compat.torch import lacks_cuda_driver
 from elastic_hydra.config.numa import NumaConfig
-from elastic_hydra.config.retry import Kind, RetryConfig, WatchConfig
+from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.schema import START_METHODS
+from elastic_hydra.config.watch import WatchConfig
+from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic import rendezvous
 from elastic_hydra.elastic.agent import ElasticAgent
 from elastic_hydra.elastic.logs import TemporaryLogs, for_one_launch

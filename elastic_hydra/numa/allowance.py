@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from elastic_hydra.config.lists import parse_list
 from elastic_hydra.numa.cgroup import cpu_quota, cpuset, warn_once
 from elastic_hydra.numa.cpus import online_cpus
 from elastic_hydra.numa.errors import TopologyError
-from elastic_hydra.numa.lists import parse_list
 from elastic_hydra.numa.nodes import online_nodes
 from elastic_hydra.numa.sysfs import read_text
 

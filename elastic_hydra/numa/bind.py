@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.errors import KEY
-from elastic_hydra.numa.lists import format_list
 
 
 class _Calls(NamedTuple):

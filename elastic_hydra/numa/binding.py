@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Memory, NumaConfig, OnError
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.topology import Device, Topology
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from elastic_hydra.config.lists import format_list, parse_list
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.assignment import transport
 from elastic_hydra.numa.binding import memory_nodes
 from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
-from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nearness import Near, closest, homes, remoteness
 from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, split, union

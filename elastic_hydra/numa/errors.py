@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from elastic_hydra.config.problems import ROOT, shown
 
-KEY = "hydra.launcher.numa"
+KEY = f"{ROOT}.numa"
 
 
 class NumaError(ValueError):
@@ -36,7 +36,4 @@ class Refusal(NumaError):
 
 def setting_error(key: str, value: object, problem: str) -> NumaError:
     """The error for one setting: `hydra.launcher.numa.KEY=VALUE: PROBLEM`."""
-    if isinstance(value, Enum):
-        value = value.value
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return NumaError(f"{KEY}.{key}={text}: {problem}")
+    return NumaError(f"{KEY}.{key}={shown(value)}: {problem}")

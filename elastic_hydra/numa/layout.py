@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elastic_hydra.config.lists import format_list, parse_list
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa.anchor import Anchor
 from elastic_hydra.numa.assignment import assign
 from elastic_hydra.numa.binding import Place
 from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
-from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.nearness import closest, remoteness
 from elastic_hydra.numa.topology import Topology
 from elastic_hydra.numa.tree import CpuSet, apportion, distribute, leaves, split, union

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
+from elastic_hydra.config.numa import Cpus, NumaConfig, OnError, check_numa
+from elastic_hydra.config.problems import Problems
 from elastic_hydra.numa import layout
 from elastic_hydra.numa.advice import advice
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.anchor import anchors
 from elastic_hydra.numa.binding import Binding, Place, bindings
 from elastic_hydra.numa.carve import reserve
-from elastic_hydra.numa.check import check
 from elastic_hydra.numa.errors import NumaError, Refusal, setting_error
 from elastic_hydra.numa.topology import Device, Topology
 
@@ -42,7 +42,7 @@ def plan(
     """
 
     def bind(settings: NumaConfig, workers: int) -> tuple[Binding, ...]:
-        check(settings, workers)
+        _check(settings, workers)
         usable = _usable(topology, allowance, settings)
         return bindings(topology, usable, settings, _places(topology, usable, settings, workers, devices))
 
@@ -72,6 +72,20 @@ def unbound(
     free = NumaConfig(threads="auto" if settings.threads == "auto" else None)
     places = [Place(frozenset(), "not bound, see the problem")] * max(1, workers)
     return tuple(replace(one, problem=problem) for one in bindings(topology, allowance, free, places))
+
+
+def _check(settings: NumaConfig, workers: int) -> None:
+    """Refuse what no machine could follow: settings that are made in Python come here unchecked.
+
+    Raises:
+        NumaError: It names all keys that are wrong, and what they may be.
+    """
+    problems = Problems()
+    check_numa(settings, problems)
+    if workers < 1:
+        problems.add("numa.cpus", settings.cpus, f"{workers} workers; at least 1")
+    if problems.lines:
+        raise NumaError("\n".join(problems.lines))
 
 
 def _usable(topology: Topology, allowance: Allowance, settings: NumaConfig) -> Allowance:

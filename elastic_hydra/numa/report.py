@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.lists import format_list
 
 _HEAD = ("rank", "CPUs", "cores", "threads", "memory", "GPU", "why")
 _RIGHT = {"rank", "cores", "threads"}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from elastic_hydra.numa.lists import parse_list
+from elastic_hydra.config.lists import parse_list
 
 _T = TypeVar("_T")
 

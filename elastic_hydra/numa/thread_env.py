@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Allocator
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.errors import setting_error
-from elastic_hydra.numa.lists import format_list
 
 _OPENMP = "OMP_NUM_THREADS"
 _LIBRARIES = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -10,8 +10,10 @@ from dataclasses import replace
 from omegaconf import DictConfig
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.numa import NumaConfig, OnError
-from elastic_hydra.config.resolve import Demand, HostFacts, Launch
+from elastic_hydra.config.resolve import Launch
+from elastic_hydra.config.resources import Demand
 from elastic_hydra.elastic.placement import binds
 from elastic_hydra.numa import nvml
 from elastic_hydra.numa.binding import Binding
@@ -99,7 +101,7 @@ class Allocator:
             demand = launch.demand
             shared = self._parallel or demand.gpus
             free = replace(demand, cpus=None if shared else launch.nproc_per_node, instances=0, listed=(), cores=1)
-            if launch.numa.on_error != OnError.warn or free == demand:
+            if launch.keys.numa.on_error != OnError.warn or free == demand:
                 raise
             return self.fitted(replace(launch, demand=free), env_set)
         self.bindings(launch, env_set, slot)
@@ -107,7 +109,7 @@ class Allocator:
 
     def _idle_slot(self, launch: Launch, env_set: Mapping[str, str]) -> Slot:
         """Return the smallest slot that a job can get on the idle host."""
-        numa = launch.numa
+        numa = launch.keys.numa
         slot = self._idle.take(launch.demand)
         if slot is None:
             raise NumaError(self._never_fits(launch.demand))
@@ -171,10 +173,13 @@ class Allocator:
         Raises:
             NumaError: it cannot be done as asked.
         """
-        if not binds(launch.numa):
+        numa = launch.keys.numa
+        if not binds(numa):
             return ()
         environ = self.environment(slot) | dict(env_set)
-        return self._machine.plan(launch.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker)
+        return self._machine.plan(
+            launch.keys.numa, launch.nproc_per_node, environ, slot.allowance, launch.gpus_per_worker
+        )
 
     def environment(self, slot: Slot) -> dict[str, str]:
         """Return the environment of an agent whose job holds a slot."""

@@ -12,7 +12,7 @@ from torch.distributed.elastic.events import handlers
 from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
 from elastic_hydra.compat.torch import lacks_cuda_driver
-from elastic_hydra.config.resolve import HostFacts
+from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.numa.allowance import affinity
 from elastic_hydra.numa.cgroup import cpu_quota, memory_limit
 from elastic_hydra.supervisor.process_state import environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from elastic_hydra.config.resolve import Demand
+from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.carve import cut, instances, take, take_instances, take_listed
 from elastic_hydra.numa.topology import Device, Topology

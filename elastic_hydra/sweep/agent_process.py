@@ -108,7 +108,7 @@ def run(
         tell_apart(job.label)
         evaluate_once(task_config)
         truncated_once(job.config)
-        arguments = (task_config, job.config, context, hydra_state, argv, job.launch.other_ranks_level)
+        arguments = (task_config, job.config, context, hydra_state, argv, job.launch.keys.logs.other_ranks_level)
         return _launch(job, task_function, arguments, failures, imported)
 
     if job.attempt:
@@ -163,7 +163,7 @@ def _launch(
         raise raised  # out here, because raising it above would replace the chain that it brought from the worker
     imported.update(name for result in results.values() for name in result.imported)
     values = {rank: result.value for rank, result in results.items()}
-    return values.get(0) if job.launch.return_values == "rank0" else values
+    return values.get(0) if job.launch.keys.return_values == "rank0" else values
 
 
 def _record_verdict(job: Job, verdict: Verdict) -> None:
@@ -212,7 +212,7 @@ def _record_bindings(job: Job, bindings: Sequence[Binding]) -> None:
 
 def _without_restart(verdict: Verdict, job: Job) -> Failure:
     """Return the failure, with the reason why no restart followed, where one might have."""
-    return replace(verdict.failure, not_restarted=verdict.decision.reason if job.launch.retry.max_restarts else "")
+    return replace(verdict.failure, not_restarted=verdict.decision.reason if job.launch.keys.retry.max_restarts else "")
 
 
 def _explained(error: ChildFailedError, job: Job) -> BaseException:

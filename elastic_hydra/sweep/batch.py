@@ -37,8 +37,8 @@ class Running:
 
     def time_left(self) -> float | None:
         """Return the seconds until its agent must have ended the job, and itself; None: there is no limit."""
-        limit = self.job.launch.watch.time_limit
-        return None if limit is None else limit + self.job.launch.shutdown_timeout + _MARGIN - self.job.elapsed
+        limit = self.job.launch.keys.watch.time_limit
+        return None if limit is None else limit + self.job.launch.keys.shutdown_timeout + _MARGIN - self.job.elapsed
 
 
 @dataclass(eq=False)

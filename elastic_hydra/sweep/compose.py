@@ -20,8 +20,9 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.compat.hydra_loader import compose_to_launch
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.resolve import HostFacts, Launch, resolve
+from elastic_hydra.config.resolve import Launch, resolve
 from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
 from elastic_hydra.elastic.rendezvous.store_process import host_store, wait_for_store
 from elastic_hydra.sweep.folders import may_be_folder, refuse_unwritable
@@ -76,8 +77,8 @@ def _check_folders(job: Job, sweep_config: DictConfig) -> None:
     if not job.output_dir.is_relative_to(own) or not may_be_folder(job.output_dir):
         name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == own else "dir"
         refuse_unwritable(f"job #{job.num}: hydra.sweep.{name}", sweep[name], job.output_dir)
-    if job.launch.log_dir is not None:
-        refuse_unwritable(f"job #{job.num}: hydra.launcher.logs.dir", job.launch.log_dir, job.log_dir)
+    if job.launch.keys.logs.dir is not None:
+        refuse_unwritable(f"job #{job.num}: hydra.launcher.logs.dir", job.launch.keys.logs.dir, job.log_dir)
 
 
 def teach_parser(job: Job) -> None:
@@ -109,24 +110,24 @@ def task_config(config: DictConfig) -> DictConfig:
 def meet(job: Job) -> None:
     """Host the store where the nodes of this sweep meet, if it is this node that shall; agents only connect to it."""
     launch = job.launch
-    if not launch.several_nodes or launch.backend not in ("c10d", "static"):
+    if not launch.several_nodes or launch.rendezvous.backend not in ("c10d", "static"):
         return
-    host, port = parse_rendezvous_endpoint(launch.endpoint, default_port=0)
-    wanted = launch.rdzv_configs.get("is_host")
-    if launch.backend == "static":
-        wanted = launch.rdzv_configs["rank"] == 0
-    key = f"hydra.launcher.rendezvous.endpoint={launch.endpoint}"
+    host, port = parse_rendezvous_endpoint(launch.rendezvous.endpoint, default_port=0)
+    wanted = launch.rendezvous.configs.get("is_host")
+    if launch.rendezvous.backend == "static":
+        wanted = launch.rendezvous.configs["rank"] == 0
+    key = f"hydra.launcher.rendezvous.endpoint={launch.rendezvous.endpoint}"
     try:
         hosted = host_store(host, port, wanted)
     except OSError as error:
         raise ConfigError(f"{key}: this node cannot host the store there: {error}") from error
     try:
         if not hosted:
-            name = "join_timeout" if launch.backend == "c10d" else "timeout"
-            wait_for_store(host, port, float(launch.rdzv_configs.get(name, 600)))
+            name = "join_timeout" if launch.rendezvous.backend == "c10d" else "timeout"
+            wait_for_store(host, port, float(launch.rendezvous.configs.get(name, 600)))
     except OSError as error:
         raise ConfigError(f"{key}: {error}") from error
-    launch.rdzv_configs["is_host"] = False
+    launch.rendezvous.configs["is_host"] = False
 
 
 def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> Path:
@@ -166,7 +167,7 @@ def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) 
     """Name a job's rendezvous: unlike any other's on one node, the same for all launchers on several."""
     if not launch.several_nodes:
         return f"{uuid.uuid4().hex}-{num}"
-    name = launch.rendezvous_id
+    name = launch.keys.rendezvous.id
     if name is None:
         what = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
         name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:16]

@@ -58,4 +58,4 @@ class Job:
     @property
     def log_dir(self) -> Path:
         """Where its workers write."""
-        return self.output_dir / (self.launch.log_dir or "logs")
+        return self.output_dir / (self.launch.keys.logs.dir or "logs")

@@ -28,7 +28,7 @@ def for_rank(logging_config: DictConfig, rank: int, console_level: str, output_d
     Args:
         logging_config: `hydra.job_logging`.
         rank: the worker's.
-        console_level: `hydra.launcher.logs.other_ranks_level`.
+        console_level: `hydra.launcher.logs.other_ranks_level`, in capitals or not.
         output_dir: of the job.
     """
     config: Any = OmegaConf.to_container(logging_config, resolve=True)
@@ -37,7 +37,7 @@ def for_rank(logging_config: DictConfig, rank: int, console_level: str, output_d
         for key in keys:
             handler[key] = _of_rank(handler[key], rank, output_dir)
         if not keys:
-            handler["level"] = _higher(handler.get("level", logging.NOTSET), console_level)
+            handler["level"] = _higher(handler.get("level", logging.NOTSET), console_level.upper())
     created = OmegaConf.create(config)
     assert isinstance(created, DictConfig)
     return created

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import OmegaConf
 
-from elastic_hydra.config.retry import Kind
+from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure, signal_name
 from elastic_hydra.journal.events import State
 from elastic_hydra.journal.reader import Recorded
@@ -74,7 +74,7 @@ def _of(job: Job, process: Process, overdue: bool) -> End:
         reason = f"its result cannot be read: {type(error).__name__}: {error}"
         return _failed(job, JobError(reason), _failure(Kind.agent, reason))
     if overdue:
-        limit = job.launch.watch.time_limit
+        limit = job.launch.keys.watch.time_limit
         reason = f"its agent hung, and did not end the job after watch.time_limit={limit:g} s"
         return _failed(job, JobError(_with_logs(reason, job)), _failure(Kind.timeout, reason))
     if outcome is not None and outcome.error is not None:
@@ -103,7 +103,7 @@ def _lost(job: Job, process: Process) -> End:
     code = process.exitcode or 0
     name = signal_name(code)
     how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
-    if name and not process.fate and name in job.launch.signals_to_handle:
+    if name and not process.fate and name in job.launch.keys.signals_to_handle:
         return _stopped(job, name, lost=True)  # before it could stop its workers itself
     what = process.refused or process.fate or how + (" without a result" if not code else "")
     reason = f"its agent (pid {process.pid}) was lost: {what}"
@@ -112,7 +112,7 @@ def _lost(job: Job, process: Process) -> End:
 
 
 def _stopped(job: Job, name: str, lost: bool = False) -> End:
-    who = f"host {os.uname().nodename}" if job.launch.max_nodes > 1 else "the job"
+    who = f"host {os.uname().nodename}" if job.launch.nodes.most > 1 else "the job"
     failure = _failure(Kind.preempted, f"{who} was told to stop by {name}", name)
     return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, agent_lost=lost)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hydra.core.utils import filter_overrides
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep.job import Job
@@ -56,13 +56,13 @@ def describe(job: Job, slot: Slot, bindings: Sequence[Binding]) -> str:
         bindings: what its workers would be bound to.
     """
     launch = job.launch
-    low, high = launch.min_nodes, launch.max_nodes
+    low, high = launch.nodes.least, launch.nodes.most
     facts = {
         "nodes": str(low) if low == high else f"{low} to {high}",
         "workers per node": launch.nproc_per_node,
-        "rendezvous": f"{launch.backend} {launch.endpoint}".strip(),
+        "rendezvous": f"{launch.rendezvous.backend} {launch.rendezvous.endpoint}".strip(),
         "threads per worker": launch.omp_num_threads or "as the binding or the environment says",
-        "restarts": f"at most {launch.retry.max_restarts}",
+        "restarts": f"at most {launch.keys.retry.max_restarts}",
         "GPUs": format_list(slot.gpus),
         "CPUs": format_list(slot.allowance.cpus) if slot.allowance is not None else "",
         "memory": f"{slot.memory / 1e9:.1f} GB" if slot.memory else "",

@@ -284,7 +284,7 @@ class Sweep:
             self._compose_next(batch, record)
         if not batch.waiting:
             return
-        grace = max(job.launch.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
+        grace = max(job.launch.keys.shutdown_timeout for job in batch.jobs) + _GRACE_MARGIN
         try:
             self._run_on_servers(batch, record, signals, grace)
         except ServerLost as error:
@@ -292,7 +292,7 @@ class Sweep:
 
     def _run_on_servers(self, batch: Batch, record: Journal, signals: StopSignals, grace: float) -> None:
         """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
-        method, in_vain = batch.jobs[0].launch.start_method, 0
+        method, in_vain = batch.jobs[0].launch.keys.start_method, 0
         while batch.waiting or batch.planned:
             with self._kept_server.used(method, grace, [record.lock]) as server:
                 count = len(batch.waiting) + sum(self._history.settled(num) is None for num, _ in batch.planned)
@@ -431,8 +431,8 @@ class Sweep:
         """Decide about a job whose agent was lost; None: it was not, and what failed is beyond another attempt."""
         if end.failure is None or not end.agent_lost:
             return None
-        limit, draw = job.launch.watch.time_limit, random.SystemRandom().random()
-        decision = decide_attempt(job.launch.retry, job.attempt + 1, end.failure, draw)
+        limit, draw = job.launch.keys.watch.time_limit, random.SystemRandom().random()
+        decision = decide_attempt(job.launch.keys.retry, job.attempt + 1, end.failure, draw)
         return in_time(decision, None if limit is None else limit - job.elapsed)
 
     def _try_again(
@@ -527,7 +527,7 @@ def _stop(server: Client, running: list[Running], number: signal.Signals, grace:
             log.warning("%s: stopping %s; %s kills at once", number.name, jobs, again)
             wait = grace
             if number not in ENDS:
-                wait += max(one.job.launch.checkpoint_timeout for one in running)
+                wait += max(one.job.launch.keys.checkpoint_timeout for one in running)
             server.stop(processes, number, wait)
             return
         except Stopped as another:  # noqa: PERF203

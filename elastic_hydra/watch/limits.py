@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from elastic_hydra.config.retry import Kind, WatchConfig
+from elastic_hydra.config.watch import WatchConfig
+from elastic_hydra.config.words import Kind
 
 __all__ = ["Excess", "Look", "Sign", "exceeded", "pause"]
 
@@ -94,10 +95,11 @@ def _time(config: WatchConfig, look: Look) -> Excess | None:
 
 
 def _memory(config: WatchConfig, look: Look) -> Excess | None:
-    if config.memory_limit is None or look.memory is None or look.memory <= config.memory_limit:
+    limit = config.memory_limit_in_bytes()
+    if limit is None or look.memory is None or look.memory <= limit:
         return None
     used = f"the workers of this node use {look.memory / 1e9:.2f} GB of memory ({config.memory.value.upper()})"
-    return Excess(Kind.oom, f"{used}: watch.memory_limit={int(config.memory_limit) / 1e9:.2f} GB")
+    return Excess(Kind.oom, f"{used}: watch.memory_limit={limit / 1e9:.2f} GB")
 
 
 def _start_up(config: WatchConfig, look: Look) -> Excess | None:

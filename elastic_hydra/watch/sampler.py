@@ -10,7 +10,8 @@ from typing import Protocol
 
 import psutil
 
-from elastic_hydra.config.retry import Kind, Memory, WatchConfig
+from elastic_hydra.config.watch import Memory, WatchConfig
+from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.evidence import Overrun
 from elastic_hydra.supervisor.orphans import with_descendants
 from elastic_hydra.watch.limits import Excess, Look, Sign, exceeded, pause

@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from elastic_hydra.config.resolve import HostFacts, Launch, resolve
+from elastic_hydra.config.facts import HostFacts
+from elastic_hydra.config.resolve import Launch, resolve
 from elastic_hydra.config.schema import ElasticConfig
 
 CPU_HOST = HostFacts(cpus=8, gpus=0, torch=(2, 13), memory=16 * 2**30, has_etcd=True)

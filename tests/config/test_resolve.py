@@ -9,7 +9,9 @@ import pytest
 
 from elastic_hydra.config.errors import ConfigError, nearest
 from elastic_hydra.config.numa import Cpus, Near
-from elastic_hydra.config.resolve import Demand, resolve
+from elastic_hydra.config.rendezvous import Rendezvous
+from elastic_hydra.config.resolve import resolve
+from elastic_hydra.config.resources import Demand
 from tests.config.settings import CPU_HOST, GPU_HOST, launch, settings
 
 TWO_NODES = {"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "head:29400"}
@@ -78,7 +80,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"parallel": "many"}, "parallel=many", "1 or more, or auto"),
     ({"parallel": None}, "parallel=null", "1 or more, or auto"),
     ({"parallel": "0x2"}, "parallel=0x2", "1 or more, or auto"),
-    ({"parallel": True}, "parallel=True", "1 or more, or auto"),
+    ({"parallel": True}, "parallel=true", "1 or more, or auto"),
     ({"parallel": "autp"}, "parallel=autp", "did you mean auto?"),
     ({"nproc_per_node": "9" * 5000}, f"nproc_per_node={'9' * 5000}", "1 or more"),
     ({"stagger": -1}, "stagger=-1", "0 or more"),
@@ -103,7 +105,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"retry__only_on": ["transiet"]}, "retry.only_on=transiet", "did you mean transient?"),
     ({"retry__only_on": ["OOM"]}, "retry.only_on=OOM", "did you mean oom?"),
     ({"retry__only_on": [None]}, "retry.only_on=null", "must be exception classes"),
-    ({"retry__only_on": [True]}, "retry.only_on=True", "must be exception classes"),
+    ({"retry__only_on": [True]}, "retry.only_on=true", "must be exception classes"),
 ]
 
 
@@ -132,7 +134,7 @@ OWN = [
 
 @pytest.mark.parametrize("name", OWN)
 def test_exceptions_of_the_user_s_own_are_taken_as_they_are(name: str) -> None:
-    assert launch(retry__only_on=[name]).retry.only_on == [name]
+    assert launch(retry__only_on=[name]).keys.retry.only_on == [name]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_etcd_without_its_client_is_refused_with_the_package_to_install() -> Non
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"virtual_local_rank": True}, "virtual_local_rank=True"),
+        ({"virtual_local_rank": True}, "virtual_local_rank=true"),
         ({"logs__duplicate_stdout_filters": ["loss"]}, "logs.duplicate_stdout_filters="),
         ({"logs__duplicate_stderr_filters": ["loss"]}, "logs.duplicate_stderr_filters="),
     ],
@@ -212,16 +214,16 @@ def test_the_nearest_word_is_suggested_only_when_it_is_near() -> None:
 
 def test_defaults_are_one_worker_on_one_node_without_network() -> None:
     job = launch()
-    assert (job.min_nodes, job.max_nodes, job.nproc_per_node) == (1, 1, 1)
-    assert (job.backend, job.endpoint, job.rdzv_configs) == ("local", "", {})
-    assert job.retry.max_restarts == 0
+    assert (job.nodes, job.nproc_per_node) == ((1, 1), 1)
+    assert job.rendezvous == Rendezvous("local", "", {})
+    assert job.keys.retry.max_restarts == 0
     assert not job.several_nodes
 
 
 @pytest.mark.parametrize(("value", "nodes"), [(1, (1, 1)), ("3", (3, 3)), ("1:4", (1, 4)), (" 2:2 ", (2, 2))])
 def test_nodes_are_a_number_or_a_range(value: Any, nodes: tuple[int, int]) -> None:
     job = launch(nodes=value, rendezvous__backend="c10d", rendezvous__endpoint="head:29400")
-    assert (job.min_nodes, job.max_nodes) == nodes
+    assert job.nodes == nodes
 
 
 @pytest.mark.parametrize(
@@ -326,8 +328,8 @@ def test_lines_say_whose_they_are_when_more_than_one_rank_is_shown(
 
 
 def test_one_node_needs_no_endpoint_and_gets_a_free_port() -> None:
-    assert launch(rendezvous__backend="c10d").endpoint == "127.0.0.1:0"
-    assert launch(rendezvous__backend="static").endpoint == "127.0.0.1:0"
+    assert launch(rendezvous__backend="c10d").rendezvous.endpoint == "127.0.0.1:0"
+    assert launch(rendezvous__backend="static").rendezvous.endpoint == "127.0.0.1:0"
 
 
 def test_c10d_gets_its_timeouts_under_their_own_names() -> None:
@@ -339,7 +341,7 @@ def test_c10d_gets_its_timeouts_under_their_own_names() -> None:
         rendezvous__is_host=True,
         rendezvous__configs={"store_type": "tcp"},
     )
-    assert job.rdzv_configs == {
+    assert job.rendezvous.configs == {
         "join_timeout": 7,
         "last_call_timeout": 2,
         "keep_alive_interval": 1,
@@ -352,16 +354,18 @@ def test_c10d_gets_its_timeouts_under_their_own_names() -> None:
 def test_the_join_timeout_reaches_backends_that_call_it_timeout(backend: str) -> None:
     rank = {"rendezvous__node_rank": 1} if backend == "static" else {}
     job = launch(**{**TWO_NODES, "rendezvous__backend": backend, "rendezvous__join_timeout": 42, **rank})
-    assert job.rdzv_configs["timeout"] == 42
-    assert "join_timeout" not in job.rdzv_configs
+    assert job.rendezvous.configs["timeout"] == 42
+    assert "join_timeout" not in job.rendezvous.configs
 
 
 def test_static_gets_the_rank_of_this_node() -> None:
-    assert launch(**STATIC).rdzv_configs["rank"] == 1
-    assert launch(rendezvous__backend="static").rdzv_configs["rank"] == 0
+    assert launch(**STATIC).rendezvous.configs["rank"] == 1
+    assert launch(rendezvous__backend="static").rendezvous.configs["rank"] == 0
 
 
-def test_levels_and_lists_come_in_the_form_that_logging_wants() -> None:
-    job = launch(logs__other_ranks_level="warning", logs__local_ranks_filter=[0, 2])
-    assert job.other_ranks_level == "WARNING"
-    assert job.local_ranks_filter == (0, 2)
+def test_the_problems_of_all_groups_are_told_at_once() -> None:
+    changed = {"numa__threads": 0, "numa__explicit": ["x"], "numa__reserve_cores": -1, "logs__dir": " ", "stagger": -1}
+    with pytest.raises(ConfigError) as refused:
+        launch(**changed)
+    keys = [line.partition("=")[0].removeprefix("hydra.launcher.") for line in str(refused.value).splitlines()]
+    assert keys == ["numa.reserve_cores", "numa.threads", "numa.explicit", "numa.explicit", "stagger", "logs.dir"]

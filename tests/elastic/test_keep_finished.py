@@ -14,7 +14,7 @@ import pytest
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from elastic_hydra.config.retry import Action, WatchConfig
+from elastic_hydra.config.watch import Action, WatchConfig
 from elastic_hydra.worker import heartbeat
 from tests.helpers.launching import START_METHODS, launch, launch_failing
 

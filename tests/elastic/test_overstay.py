@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from elastic_hydra.config.retry import Kind, WatchConfig
+from elastic_hydra.config.watch import WatchConfig
+from elastic_hydra.config.words import Kind
 from tests.helpers.launching import launch, launch_failing
 
 

@@ -10,7 +10,8 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from elastic_hydra.config.retry import Kind, RetryConfig
+from elastic_hydra.config.retry import RetryConfig
+from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.worker_failure import facts_of
 from elastic_hydra.failures.cause import one_line
 from elastic_hydra.failures.classify import Failure, classify

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.config.retry import Kind
+from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure, classify
 from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 

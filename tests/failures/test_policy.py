@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.config.retry import BackoffConfig, Kind, RetryConfig, is_word
+from elastic_hydra.config.retry import BackoffConfig, RetryConfig
+from elastic_hydra.config.words import Kind, is_word
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.failures.policy import backoff, decide, decide_attempt, matches
 

@@ -16,7 +16,8 @@ from torch.distributed.elastic.multiprocessing import Std
 
 import elastic_hydra
 from elastic_hydra import LaunchConfig, elastic_launch
-from elastic_hydra.config.retry import BackoffConfig, RetryConfig, WatchConfig
+from elastic_hydra.config.retry import BackoffConfig, RetryConfig
+from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.elastic.logs import JobLogs
 from elastic_hydra.elastic.worker_failure import WorkersFailedError
 from elastic_hydra.failures.verdict import Verdict

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.cpus import Cpu
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.nodes import Node
 from elastic_hydra.numa.topology import Device, Topology
 

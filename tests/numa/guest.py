@@ -52,7 +52,7 @@ def as_json(applied):
 
 
 def lists_of(allowance):
-    from elastic_hydra.numa.lists import format_list
+    from elastic_hydra.config.lists import format_list
 
     return {"cpus": format_list(allowance.cpus), "mems": format_list(allowance.mems)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.numa.lists import format_list
+from elastic_hydra.config.lists import format_list
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "topologies"
 REAL = sorted(path.stem for path in (DATA / "machines").glob("*.json"))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from elastic_hydra.config.lists import parse_list
 from elastic_hydra.numa import bind
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.lists import parse_list
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
 

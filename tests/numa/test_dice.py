@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
-from elastic_hydra.config.resolve import Demand
+from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.carve import instances, take

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
+from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.resources import Demand, HostFacts, demand_of
-from elastic_hydra.config.schema import ResourcesConfig
+from elastic_hydra.config.resources import Demand, ResourcesConfig, demand_of
 from elastic_hydra.numa.allowance import read_allowance
 from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.nearness import remoteness
@@ -34,10 +34,8 @@ def devices_of(topology, nodes):
 def demand(workers, cpus, gpus, parallel, **keys):
     """What a job takes, as composed."""
     problems = Problems()
-    resources = asdict(ResourcesConfig(**keys))
-    found = demand_of(
-        resources, asdict(NumaConfig()), workers, parallel, HostFacts(cpus, gpus, (2, 9), 1 << 30), problems
-    )
+    facts = HostFacts(cpus, gpus, (2, 9), 1 << 30)
+    found = demand_of(ResourcesConfig(**keys), NumaConfig(), workers, parallel, facts, problems)
     problems.raise_any()
     return found
 

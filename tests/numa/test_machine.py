@@ -6,10 +6,10 @@ import os
 
 import pytest
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
 from elastic_hydra.numa.carve import cut
 from elastic_hydra.numa.errors import NumaError
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.machine import read_machine
 from tests.numa.machines import machine, write
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
 from elastic_hydra.numa.errors import NumaError
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.plan import plan
 from elastic_hydra.numa.report import render
 from tests.numa.machines import real_machines
@@ -195,7 +195,7 @@ class TestRefusals:
         [
             ({"cpus": Cpus.spread, "cores_per_worker": 9}, 2, "=9: this job has 8 cores for 2 workers; at most 4"),
             ({"cpus": Cpus.spread, "exclusive": True}, 9, "=true: this job has 8 cores for 9 workers; at most 8"),
-            ({"cpus": "nod"}, 1, "cpus=nod: must be one of none, package, node, .*; did you mean node?"),
+            ({"cpus": "nod"}, 1, "cpus=nod: must be one of none, package, node, .* .did you mean node.."),
             ({"cpus": Cpus.node, "near": Near.gpu}, 1, "near=gpu: this job sees no accelerator; near=auto would"),
             ({"cpus": Cpus.explicit}, 1, "cpus=explicit needs one list"),
             ({"cpus": Cpus.explicit, "explicit": ["0-1"]}, 2, r"explicit=\['0-1'\]: 1 lists for 2 workers"),

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.numa.carve import cut, instances
 from elastic_hydra.numa.devices import visible_accelerators
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.plan import plan
 from elastic_hydra.numa.report import render
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Cpus, NumaConfig
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.carve import cut, instances, reserve, take, take_instances, take_listed
 from elastic_hydra.numa.cpus import Cpu
 from elastic_hydra.numa.errors import NumaError
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.nodes import Node
 from elastic_hydra.numa.plan import plan
 from elastic_hydra.numa.topology import Topology

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_hydra.numa.lists import format_list, parse_list
+from elastic_hydra.config.lists import format_list, parse_list
 from tests.helpers.apps import App
 
 pytestmark = pytest.mark.skipif(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from elastic_hydra.config.lists import format_list, parse_list
 from elastic_hydra.config.numa import Cpus, NumaConfig, OnError
 from elastic_hydra.numa.allowance import read_allowance
 from elastic_hydra.numa.errors import TopologyError
-from elastic_hydra.numa.lists import format_list, parse_list
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.sysfs import parse_mask, read_set
 from elastic_hydra.numa.topology import read_topology

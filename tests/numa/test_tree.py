@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from elastic_hydra.numa.lists import format_list, parse_list
+from elastic_hydra.config.lists import format_list, parse_list
 from elastic_hydra.numa.tree import apportion, branches, distribute, leaves, split
 from tests.numa import dice as throw
 from tests.numa import hwloc

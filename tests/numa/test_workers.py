@@ -13,11 +13,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Allocator, Cpus, Memory, NumaConfig
 from elastic_hydra.elastic.placement import Placement, Placer, from_torch
 from elastic_hydra.numa import bind
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.numa.lists import format_list
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.thread_env import Environment
 from tests.numa import witness

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.numa import Cpus
-from elastic_hydra.config.resolve import HostFacts, Launch
+from elastic_hydra.config.resolve import Launch
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.resources import allocator

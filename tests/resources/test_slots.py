@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from elastic_hydra.config.resolve import Demand
+from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.topology import Cpu, Device, Node, Topology
 from elastic_hydra.resources.slots import OVERTAKING_LIMIT, Slot, Slots, cuda_visible_devices, next_to_start

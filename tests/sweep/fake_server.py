@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from elastic_hydra.compat.hydra import set_hydra_config
-from elastic_hydra.config.retry import Kind
+from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.errors import JobError

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.config.retry import Kind, WatchConfig
+from elastic_hydra.config.watch import WatchConfig
+from elastic_hydra.config.words import Kind
 from elastic_hydra.watch.limits import Look, Sign, exceeded, pause
 
 NOW = 100.0

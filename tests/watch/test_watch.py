@@ -15,7 +15,7 @@ import pytest
 import torch.distributed as dist
 
 import elastic_hydra
-from elastic_hydra.config.retry import Action
+from elastic_hydra.config.watch import Action
 from tests.helpers.groups import Launched, no_wait, rank, restarts, stand_still
 
 
@@ -179,7 +179,7 @@ def hoard(size: int) -> None:
 
 @pytest.mark.parametrize("how", ["pss", "rss"])
 def test_the_memory_of_the_workers_has_a_limit(how: str, launched: Launched) -> None:
-    from elastic_hydra.config.retry import Memory
+    from elastic_hydra.config.watch import Memory
 
     limit = {"pss": 500 << 20, "rss": 900 << 20}[how]  # two workers, whose shared pages count twice in rss
     watch = {"memory_limit": limit, "memory": Memory(how), "action": Action.fail, "interval": 0.1}

@@ -1,0 +1,24 @@
+"""Sizes as people write and read them: `16GB`, `512MiB`, `1.1 GB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["bytes_in_words", "number_of_bytes"]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def number_of_bytes(size: Any) -> int | None:
+    """Read a size such as `16GB`, `512MiB` or a number of bytes; None: it is none."""
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]I?)?B?", str(size).strip().upper())
+    return None if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def bytes_in_words(count: int) -> str:
+    """Write a number of bytes for people, with as many figures as they need."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB" if count >= 1000 else f"{count} B"
