@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BACKENDS", "TIMEOUTS", "Backend", "backend_of"]
+__all__ = ["BACKENDS", "ON_ONE_NODE", "TIMEOUTS", "Backend", "backend_of"]
 
 TIMEOUTS = (
     "join_timeout",
@@ -44,37 +44,36 @@ class Backend:
     """Seconds between two looks at the other nodes."""
     forgets_after: float | None = None
     """Seconds after which torch forgets a silent node, where that is fixed; None: what the keep-alive keys say."""
-    dynamic: bool = True
-    """Whether torch's dynamic rendezvous, which knows `timeout` by the name of `join_timeout` only, works with it."""
+    in_memory: bool = False
+    """Whether torch's dynamic rendezvous asks a store in memory, which need not be spared."""
+    may_be_a_file: bool = False
+    """Whether torch can keep the store in a file (`store_type=file`): then the endpoint is a path."""
 
     @property
     def default_endpoint(self) -> str:
         """Where one node by itself meets nobody; empty: there is no such place."""
         return "127.0.0.1:0" if self.one_of_them_hosts else ""
 
-    @property
-    def join_timeout(self) -> str:
-        """Return torch's name for `join_timeout`."""
-        return self.keys.get("join_timeout", "join_timeout")
-
 
 _ETCD_INTERVAL = 1.0  # a database is made for fewer questions than a store in memory
 
 BACKENDS = {
-    "local": Backend(keys={}, several_nodes=False, dynamic=False),
-    "c10d": Backend(keys=_same(*TIMEOUTS, "is_host"), one_of_them_hosts=True),
-    "static": Backend(keys={"join_timeout": "timeout"}, one_of_them_hosts=True, has_node_ranks=True, dynamic=False),
+    "local": Backend(keys={}, several_nodes=False),
+    "c10d": Backend(keys=_same(*TIMEOUTS, "is_host"), one_of_them_hosts=True, in_memory=True, may_be_a_file=True),
+    "static": Backend(keys={"join_timeout": "timeout"}, one_of_them_hosts=True, has_node_ranks=True),
     "etcd": Backend(
         keys={"join_timeout": "timeout", "last_call_timeout": "last_call_timeout"},
         client="python-etcd",
         needs_endpoint=True,
         interval=_ETCD_INTERVAL,
         forgets_after=10.0,
-        dynamic=False,
     ),
     "etcd-v2": Backend(client="python-etcd", needs_endpoint=True, interval=_ETCD_INTERVAL),
 }
 """Backends of ours and of torch's, by name."""
+
+ON_ONE_NODE = "local"
+"""The backend for a job that has one node and no endpoint."""
 
 _REGISTERED = Backend()
 """What is expected of a backend that somebody else has registered with torch."""

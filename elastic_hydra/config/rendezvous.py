@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from elastic_hydra.config.backends import BACKENDS, TIMEOUTS, Backend, backend_of
+from elastic_hydra.config.backends import BACKENDS, ON_ONE_NODE, TIMEOUTS, Backend, backend_of
 from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.keys import names_its_keys
@@ -21,7 +21,7 @@ __all__ = ["Rendezvous", "RendezvousConfig", "rendezvous_of"]
 class RendezvousConfig:
     """Where the nodes of a job meet: `hydra/launcher/rendezvous=local|c10d|static|etcd`."""
 
-    backend: str = "local"
+    backend: str = ON_ONE_NODE
     """`local` (one node), `c10d`, `static`, `etcd`, `etcd-v2`, or any name registered with torch."""
     endpoint: str = ""
     """`host:port` where nodes meet; `static`: of node 0. Empty: none, as one node needs none (except with `etcd`)."""

@@ -17,8 +17,8 @@ def number_of_bytes(size: Any) -> int | None:
 
 
 def bytes_in_words(count: int) -> str:
-    """Write a number of bytes for people, with as many figures as they need."""
-    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+    """Write a number of bytes for people: `1.1 GB`."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB" if count >= 1000 else f"{count} B"
+    return f"{count} B"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.cause import (
     in_words,
@@ -18,7 +19,7 @@ from elastic_hydra.failures.cause import (
     one_line,
     root,
 )
-from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun, size
+from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 
 __all__ = ["Failure", "classify", "is_peers_echo", "signal_name"]
 
@@ -213,7 +214,7 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
     name = signal_name(-number)
     by_name = death.pid != 0 and death.pid in memory.killed_pids
     if number == signal.SIGKILL and (by_name or memory.kills > 0):
-        figures = [f"it used {size(memory.rss[death.pid])}"] if death.pid in memory.rss else []
+        figures = [f"it used {bytes_in_words(memory.rss[death.pid])}"] if death.pid in memory.rss else []
         figures += [words] if (words := memory.in_words()) else []
         # A count of the whole host may be about another process that died at the same time.
         likely = "" if by_name or memory.scope == "cgroup" else ", probably"

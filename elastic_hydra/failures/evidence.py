@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.config.words import Kind
 
-__all__ = ["Death", "Evidence", "ExceptionFacts", "MemoryFacts", "Overrun", "size"]
+__all__ = ["Death", "Evidence", "ExceptionFacts", "MemoryFacts", "Overrun"]
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,13 @@ class MemoryFacts:
         """Return the figures that are known."""
         words = []
         if self.peak is not None:
-            words.append(f"the cgroup's peak was {size(self.peak)}")
+            words.append(f"the cgroup's peak was {bytes_in_words(self.peak)}")
         if self.limit is not None:
-            words.append(f"its limit is {size(self.limit)}")
+            words.append(f"its limit is {bytes_in_words(self.limit)}")
         if self.host_total is not None and self.host_available is not None:
-            words.append(f"the host has {size(self.host_available)} of {size(self.host_total)} free now")
+            words.append(
+                f"the host has {bytes_in_words(self.host_available)} of {bytes_in_words(self.host_total)} free now"
+            )
         return ", ".join(words)
 
 
@@ -127,11 +130,3 @@ class Evidence:
     """How many nodes the group had."""
     stacks: tuple[str, ...] = ()
     """Files into which the workers' stacks were written."""
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people."""
-    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"

@@ -6,7 +6,7 @@ import os
 import pwd
 import stat
 
-__all__ = ["distrust", "free", "is_at", "open_private", "shown_size"]
+__all__ = ["distrust", "free", "is_at", "open_private"]
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
@@ -79,15 +79,6 @@ def free(path: str | os.PathLike[str]) -> int:
     if disk.f_files and not (disk.f_ffree if os.geteuid() == 0 else disk.f_favail):
         return 0  # there is room, but no further file can be made
     return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
-
-
-def shown_size(size: int) -> str:
-    """Say for people how many bytes that are."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000  # type: ignore[assignment]
-    return f"{size:.3g} GB"
 
 
 def _name(user: int) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.journal import lock, values
 from elastic_hydra.journal.codec import encode
 from elastic_hydra.journal.events import Event, JobEnded
-from elastic_hydra.journal.files import free, is_at, open_private, shown_size
+from elastic_hydra.journal.files import free, is_at, open_private
 
 __all__ = ["FILE_NAME", "Journal", "append"]
 
@@ -164,7 +165,7 @@ class Journal:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return ""
         needed = sum(line.size() if isinstance(line, _End) else len(line) for line in self._unwritten)
-        return f"; {shown_size(needed)} are needed there, and {shown_size(free(self.path.parent))} are free"
+        return f"; {bytes_in_words(needed)} are needed there, and {bytes_in_words(free(self.path.parent))} are free"
 
     def _open_again(self, error: OSError) -> None:
         """Get a new handle from a network file system whose old one is not valid any more."""

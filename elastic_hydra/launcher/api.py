@@ -25,6 +25,7 @@ from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.compat.torch import lacks_cuda_driver
+from elastic_hydra.config.backends import ON_ONE_NODE
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.schema import START_METHODS
@@ -132,7 +133,7 @@ class LaunchConfig(torch_api.LaunchConfig):
             self.logs_specs = TemporaryLogs()
         if not self.rdzv_backend or isinstance(self.rdzv_backend, _ChosenBackend):
             one_node = self.max_nodes == 1 and not self.rdzv_endpoint
-            self.rdzv_backend = _ChosenBackend("local" if one_node else "etcd")
+            self.rdzv_backend = _ChosenBackend(ON_ONE_NODE if one_node else "etcd")
         self._choose_timeout()
         if self.retry is not None:
             self.max_restarts = self.retry.max_restarts

@@ -19,6 +19,7 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.compat.hydra_loader import compose_to_launch
+from elastic_hydra.config.backends import backend_of
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.problems import Problems
@@ -110,11 +111,12 @@ def task_config(config: DictConfig) -> DictConfig:
 def meet(job: Job) -> None:
     """Host the store where the nodes of this sweep meet, if it is this node that shall; agents only connect to it."""
     launch = job.launch
-    if not launch.several_nodes or launch.rendezvous.backend not in ("c10d", "static"):
+    backend = backend_of(launch.rendezvous.backend)
+    if not launch.several_nodes or not backend.one_of_them_hosts:
         return
     host, port = parse_rendezvous_endpoint(launch.rendezvous.endpoint, default_port=0)
     wanted = launch.rendezvous.configs.get("is_host")
-    if launch.rendezvous.backend == "static":
+    if backend.has_node_ranks:
         wanted = launch.rendezvous.configs["rank"] == 0
     key = f"hydra.launcher.rendezvous.endpoint={launch.rendezvous.endpoint}"
     try:
@@ -123,8 +125,8 @@ def meet(job: Job) -> None:
         raise ConfigError(f"{key}: this node cannot host the store there: {error}") from error
     try:
         if not hosted:
-            name = "join_timeout" if launch.rendezvous.backend == "c10d" else "timeout"
-            wait_for_store(host, port, float(launch.rendezvous.configs.get(name, 600)))
+            timeout = launch.rendezvous.configs.get(backend.keys["join_timeout"], 600)
+            wait_for_store(host, port, float(timeout))
     except OSError as error:
         raise ConfigError(f"{key}: {error}") from error
     launch.rendezvous.configs["is_host"] = False

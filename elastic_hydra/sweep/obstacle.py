@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Sequence
 
+from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.journal import writer
-from elastic_hydra.journal.files import free, shown_size
+from elastic_hydra.journal.files import free
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.job import Job
 
@@ -55,5 +56,5 @@ def _without_room(job: Job) -> str:
         except OSError:
             continue  # what is wrong there the job will say
         if there < _LEAST:
-            return f"{path}: a job needs {shown_size(_LEAST)} at least, and {shown_size(there)} are free"
+            return f"{path}: a job needs {bytes_in_words(_LEAST)} at least, and {bytes_in_words(there)} are free"
     return ""

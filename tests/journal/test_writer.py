@@ -75,7 +75,7 @@ def test_a_full_disk_is_told_with_the_space_that_is_needed(record: Journal, monk
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_files=0, f_frsize=4096, f_bfree=1, f_bavail=1))
     monkeypatch.setattr(values, "open_private", lambda *args: os.open("/dev/full", os.O_WRONLY))
     record.write_end(JobEnded(num=0, state="finished", reason=""), b"x" * 30_000_000)
-    assert "No space left on device; 30 MB are needed there, and 4.1 kB are free" in record.problem
+    assert "No space left on device; 30.0 MB are needed there, and 4.1 kB are free" in record.problem
 
 
 def test_a_journal_that_was_removed_is_noticed(record: Journal) -> None:

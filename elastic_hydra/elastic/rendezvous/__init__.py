@@ -18,6 +18,7 @@ from torch.distributed.elastic.rendezvous import registry as rdzv_registry
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from torch.distributed.launcher import api as torch_api
 
+from elastic_hydra.config.backends import backend_of
 from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 from elastic_hydra.elastic.rendezvous.per_round_store import FreshStoreRendezvous
 from elastic_hydra.elastic.rendezvous.static import StaticRendezvous
@@ -28,7 +29,7 @@ __all__ = ["create"]
 
 def _address_for(config: Any) -> str | None:
     """Return the address under which this node takes part in a rendezvous; None where it needs none."""
-    if config.rdzv_backend == "local":
+    if not backend_of(config.rdzv_backend).several_nodes:
         return None
     if _meets_at_a_file(config.rdzv_backend, config.rdzv_configs):
         return "127.0.0.1" if config.max_nodes == 1 else socket.gethostname()
@@ -37,7 +38,7 @@ def _address_for(config: Any) -> str | None:
 
 def _meets_at_a_file(backend: str, configs: Mapping[str, Any]) -> bool:
     """Whether the endpoint is a path: torch's c10d can keep its store in a file that all nodes see."""
-    return backend == "c10d" and str(configs.get("store_type", "tcp")).strip().lower() == "file"
+    return backend_of(backend).may_be_a_file and str(configs.get("store_type", "tcp")).strip().lower() == "file"
 
 
 def _create_local(params: RendezvousParameters) -> RendezvousHandler:
@@ -74,13 +75,12 @@ def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
         local_addr=address,
         **config.rdzv_configs,
     )
-    if config.rdzv_backend in ("c10d", "static") and not _meets_at_a_file(config.rdzv_backend, config.rdzv_configs):
+    backend = backend_of(config.rdzv_backend)
+    if backend.one_of_them_hosts and not _meets_at_a_file(config.rdzv_backend, config.rdzv_configs):
         _check_endpoint(parameters)
     try:
         handler = (
-            StaticRendezvous(parameters)
-            if config.rdzv_backend == "static"
-            else rdzv_registry.get_rendezvous_handler(parameters)
+            StaticRendezvous(parameters) if backend.has_node_ranks else rdzv_registry.get_rendezvous_handler(parameters)
         )
     except (RendezvousConnectionError, RuntimeError) as error:
         why = error.__cause__ or error
@@ -93,7 +93,7 @@ def create(config: Any) -> LocalRendezvous | FreshStoreRendezvous:
 def _check_endpoint(parameters: RendezvousParameters) -> None:
     """Refuse an endpoint where something else answers: torch would wait there for ever."""
     host, port = parse_rendezvous_endpoint(parameters.endpoint, default_port=-1)
-    if parameters.backend == "static" and port == -1:
+    if backend_of(parameters.backend).has_node_ranks and port == -1:
         torch_api._get_addr_and_port(parameters)  # raises
     if port <= 0 or parameters.get_as_bool("is_host"):
         return

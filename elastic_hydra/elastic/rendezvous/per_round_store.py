@@ -25,6 +25,7 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import (
 )
 
 from elastic_hydra.compat.patch import with_globals
+from elastic_hydra.config.backends import Backend, backend_of
 from elastic_hydra.elastic.rendezvous.listener import store_at
 from elastic_hydra.elastic.rendezvous.static import CLOSED
 from elastic_hydra.supervisor.process_state import environment
@@ -33,8 +34,6 @@ __all__ = ["FreshStoreRendezvous"]
 
 _NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 _TRAINER_STORE = "elastic_hydra/trainer_store"
-_ETCD_TTL = 10.0
-"""Seconds after which etcd forgets a node that does not renew its key; fixed in torch."""
 
 
 class FreshStoreRendezvous(RendezvousHandler):
@@ -56,17 +55,17 @@ class FreshStoreRendezvous(RendezvousHandler):
         self._timeout = float(parameters.get_as_int("read_timeout", 60) or 60)
         self._trainer_store: TCPStore | None = None
         self._waiting = (0, 0.0)
-        backend = inner.get_backend()
+        backend = backend_of(inner.get_backend())
         self.elastic = parameters.min_nodes < parameters.max_nodes
         """Whether the group goes on with fewer nodes."""
         self.can_grow = parameters.max_nodes > 1
         """Whether other nodes have to be watched."""
-        self.can_replace = backend != "static"
+        self.can_replace = not backend.has_node_ranks
         """Whether another node can take the place of a lost one."""
         self.patience = _patience(backend, parameters)
         """Seconds without a sign of life after which a node counts as lost."""
-        self.interval = 1.0 if backend == "etcd" or backend == "etcd-v2" else 0.1
-        """Seconds between two looks at the others; etcd is made for fewer questions than a store in memory."""
+        self.interval = backend.interval
+        """Seconds between two looks at the others."""
 
     def get_backend(self) -> str:
         """Return the backend's name."""
@@ -142,9 +141,9 @@ class FreshStoreRendezvous(RendezvousHandler):
                 self._inner._op_executor.run(_RendezvousExitOp(), deadline)
 
 
-def _patience(backend: str, parameters: RendezvousParameters) -> float:
-    if backend == "etcd":
-        return _ETCD_TTL
+def _patience(backend: Backend, parameters: RendezvousParameters) -> float:
+    if backend.forgets_after is not None:
+        return backend.forgets_after
     interval = parameters.get_as_int("keep_alive_interval", 5) or 5
     return float(interval * (parameters.get_as_int("keep_alive_max_attempt", 3) or 3))
 
@@ -166,7 +165,7 @@ _quick_next_rendezvous = with_globals(DynamicRendezvousHandler.next_rendezvous, 
 
 def _quicken(handler: RendezvousHandler) -> RendezvousHandler:
     """Make a node see within a tenth of a second that the group is complete; torch looks once a second."""
-    if isinstance(handler, DynamicRendezvousHandler) and handler.get_backend() == "c10d":
+    if isinstance(handler, DynamicRendezvousHandler) and backend_of(handler.get_backend()).in_memory:
         handler._op_executor = _QuickExecutor(handler._this_node, handler._state_holder, handler.settings)
     return handler
 
