@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["Place", "explain", "place_in"]
 
@@ -12,9 +13,9 @@ _FRAME = re.compile(r'^  File "(?P<path>.*)", line (?P<line>\d+) in (?P<function
 _WAITS = re.compile(r"/torch/(distributed|_C/_distributed|autograd|cuda)/|/(deepspeed|horovod)/")
 """Files whose frames mean that a rank may wait for others: gradients are exchanged during the backward pass, and a GPU
 is waited for that waits for others."""
-_NOT_THE_USERS = re.compile(
-    r"/(site|dist)-packages/|/lib(64)?/python3[^/]*/|^<frozen |/elastic_hydra/(launcher|sweep)/"
-)
+_LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3[^/]*/|^<frozen ")
+_OURS = f"{Path(__file__).parents[1]}/"
+"""The folder of this package, which is in no `site-packages` when it is installed from a checkout."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,15 @@ def place_in(stacks: str) -> Place | None:
     frames = [match for line in last.splitlines() if (match := _FRAME.match(line)) is not None]
     if not frames:
         return None
-    users = next((frame for frame in frames if not _NOT_THE_USERS.search(frame["path"])), None)
+    users = next((frame for frame in frames if _is_users(frame["path"])), None)
     above = frames[: frames.index(users)] if users is not None else frames
     waits = [frame for frame in above if _WAITS.search(frame["path"]) and frame["function"] != "wrapper"]
     words = f"{users['path'].rpartition('/')[2]}:{users['line']} in {users['function']}" if users is not None else ""
     return Place(words, waits[-1]["function"] if waits else "")
+
+
+def _is_users(path: str) -> bool:
+    return not path.startswith(_OURS) and not _LIBRARIES.search(path)
 
 
 def explain(places: Mapping[int, Place], ended: Mapping[int, str], late: int | None) -> tuple[int | None, str]:

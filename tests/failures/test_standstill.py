@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from elastic_hydra.failures import standstill
 from elastic_hydra.failures.standstill import Place, explain, place_in
 
 TORCH = "/env/lib/python3.11/site-packages/torch"
@@ -78,3 +81,105 @@ def test_who_is_not_where_the_others_wait_is_named(
     assert culprit == rank
     assert said.startswith(words)
     assert bool(said) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("places", "ended", "late", "expected"),
+    [
+        # Who has ended is named before those that run elsewhere; of several, the lowest rank.
+        (
+            {0: Place("a.py:1 in f", "all_reduce"), 1: Place("b.py:2 in g", "")},
+            {3: "has returned", 2: "has returned"},
+            None,
+            (2, "rank 2 has returned, and rank 0 waits in all_reduce (a.py:1 in f)"),
+        ),
+        ({0: Place("b.py:2 in g", "")}, {1: "has returned"}, 0, (None, "rank 0 is at b.py:2 in g")),
+        (
+            {0: Place("", "all_reduce"), 2: Place("b.py:2 in g", ""), 1: Place("", "")},
+            {},
+            None,
+            (1, "rank 1 is in no collective operation, and rank 0 waits in all_reduce"),
+        ),
+        (
+            {0: Place("a.py:1 in f", "all_reduce"), 1: Place("a.py:1 in f", "barrier")},
+            {},
+            None,
+            (
+                None,
+                (
+                    "the ranks wait for each other at different places: "
+                    "rank 0 in all_reduce (a.py:1 in f); rank 1 in barrier (a.py:1 in f)"
+                ),
+            ),
+        ),
+        (
+            {0: Place("a.py:1 in f", "barrier"), 1: Place("a.py:2 in f", "barrier")},
+            {},
+            None,
+            (
+                None,
+                (
+                    "the ranks wait for each other at different places: "
+                    "rank 0 in barrier (a.py:1 in f); rank 1 in barrier (a.py:2 in f)"
+                ),
+            ),
+        ),
+        ({4: Place("a.py:1 in f", ""), 2: Place("b.py:1 in f", "")}, {}, None, (None, "rank 2 is at b.py:1 in f")),
+        ({4: Place("a.py:1 in f", ""), 2: Place("b.py:1 in f", "")}, {}, 4, (None, "rank 4 is at a.py:1 in f")),
+        ({4: Place("a.py:1 in f", ""), 2: Place("b.py:1 in f", "")}, {}, 9, (None, "rank 2 is at b.py:1 in f")),
+        ({1: Place("a.py:1 in f", "wait")}, {}, 1, (None, "rank 1 is at a.py:1 in f, in wait")),
+        ({1: Place("", "wait")}, {}, 1, (None, "")),
+        ({}, {1: "has returned"}, 1, (None, "")),
+    ],
+)
+def test_the_whole_explanation(
+    places: dict[int, Place], ended: dict[int, str], late: int | None, expected: tuple[int | None, str]
+) -> None:
+    assert explain(places, ended, late) == expected
+
+
+def test_a_stack_without_the_users_code_has_a_place_nonetheless() -> None:
+    stacks = f'Thread 0x01 (most recent call first):\n  File "{TORCH}/distributed/c10d.py", line 3 in barrier\n'
+    assert place_in(stacks) == Place("", "barrier")
+
+
+def test_the_main_thread_is_the_last_one() -> None:
+    other = 'Thread 0x02 (most recent call first):\n  File "/home/me/other.py", line 1 in run\n\n'
+    assert place_in(other + LOADING) == Place("data.py:14 in load", "")
+    assert place_in(LOADING + "\n" + other) == Place("other.py:1 in run", "")
+
+
+def test_lines_that_are_no_frames_are_passed_over() -> None:
+    assert place_in('Current thread 0x01:\n  ...\n  File "/home/me/train.py", line 7 in f\n') == Place(
+        "train.py:7 in f", ""
+    )
+    assert place_in("Current thread 0x01:\n  <no Python frame>\n") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/env/lib/python3.11/site-packages/numpy/core.py",
+        "/usr/lib/python3/dist-packages/yaml/__init__.py",
+        "/usr/lib64/python3.14/queue.py",
+        "<frozen runpy>",
+        standstill.__file__,
+        str(Path(standstill.__file__).parents[1] / "supervisor" / "entry.py"),
+    ],
+)
+def test_frames_of_libraries_are_not_the_users(path: str) -> None:
+    stacks = f'Current thread 0x01:\n  File "{path}", line 1 in inner\n  File "/home/me/a.py", line 2 in f\n'
+    assert place_in(stacks) == Place("a.py:2 in f", "")
+
+
+@pytest.mark.parametrize(
+    "part", ["torch/distributed", "torch/_C/_distributed", "torch/autograd", "torch/cuda", "deepspeed", "horovod"]
+)
+def test_a_rank_may_wait_for_others_in_these(part: str) -> None:
+    stacks = (
+        "Current thread 0x01:\n"
+        f'  File "/env/lib/python3.11/site-packages/{part}/inner.py", line 1 in inner\n'
+        f'  File "/env/lib/python3.11/site-packages/{part}/outer.py", line 1 in outer\n'
+        '  File "/home/me/a.py", line 2 in f\n'
+    )
+    assert place_in(stacks) == Place("a.py:2 in f", "outer")
