@@ -13,9 +13,17 @@ from omegaconf import OmegaConf
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.worker_failure import facts_of
-from elastic_hydra.failures.cause import one_line
+from elastic_hydra.failures.cause import (
+    in_words,
+    is_between_ranks,
+    is_connection,
+    is_echo,
+    is_out_of_memory,
+    one_line,
+    root,
+)
 from elastic_hydra.failures.classify import Failure, classify
-from elastic_hydra.failures.evidence import Death, Evidence
+from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts
 from elastic_hydra.failures.policy import decide
 
 
@@ -123,3 +131,172 @@ def test_a_text_of_many_lines_is_told_in_one_with_its_end(text: str, line: str) 
     assert len(told) <= 300
     for part in line.split(" … "):
         assert part in told
+
+
+def facts(name: str, message: str = "", *bases: str, **related: Any) -> ExceptionFacts:
+    return ExceptionFacts(name, bases, message, **related)
+
+
+GONE = facts("RuntimeError", "Connection reset by peer")
+INNER = facts("ValueError", "bad")
+NO_MEMORY = facts("RuntimeError", "std::bad_alloc")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (INNER, INNER),
+        (facts("my.Error", "", cause=INNER), None),  # the program's own choice of words
+        (facts("hydra.errors.InstantiationException", "", "hydra.errors.HydraException", cause=INNER), INNER),
+        (facts("hydra.errors.HydraException", "", context=INNER), None),
+        (facts("omegaconf.errors.InterpolationResolutionError", "", cause=INNER, context=GONE), INNER),
+        (facts("omegaconf.errors.InterpolationResolutionError", "", context=INNER), INNER),
+        (facts("omegaconf.errors.InterpolationResolutionError"), None),
+        (
+            facts(
+                "omegaconf.errors.InterpolationKeyError",
+                "",
+                "omegaconf.errors.InterpolationResolutionError",
+                cause=INNER,
+            ),
+            None,
+        ),
+        (facts("ExceptionGroup", "", members=(GONE, NO_MEMORY, INNER)), INNER),
+        (facts("ExceptionGroup", "", members=(GONE, NO_MEMORY)), GONE),
+        (facts("ExceptionGroup", "", members=(facts("ExceptionGroup", "", members=(INNER,)),)), INNER),
+    ],
+)
+def test_the_root_is_behind_wrappers_and_in_groups(error: ExceptionFacts, expected: ExceptionFacts | None) -> None:
+    assert root(error) == (error if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (facts("builtins.ValueError", "bad"), "ValueError: bad"),
+        (facts("builtins.ValueError"), "ValueError"),
+        (facts("my.ValueError", " bad \n worse"), "my.ValueError: bad; worse"),
+        (
+            facts("hydra.errors.HydraException", "in call to app.Net:\nwith arguments", cause=INNER),
+            "ValueError: bad (hydra.errors.HydraException: in call to app.Net)",
+        ),
+        (facts("hydra.errors.HydraException", "", cause=INNER), "ValueError: bad (hydra.errors.HydraException: )"),
+        (
+            facts("builtins.ExceptionGroup", "two failed", members=(GONE, INNER)),
+            "ValueError: bad (one of 2 in ExceptionGroup: two failed)",
+        ),
+    ],
+)
+def test_what_says_why_comes_first_and_then_what_was_around_it(error: ExceptionFacts, words: str) -> None:
+    assert in_words(error) == words
+
+
+@pytest.mark.parametrize(
+    "name", ["MemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "OutOfMemoryError"]
+)
+def test_classes_that_mean_no_memory(name: str) -> None:
+    assert is_out_of_memory(facts("my.Error", "", name))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate",
+        "Can't allocate memory",
+        "cannot allocate memory",
+        "Failed to allocate 4 bytes",
+        "std::bad_alloc",
+        "not enough memory: you tried",
+    ],
+)
+def test_words_that_mean_no_memory_where_torch_says_them(text: str) -> None:
+    assert is_out_of_memory(facts("RuntimeError", f"[enforce fail] {text}"))
+    assert not is_out_of_memory(facts("ValueError", text))
+    assert not is_connection(facts("RuntimeError", text))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ConnectionError",
+        "torch.distributed.DistBackendError",
+        "torch.distributed.DistNetworkError",
+        "torch.distributed.DistStoreError",
+        "DistBackendError",
+        "DistNetworkError",
+        "DistStoreError",
+    ],
+)
+def test_classes_that_mean_a_lost_connection(name: str) -> None:
+    error = facts("my.Error", "", name)
+    assert is_connection(error)
+    assert is_between_ranks(error) is (name != "ConnectionError")
+    assert is_echo(error) is (name == "ConnectionError")
+
+
+@pytest.mark.parametrize(
+    ("text", "echo"),
+    [
+        ("Connection closed by peer", True),
+        ("connection was reset", True),
+        ("Connection refused", True),
+        ("connection aborted", True),
+        ("connection timed out", False),
+        ("connection lost", False),
+        ("Broken pipe", True),
+        ("Socket closed", True),
+        ("socket timeout", False),
+        ("Gloo connectFullMesh failed", True),
+        ("ncclRemoteError: a remote process", True),
+        ("ncclSystemError", False),
+        ("ncclUnhandledCudaError", False),
+        ("NCCL error in", False),
+        ("NCCL communicator was aborted", False),
+        ("remote process exited", True),
+        ("network error", False),
+        ("Network is unreachable", False),
+        ("No route to host", False),
+        ("[gloo/pair.cc] read timeout", False),
+        ("Timed out waiting 1800000ms for recv operation", False),
+        ("timeout waiting for the store", False),
+        ("Watchdog caught collective operation timeout", False),
+    ],
+)
+def test_words_that_mean_a_lost_connection_where_torch_says_them(text: str, echo: bool) -> None:
+    error = facts("RuntimeError", f"before: {text} after")
+    assert is_connection(error)
+    assert is_between_ranks(error)
+    assert is_echo(error) is echo
+    assert not is_connection(facts("ValueError", text))
+    assert not is_echo(facts("ValueError", text))
+
+
+def test_a_refused_connection_is_no_echo_unless_torch_says_so() -> None:
+    assert not is_echo(facts("ConnectionRefusedError", "", "ConnectionError"))
+    assert is_echo(facts("ConnectionRefusedError", "connection refused", "ConnectionError"))
+    assert is_echo(facts("ConnectionResetError", "", "ConnectionError"))
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "line"),
+    [
+        ("a:\nb;\nc,\nd.\ne\nf", 300, "a: b; c, d. e; f"),
+        ("X\nY", 300, "X; Y"),
+        ("a  b\t c", 300, "a b c"),
+        ("x" * 30, 30, "x" * 30),
+        ("a" * 20 + "b" * 11, 30, "a" * 17 + " … " + "b" * 10),
+        ("a" * 16 + " " + "b" * 30, 30, "a" * 16 + " … " + "b" * 10),
+        ("a" * 37 + " " + "b" * 9, 30, "a" * 17 + " … " + "b" * 9),
+        ("a" * 120 + "b" * 120, 30, "a" * 17 + " … " + "b" * 10),
+        ("a" * 120 + "c" + "b" * 120, 30, "a" * 17 + " … " + "b" * 10),
+    ],
+)
+def test_a_long_text_loses_its_middle(text: str, longest: int, line: str) -> None:
+    assert one_line(text, longest) == line
+
+
+def test_of_a_huge_text_only_both_ends_are_read() -> None:
+    text = "\n".join("ab" for _ in range(50)) + "x" * 200 + "\n" + "\n".join("yz" for _ in range(40))
+    assert one_line("a\n" * 119 + "b\n" + "\n" * 1000 + "c", 30) == one_line("a\n" * 60 + "\n" * 118 + "c", 30)
+    assert one_line(text, 30).startswith("ab; ab; ab")
+    assert one_line(text, 30).endswith("yz; yz")

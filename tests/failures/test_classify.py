@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from elastic_hydra.config.words import Kind
-from elastic_hydra.failures.classify import Failure, classify
+from elastic_hydra.failures.classify import Failure, classify, is_peers_echo, signal_name
 from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 
 T = 1_700_000_000.0
@@ -159,3 +160,210 @@ def test_a_failure_survives_json() -> None:
 def test_names_are_qualified_and_short_nearest_first() -> None:
     facts = ExceptionFacts("my.module.Broken", ("builtins.OSError", "Exception"))
     assert facts.names == ("my.module.Broken", "Broken", "builtins.OSError", "OSError", "Exception")
+
+
+STACKS = ("/logs/stacks.0", "/logs/stacks.1")
+MEMORY_ERROR = ExceptionFacts("builtins.MemoryError", ("Exception",), "", "Traceback of it")
+WRAPPED = ExceptionFacts(
+    "hydra.errors.InstantiationException", ("hydra.errors.HydraException",), "in call", "Traceback"
+)
+
+
+def whole(kind: Kind, reason: str, **fields: Any) -> Failure:
+    return Failure(kind, reason, "node-a", **{"time": T + 10, **fields})
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (
+            evidence(signal_to_agent="SIGUSR1", stuck=True, stacks=STACKS),
+            whole(Kind.preempted, "host node-a was told to stop by SIGUSR1", signal="SIGUSR1"),
+        ),
+        (
+            evidence(rendezvous=ExceptionFacts("my.Late", ("Exception",), "too few", "Traceback")),
+            whole(
+                Kind.rendezvous,
+                "the nodes did not find together: my.Late: too few",
+                names=("my.Late", "Late", "Exception"),
+                message="too few",
+                traceback="Traceback",
+                connection=True,
+            ),
+        ),
+        (
+            evidence(overrun=Overrun(Kind.hang, "no progress for 5 s", 3, T + 2, 7.5), stacks=STACKS),
+            whole(Kind.hang, "no progress for 5 s", time=T + 2, rank=3, uptime=7.5, stacks=STACKS),
+        ),
+        (
+            evidence(overrun=Overrun(Kind.timeout, "too long", None, T + 2), nodes=2),
+            whole(Kind.timeout, "too long (host node-a)", time=T + 2),
+        ),
+        (
+            evidence(stuck=True, stacks=STACKS),
+            whole(Kind.hang, "a worker process is stuck in the kernel and cannot be ended", stacks=STACKS),
+        ),
+        (evidence(), whole(Kind.hang, "the workers ended, nobody saw how")),
+        (
+            evidence(Death(1, T + 3, -11, 5.0, 101, log_dir="/logs/rank_1"), stacks=STACKS),
+            whole(
+                Kind.signal,
+                "rank 1 was killed by SIGSEGV (invalid memory access in native code)",
+                time=T + 3,
+                rank=1,
+                pid=101,
+                uptime=5.0,
+                exitcode=-11,
+                signal="SIGSEGV",
+                log_dir="/logs/rank_1",
+                stacks=STACKS,
+            ),
+        ),
+        (
+            evidence(Death(1, T + 3, 1, 5.0, 101, MEMORY_ERROR), nodes=2),
+            whole(
+                Kind.oom,
+                "rank 1 on host node-a ran out of memory: MemoryError",
+                time=T + 3,
+                rank=1,
+                pid=101,
+                uptime=5.0,
+                exitcode=1,
+                names=("builtins.MemoryError", "MemoryError", "Exception"),
+                traceback="Traceback of it",
+            ),
+        ),
+        (
+            evidence(Death(1, T + 3, 0, 5.0, 101, what="ended without a result")),
+            whole(
+                Kind.exit,
+                "rank 1 ended without a result",
+                time=T + 3,
+                rank=1,
+                pid=101,
+                uptime=5.0,
+                exitcode=0,
+                message="ended without a result",
+            ),
+        ),
+    ],
+)
+def test_the_whole_failure(what: Evidence, expected: Failure) -> None:
+    assert classify(what) == expected
+
+
+def test_the_innermost_exception_names_it_and_the_outermost_has_the_traceback() -> None:
+    error = replace(WRAPPED, cause=ExceptionFacts("ValueError", (), "bad", "Traceback of the cause"))
+    failure = classify(evidence(Death(0, T, 1, 5.0, 100, error)))
+    assert (failure.names, failure.message, failure.traceback) == (("ValueError",), "bad", "Traceback")
+    assert failure.type_name == "ValueError"
+    assert classify(evidence(exited(0, 0, 3))).type_name == ""
+
+
+@pytest.mark.parametrize(
+    ("deaths", "reason"),
+    [
+        (
+            [exited(0, 0, 3), raised(1, 0.1, *GLOO)],
+            "rank 0 ended with exit code 3; rank 1 died because of it",
+        ),
+        (
+            [exited(0, 0, 3), raised(1, 0.1, *GLOO), raised(2, 0.1, *GLOO)],
+            "rank 0 ended with exit code 3; ranks 1, 2 died because of it",
+        ),
+        ([exited(0, 0, 3), exited(1, 0.1, 4)], "rank 0 ended with exit code 3"),
+        ([exited(0, 0, 1, last_line="no data", what="ended")], "rank 0 ended with exit code 1: no data"),
+        ([exited(0, 0, 1)], "rank 0 ended with exit code 1"),
+        ([exited(0, 0, 127)], "rank 0 could not be started: exit code 127; see its stderr"),
+        ([Death(0, T, None, 5.0, 100)], "rank 0 ended with exit code None"),
+        ([raised(0, 0, "builtins.ValueError", "bad")], "rank 0 raised ValueError: bad"),
+        (
+            [raised(0, 0, "elastic_hydra.supervisor.outcome.ResultError", "rank 0 returned what cannot be pickled")],
+            "rank 0 returned what cannot be pickled",
+        ),
+        ([exited(0, 0, -7)], "rank 0 was killed by SIGBUS (often a full /dev/shm, or a file on a disk that has gone)"),
+        ([exited(0, 0, -6)], "rank 0 was killed by SIGABRT (native code gave up; its last words are in its stderr)"),
+        ([exited(0, 0, -4)], "rank 0 was killed by SIGILL (the program needs a CPU that this host has not)"),
+        ([exited(0, 0, -15)], "rank 0 was killed by SIGTERM"),
+        ([exited(0, 0, -40)], "rank 0 was killed by SIG40"),
+        (
+            [exited(0, 0, -9)],
+            (
+                "rank 0 was killed by SIGKILL "
+                "(sent by somebody, or by the kernel for lack of memory: that cannot be seen here)"
+            ),
+        ),
+    ],
+)
+def test_the_whole_reason(deaths: list[Death], reason: str) -> None:
+    assert classify(evidence(*deaths)).reason == reason
+
+
+def test_a_long_message_about_a_result_is_cut() -> None:
+    long = raised(0, 0, "elastic_hydra.supervisor.outcome.ResultError", "rank 0 " + "x" * 600)
+    assert len(classify(evidence(long)).reason) == len("rank 0 ") + 500 - len("rank 0 ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "nodes"),
+    [
+        (Kind.rendezvous, "late", 1),
+        (Kind.rendezvous, "late", 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError"])
+def test_a_worker_that_found_no_others_is_no_mistake_of_its_own(
+    name: str, kind: Kind, message: str, nodes: int
+) -> None:
+    failure = classify(evidence(raised(0, 0, "my.Late", message, name), nodes=nodes))
+    assert failure.kind is kind
+    assert f"raised my.Late: {message}" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("lag", "first"),
+    [(0.0, 2), (0.9, 2), (1.0, 2), (1.1, 0)],
+)
+def test_a_cause_may_be_seen_a_second_after_what_it_caused(lag: float, first: int) -> None:
+    assert classify(evidence(raised(0, 0.0, *GLOO), exited(2, lag, 3))).rank == first
+
+
+@pytest.mark.parametrize(
+    ("memory", "reason"),
+    [
+        (
+            MemoryFacts(killed_pids=(100,), rss={100: GB}, kills=1, scope="host"),
+            "rank 0 was killed by the kernel for lack of memory (it used 1.0 GB)",
+        ),
+        (MemoryFacts(kills=1, scope="cgroup"), "rank 0 was killed by the kernel for lack of memory"),
+        (MemoryFacts(kills=1, scope="host"), "rank 0 was killed, probably by the kernel for lack of memory"),
+        (
+            MemoryFacts(kills=1, scope="host", rss={7: GB}),
+            "rank 0 was killed, probably by the kernel for lack of memory",
+        ),
+        (
+            MemoryFacts(known=True, killed_pids=(7,)),
+            "rank 0 was killed by SIGKILL (sent by somebody, not by the kernel for lack of memory)",
+        ),
+    ],
+)
+def test_who_sent_sigkill_is_said_as_surely_as_it_is_known(memory: MemoryFacts, reason: str) -> None:
+    assert classify(evidence(exited(0, 0, -9), memory=memory)).reason == reason
+
+
+def test_a_process_without_an_id_is_none_of_those_that_were_killed() -> None:
+    death = Death(0, T, -9, 5.0, 0)
+    assert classify(evidence(death, memory=MemoryFacts(killed_pids=(0,)))).kind is Kind.signal
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(None, ""), (0, ""), (1, ""), (-1, "SIGHUP"), (-9, "SIGKILL"), (-64, "SIGRTMAX")]
+)
+def test_signals_are_named(code: int | None, name: str) -> None:
+    assert signal_name(code) == name
+
+
+def test_a_peers_echo_is_a_closed_connection_and_nothing_else() -> None:
+    assert is_peers_echo(raised(0, 0, *GLOO))
+    assert not is_peers_echo(raised(0, 0, "ValueError"))
+    assert not is_peers_echo(exited(0, 0, 1))

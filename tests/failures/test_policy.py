@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from elastic_hydra.config.retry import BackoffConfig, RetryConfig
 from elastic_hydra.config.words import Kind, is_word
 from elastic_hydra.failures.classify import Failure
-from elastic_hydra.failures.policy import backoff, decide, decide_attempt, matches
+from elastic_hydra.failures.policy import Decision, backoff, decide, decide_attempt, in_time, matches
 
 NOW = 1000.0
 
@@ -30,6 +31,7 @@ EXIT_2 = failure(Kind.exit, exitcode=2)
 NCCL = failure(Kind.exception, "torch.distributed.DistBackendError", "RuntimeError", exitcode=1, connection=True)
 HANG = failure(Kind.hang)
 TIMEOUT = failure(Kind.timeout)
+LOST = failure(Kind.agent, rank=None)
 PEER = failure(Kind.peer, rank=None)
 PREEMPTED = failure(Kind.preempted, signal="SIGTERM", rank=None)
 RENDEZVOUS = failure(Kind.rendezvous, "torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError", rank=None)
@@ -168,3 +170,184 @@ def test_words_that_can_mean_something_are_taken(word: Any) -> None:
 @pytest.mark.parametrize("word", ["ooom", "SIGKIL", 300, "valueerror", "", "my.module.", "a b"])
 def test_words_that_can_mean_nothing_are_refused(word: Any) -> None:
     assert not is_word(word)
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize(("earlier", "plain"), [(0, 2.0), (1, 6.0), (2, 18.0)])
+def test_a_restart_waits_as_its_backoff_says(earlier: int, plain: float, draw: float) -> None:
+    rules = RetryConfig(max_restarts=3, backoff=BackoffConfig(initial=2, factor=3, maximum=100, jitter=0.5))
+    decision = decide(rules, [NOW] * earlier, VALUE_ERROR, NOW, draw)
+    assert decision == Decision(True, f"restart {earlier + 1} of 3", plain * (0.5 + draw))
+    attempt = decide_attempt(replace(rules, max_attempts=9), earlier + 1, LOST, draw)
+    assert attempt == Decision(True, f"attempt {earlier + 2} of 9", plain * (0.5 + draw))
+
+
+def test_without_a_draw_there_is_no_jitter() -> None:
+    rules = RetryConfig(max_restarts=1, max_attempts=2, backoff=BackoffConfig(initial=2, jitter=1.0))
+    assert decide(rules, [], VALUE_ERROR, NOW).after == 2.0
+    assert decide_attempt(rules, 1, LOST).after == 2.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "history", "what", "expected"),
+    [
+        ({}, [], VALUE_ERROR, Decision(False, "retry.max_restarts=0: nothing is restarted")),
+        ({"max_restarts": 1}, [NOW], VALUE_ERROR, Decision(False, "all 1 restarts are used up")),
+        ({"max_restarts": 1}, [NOW, NOW], VALUE_ERROR, Decision(False, "all 1 restarts are used up")),
+        ({"max_restarts": 2}, [NOW], VALUE_ERROR, Decision(True, "restart 2 of 2")),
+        ({"max_restarts": 1, "window": 9.5}, [NOW - 9.5], KILLED, Decision(True, "restart 1 of 1 within 9.5 s")),
+        (
+            {"max_restarts": 1, "window": 9.5},
+            [NOW - 9.4],
+            KILLED,
+            Decision(False, "all 1 restarts within 9.5 s are used up"),
+        ),
+        (
+            {"max_restarts": 1},
+            [NOW],
+            PREEMPTED,
+            Decision(
+                True, "a preempted node says nothing about the job: this restart does not count", 0.0, counts=False
+            ),
+        ),
+        ({"max_restarts": 1}, [], TIMEOUT, Decision(False, "the job's time is over")),
+        (
+            {"max_restarts": 1},
+            [],
+            MISSING,
+            Decision(False, "retry.never_on has deterministic: ModuleNotFoundError would happen again"),
+        ),
+        (
+            {"max_restarts": 1},
+            [],
+            EXIT_2,
+            Decision(False, "retry.never_on has deterministic: exit code 2 would happen again"),
+        ),
+        ({"max_restarts": 1, "never_on": [75, "oom"]}, [], OOM, Decision(False, "retry.never_on has oom")),
+        ({"max_restarts": 1, "never_on": [75, "oom"]}, [], EXIT_75, Decision(False, "retry.never_on has 75")),
+        (
+            {"max_restarts": 1, "only_on": ["oom", 75]},
+            [],
+            KILLED,
+            Decision(False, "retry.only_on has only oom, 75"),
+        ),
+        (
+            {"max_restarts": 1, "min_uptime": 60.5},
+            [],
+            VALUE_ERROR,
+            Decision(False, "it lived 60.0 s, less than retry.min_uptime=60.5: it never got started"),
+        ),
+        ({"max_restarts": 1, "min_uptime": 60}, [], VALUE_ERROR, Decision(True, "restart 1 of 1")),
+    ],
+)
+def test_what_is_decided_and_said(
+    settings: dict[str, Any], history: list[float], what: Failure, expected: Decision
+) -> None:
+    assert decide(RetryConfig(**settings), history, what, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "attempts", "expected"),
+    [
+        ({"max_attempts": 1}, 1, Decision(False, "retry.max_attempts=1: no further attempt")),
+        ({"max_attempts": 2}, 1, Decision(True, "attempt 2 of 2")),
+        ({"max_attempts": 2}, 2, Decision(False, "retry.max_attempts=2: all are used up")),
+        ({"max_attempts": 2}, 3, Decision(False, "retry.max_attempts=2: all are used up")),
+        ({"max_attempts": 2, "never_on": ["agent"]}, 1, Decision(False, "retry.never_on has agent")),
+    ],
+)
+def test_what_is_decided_and_said_when_an_agent_is_lost(
+    settings: dict[str, Any], attempts: int, expected: Decision
+) -> None:
+    assert decide_attempt(RetryConfig(**settings), attempts, LOST) == expected
+
+
+WAITS = Decision(True, "restart 1 of 1", after=5.0)
+AT_ONCE = Decision(True, "restart 1 of 1")
+NEVER = Decision(False, "all used up")
+
+
+@pytest.mark.parametrize(
+    ("decision", "left", "expected"),
+    [
+        (WAITS, None, WAITS),
+        (WAITS, 5.1, WAITS),
+        (WAITS, 5.0, Decision(False, "5.0 s are left of watch.time_limit, and the wait would be 5.0 s")),
+        (WAITS, -1.0, Decision(False, "0.0 s are left of watch.time_limit, and the wait would be 5.0 s")),
+        (AT_ONCE, 0.1, AT_ONCE),
+        (AT_ONCE, 0.0, Decision(False, "0.0 s are left of watch.time_limit")),
+        (NEVER, 0.0, NEVER),
+        (NEVER, None, NEVER),
+    ],
+)
+def test_nothing_is_tried_again_that_would_begin_after_the_jobs_time(
+    decision: Decision, left: float | None, expected: Decision
+) -> None:
+    assert in_time(decision, left) == expected
+
+
+CONNECTION_KINDS = {Kind.peer, Kind.rendezvous}
+TRANSIENT_KINDS = {*CONNECTION_KINDS, Kind.signal, Kind.hang, Kind.preempted, Kind.agent}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_kind_is_in_its_groups_and_no_other(kind: Kind) -> None:
+    groups = {group for group in ("deterministic", "connection", "transient") if matches(group, failure(kind))}
+    expected = {"connection"} if kind in CONNECTION_KINDS else set()
+    assert groups == expected | ({"transient"} if kind in TRANSIENT_KINDS else set())
+    assert matches(kind.value, failure(kind))
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_only_what_a_worker_dies_of_itself_can_be_too_soon(kind: Kind) -> None:
+    decision = decide(RetryConfig(max_restarts=1, min_uptime=61), [], failure(kind), NOW)
+    own = kind in (Kind.exception, Kind.exit, Kind.signal, Kind.oom, Kind.start_up)
+    assert ("never got started" in decision.reason) is own
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ImportError",
+        "SyntaxError",
+        "TypeError",
+        "NameError",
+        "AttributeError",
+        "NotImplementedError",
+        "argparse.ArgumentError",
+        "hydra.errors.HydraException",
+        "omegaconf.errors.OmegaConfBaseException",
+    ],
+)
+def test_mistakes_are_deterministic_whatever_the_exit_code(name: str) -> None:
+    assert matches("deterministic", failure(Kind.exception, "my.Error", name, exitcode=75))
+    assert not matches("connection", failure(Kind.exception, "my.Error", name))
+
+
+@pytest.mark.parametrize("code", [2, 126, 127])
+def test_codes_of_mistakes_are_deterministic_without_an_exception(code: int) -> None:
+    assert matches("deterministic", failure(Kind.exit, exitcode=code))
+    assert not matches("deterministic", failure(Kind.exit, exitcode=code - 1 if code == 2 else code + 2))
+    assert not matches("deterministic", failure(Kind.exception, "ValueError", exitcode=code))
+
+
+@pytest.mark.parametrize("word", [" oom ", "OutOfMemoryError ", " 1"])
+def test_words_may_have_blanks_around_them(word: str) -> None:
+    out_of_memory = failure(Kind.oom, "torch.OutOfMemoryError")
+    assert matches(word, out_of_memory if word != " 1" else failure(Kind.exit, exitcode=1))
+
+
+def test_a_code_means_no_failure_without_one_and_a_signal_none_without_a_name() -> None:
+    assert not matches(0, failure(Kind.hang))
+    assert not matches("", failure(Kind.hang))
+
+
+def test_a_mistake_is_told_by_the_last_part_of_its_name() -> None:
+    missing = Failure(Kind.exception, "", "host", NOW, names=("my.errors.Missing", "ImportError"))
+    assert decide(RetryConfig(max_restarts=1), [], missing, NOW).reason.endswith(": Missing would happen again")
+
+
+def test_a_timeout_is_a_connection_that_was_waited_for() -> None:
+    late = failure(Kind.exception, "builtins.TimeoutError")
+    assert matches("connection", late)
+    assert matches("transient", late)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -88,23 +89,25 @@ def pure_modules(wanted: Sequence[str]) -> list[str]:
     """
     found = [str(path.relative_to(ROOT)) for pattern in PURE for path in sorted(ROOT.glob(pattern))]
     pure = [path for path in found if Path(path).name != "__init__.py"]
-    paths = [str(Path(path).resolve().relative_to(ROOT)) for path in wanted]
+    paths = [str(Path(path).resolve().relative_to(ROOT)) for path in wanted if Path(path).name != "__init__.py"]
     unknown = [path for path in paths if path not in pure]
     if unknown:
         raise SystemExit(f"{', '.join(unknown)}: not among the pure modules, which are {', '.join(PURE)}")
     return paths or pure
 
 
-def copy_checkout(folder: Path, modules: Iterable[str]) -> None:
-    """Copy what mutmut needs, and tell it what to do there."""
+def copy_checkout(folder: Path, modules: Sequence[str]) -> None:
+    """Copy what mutmut needs, and tell it what to do there: by which tests, and that those are the modules' own."""
     for name in ("elastic_hydra", *COPIED, "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
-    # All tests of pure modules: mutmut runs those that call the changed function, whichever folder they are in.
-    chosen = {"modules": modules, "tests": sorted(set(PURE.values())), "arguments": ARGUMENTS, "copied": COPIED}
+    tests = sorted(
+        {folder_of for pattern, folder_of in PURE.items() if any(fnmatch(path, pattern) for path in modules)}
+    )
+    chosen = {"modules": modules, "tests": tests, "arguments": ARGUMENTS, "copied": COPIED}
     lines = {key: "".join(f"\n    {value}" for value in values) for key, values in chosen.items()}
     (folder / "setup.cfg").write_text(SETTINGS.format(**lines))
 
