@@ -12,6 +12,8 @@ from hydra.test_utils.launcher_common_tests import (
 
 from hydra_plugins.elastic_hydra_launcher.launcher import ElasticLauncher
 
+pytestmark = pytest.mark.system
+
 # Hydra 1.4's fixtures save and restore a ConfigStore that must have the plugins' entries by then.
 Plugins.instance()
 
@@ -19,11 +21,13 @@ WORKERS = ["hydra.launcher.nproc_per_node=1", "hydra.launcher.nproc_per_node=2"]
 START_METHODS = ["warm", "spawn"]
 
 
+@pytest.mark.smoke
 def test_discovery() -> None:
     names = [plugin.__name__ for plugin in Plugins.instance().discover(Launcher)]
     assert names.count(ElasticLauncher.__name__) == 1
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("elastic", [workers]) for workers in WORKERS])
 class TestLauncher(LauncherTestSuite):
     """Composition, results, resolvers, failures."""

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 JOBS = 160
 SIDE_BY_SIDE = 2
 SETTLED = 20

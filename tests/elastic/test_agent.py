@@ -19,6 +19,8 @@ from elastic_hydra.elastic.agent import ElasticAgent
 from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 from tests.helpers.launching import config, end_at_once, launch, launch_failing
 
+pytestmark = pytest.mark.system
+
 
 def rank() -> int:
     return int(os.environ["RANK"])
@@ -45,6 +47,7 @@ def test_a_group_that_hangs_in_the_kernel_has_failed(max_restarts: int, monkeypa
     assert "hangs in the kernel" in str(error)
 
 
+@pytest.mark.smoke
 def test_an_unhealthy_group_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ElasticAgent, "_monitor_workers", lambda *_: RunResult(state=WorkerState.UNHEALTHY))
     error = launch_failing(rank)
@@ -92,6 +95,7 @@ def test_an_error_of_the_agent_is_raised_as_it_is(
     assert bool(shut_down) == closed, "other nodes go on when this one gets a signal"
 
 
+@pytest.mark.smoke
 def test_the_end_of_a_job_is_seen_at_once() -> None:
     launch(rank)
     start = time.monotonic()
@@ -107,6 +111,7 @@ def test_the_end_of_a_job_is_seen_at_once_by_a_group_that_can_grow() -> None:
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.smoke
 def test_a_worker_may_launch(tmp_path: Any) -> None:
     assert launch(launch_inside, workers=1) == {0: {0: 0, 1: 1}}
 

@@ -20,6 +20,8 @@ import torch.distributed as dist
 from elastic_hydra.supervisor.packed_error import WorkerError, pack, unpack
 from tests.helpers.launching import end_at_once, launch, launch_failing, wait_until_gone
 
+pytestmark = pytest.mark.system
+
 
 def wait_for_ever() -> None:
     while True:
@@ -207,6 +209,7 @@ def fail_with(kind: str) -> NoReturn:
         raise ValueError("outer") from inner
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("start_method", ["warm", "spawn"])
 def test_the_workers_exception_comes_with_frames_and_chain(
     start_method: str, capfd: pytest.CaptureFixture[str]
@@ -322,6 +325,7 @@ def rank_1_breaks_the_group(how: str) -> None:
     dist.all_reduce(number)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", ["raises", "is killed"])
 def test_the_root_cause_is_the_rank_that_broke_the_connection(how: str) -> None:
     for _ in range(5):
@@ -347,6 +351,7 @@ def start_others_and(folder: str, action: Callable[..., Any] | None, *args: Any)
         action(*args)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("end", "start_method"),
     [((None,), "warm"), ((refuse, "no"), "warm"), ((kill_oneself, signal.SIGKILL), "warm"), ((refuse, "no"), "spawn")],

@@ -17,6 +17,8 @@ from torch.distributed.elastic.multiprocessing import Std
 from elastic_hydra.elastic.logs import JobLogs
 from tests.helpers.launching import launch, launch_failing
 
+pytestmark = pytest.mark.system
+
 
 def restarts() -> int:
     return int(os.environ["TORCHELASTIC_RESTART_COUNT"])
@@ -66,6 +68,7 @@ def test_every_start_method_restarts(start_method: str) -> None:
     assert launch(dies_after_the_first_all_reduce, "raises", max_restarts=1, start_method=start_method) == {0: 1, 1: 1}
 
 
+@pytest.mark.smoke
 def test_a_script_restarts(tmp_path: Path) -> None:
     path = tmp_path / "train.py"
     path.write_text(

@@ -18,6 +18,8 @@ from elastic_hydra.config.watch import Action, WatchConfig
 from elastic_hydra.worker import heartbeat
 from tests.helpers.launching import START_METHODS, launch, launch_failing
 
+pytestmark = pytest.mark.system
+
 _KEPT: list[Any] = []
 """What stays until a process ends."""
 
@@ -43,6 +45,7 @@ def test_a_worker_that_is_done_stays_until_all_of_its_node_are(start_method: str
     assert launch(_is_done_first, str(tmp_path), start_method=start_method) == {0: True, 1: True}
 
 
+@pytest.mark.smoke
 def test_a_worker_that_is_done_does_not_hang(tmp_path: Path) -> None:
     watch = WatchConfig(progress_limit=0.5, progress=["heartbeat"], action=Action.fail)
     assert launch(_is_done_at_once, str(tmp_path), watch=watch) == {0: 0, 1: 1}

@@ -12,6 +12,8 @@ from torch.distributed import TCPStore
 from elastic_hydra.elastic.rendezvous import store_process
 from elastic_hydra.elastic.rendezvous.listener import listen, store_at
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")])
 def test_a_socket_is_bound_to_the_address_of_the_name(host: str, address: str) -> None:
@@ -48,6 +50,7 @@ def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         listen("127.0.0.1", taken.getsockname()[1])
 
 
+@pytest.mark.smoke
 def test_the_store_of_a_worker_group_is_at_its_address_only() -> None:
     made = store_at("127.0.0.3")
     TCPStore("127.0.0.3", made.port, is_master=False).set("key", "value")

@@ -14,6 +14,8 @@ from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.config.words import Kind
 from tests.helpers.launching import launch, launch_failing
 
+pytestmark = pytest.mark.system
+
 
 def fail_but_stay(how: str) -> None:
     if os.environ["RANK"] == "1":

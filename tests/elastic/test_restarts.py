@@ -19,12 +19,15 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from elastic_hydra.config.retry import RetryConfig
 from tests.helpers.groups import Launched, misbehave, no_wait, rank, restarts, wait
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Launched:
     return Launched(tmp_path)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", ["value", "connection", "memory", "exit 75", "SIGKILL", "SIGSEGV"])
 def test_what_may_go_away_is_tried_again(how: str, launched: Launched) -> None:
     assert launched.run(misbehave, how, retry=no_wait()) == {0: 1, 1: 1}
@@ -34,6 +37,7 @@ def test_what_may_go_away_is_tried_again(how: str, launched: Launched) -> None:
     assert verdict.failure.rank == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("how", "name"), [("import", "ModuleNotFoundError"), ("exit 2", "exit code 2")])
 def test_a_mistake_is_not_tried_again(how: str, name: str, launched: Launched) -> None:
     error = launched.fail(misbehave, how, retry=no_wait())
@@ -47,6 +51,7 @@ def test_without_a_policy_torchs_rule_holds(launched: Launched) -> None:
     assert [verdict.decision.again for verdict in launched.verdicts] == [True, True, False]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("how", "settings", "again"),
     [
@@ -112,6 +117,7 @@ def test_a_signal_ends_the_wait_at_once(launched: Launched, monkeypatch: pytest.
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.smoke
 def test_a_decision_is_logged_once_with_its_reason(launched: Launched, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         launched.fail(misbehave, "value", 9, retry=no_wait(max_restarts=1))
@@ -134,6 +140,7 @@ def in_a_collective(how: str) -> None:
     dist.barrier()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("how", "kind"), [("raises", "exception"), ("is killed", "signal")])
 def test_ranks_that_lost_their_peer_are_told_from_the_cause(how: str, kind: str, tmp_path: Path) -> None:
     launched = Launched(tmp_path, workers=3)
@@ -201,6 +208,7 @@ def test_an_exit_code_is_not_judged_by_an_exception_that_was_handled(
 # --- programs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("interpreter_options", [[], ["-B"]], ids=["in a warm worker", "in an interpreter of its own"])
 @pytest.mark.parametrize(("line", "again"), [("import no_such_module", False), ("raise ValueError('x\\ny')", True)])
 def test_a_scripts_exception_is_known(

@@ -16,6 +16,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from elastic_hydra.elastic.tail import Tail
 from tests.helpers.launching import launch, launch_failing, script, wait_until_gone
 
+pytestmark = pytest.mark.system
+
 SOURCE = """
     import os, signal, subprocess, sys
     from elastic_hydra import LaunchConfig, elastic_launch

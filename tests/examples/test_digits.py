@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("sklearn")
 
 APP = Path(__file__).parents[2] / "examples" / "digits" / "train.py"
@@ -47,6 +49,7 @@ def epochs(log: str) -> list[int]:
     return [int(number) for number in re.findall(r"epoch (\d+): test accuracy", log)]
 
 
+@pytest.mark.smoke
 def test_goes_on_after_a_death_and_returns_its_accuracy(tmp_path: Path) -> None:
     job = tmp_path / "sweep" / "0"
     overrides = ["launch=two_workers", "lr=0.01", "epochs=8", f"hydra.sweep.dir={tmp_path / 'sweep'}"]

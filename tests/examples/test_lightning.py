@@ -9,6 +9,8 @@ import pytest
 
 from tests.examples.pages import commands, run
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("sklearn")
 pytest.importorskip("pytorch_lightning", reason="Lightning is not installed: pip install -e '.[lightning]'")
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.examples.pages import commands, run
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("sklearn")
 pytest.importorskip(
     "hydra_plugins.hydra_optuna_sweeper", reason="Hydra's Optuna sweeper is not installed: pip install -e '.[optuna]'"

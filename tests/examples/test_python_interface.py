@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.examples.pages import commands, run
+
+pytestmark = pytest.mark.system
 
 
 def test_workers_return_values_and_bring_their_exception(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.examples.pages import run
 from tests.nodes.conftest import free_port
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("sklearn")
 
 SLURM = {

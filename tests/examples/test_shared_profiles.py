@@ -11,6 +11,8 @@ import yaml
 
 from tests.examples.pages import EXAMPLES, commands, run
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:

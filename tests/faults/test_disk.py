@@ -31,7 +31,10 @@ def _can_mount() -> bool:
         return False
 
 
-pytestmark = pytest.mark.skipif(not _can_mount(), reason="needs to mount a file system of its own")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not _can_mount(), reason="needs to mount a file system of its own"),
+]
 
 
 def app(folder: Path, body: str, before: str = "") -> App:

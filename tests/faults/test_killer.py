@@ -15,6 +15,8 @@ from elastic_hydra.journal import reader
 from elastic_hydra.journal.writer import FILE_NAME
 from tests.helpers.apps import App, Running
 
+pytestmark = pytest.mark.system
+
 BODY = """
 import torch
 import torch.distributed as dist

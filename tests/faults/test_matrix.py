@@ -18,6 +18,8 @@ import pytest
 from tests.faults.sweeps import ONCE_MORE, WATCHED, Sweep
 from tests.helpers.groups import control_group
 
+pytestmark = pytest.mark.system
+
 FINISHED = ("finished", "", "")
 WORKER: dict[str, tuple[str, str, str]] = {
     # fault: state, kind, and words of the reason that the user reads
@@ -71,6 +73,7 @@ def check_worker_faults(folder: Path, chosen: list[str], *overrides: str, inside
         assert end["reason"] in finished.output, "the last screen says it"
 
 
+@pytest.mark.smoke
 def test_what_a_worker_dies_of_is_what_the_user_reads(tmp_path: Path) -> None:
     check_worker_faults(tmp_path, SOME)
 

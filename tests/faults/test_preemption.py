@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers.apps import App, Running
 
+pytestmark = pytest.mark.system
+
 BODY = """
 folder = Path(HydraConfig.get().runtime.output_dir)
 checkpoint, rank = folder / f"checkpoint.{os.environ['RANK']}", os.environ["RANK"]
@@ -94,6 +96,7 @@ def test_a_further_signal_does_not_wait_for_the_checkpoint_s_time(tmp_path: Path
     assert (stopped.folder / "0" / "checkpoint.0").read_text() == "SIGUSR1,SIGTERM"
 
 
+@pytest.mark.smoke
 def test_a_preempted_job_is_tried_again_as_the_policy_says(tmp_path: Path) -> None:
     with running(tmp_path, "hydra.launcher.retry.max_attempts=2") as sweep:
         agent(sweep).send_signal(signal.SIGUSR1)

@@ -10,6 +10,8 @@ import pytest
 from tests.faults.test_matrix import WORKER
 from tests.helpers.groups import Launched
 
+pytestmark = pytest.mark.system
+
 PROGRAM = str(Path(__file__).with_name("program.py"))
 WARM, OWN = [sys.executable, PROGRAM], [sys.executable, "-B", PROGRAM]  # an option asks for a new interpreter
 WAYS = pytest.mark.parametrize("command", [WARM, OWN], ids=["in a warm worker", "in an interpreter of its own"])

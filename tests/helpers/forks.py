@@ -24,6 +24,8 @@ def call_in_fork(test: pytest.Function, check: Callable[[], AbstractContextManag
     Returns:
         whether it was called; None leaves that to pytest.
     """
+    if test.get_closest_marker("system") is None:
+        return None
     its_own = threading.active_count() > 1  # xdist's is not counted here
     if its_own or len(os.listdir("/proc/self/task")) == 1:
         return None

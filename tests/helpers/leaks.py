@@ -70,7 +70,12 @@ def unchanged() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(opened_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Check that, and give each launch a folder of its own for temporary files."""
+    if request.node.get_closest_marker("system") is None:
+        yield
+        return
+    request.getfixturevalue("opened_once")
     # Not the fixture `monkeypatch`: what a test changes by that has to be undone before this looks.
     with pytest.MonkeyPatch.context() as patch:
         temporary = str(tmp_path_factory.mktemp("tmp"))

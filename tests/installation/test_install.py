@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 GROUPS = ["rendezvous=c10d", "rendezvous=static", "numa=spread", "retry=restart", "watch=hangs", "logs=all"]
 APP = """

@@ -175,6 +175,7 @@ def mined(path: Path) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("whose", ["another's", "writable"])
 def test_pickles_that_somebody_else_may_have_written_are_refused_with_a_way_out_that_works(
     tmp_path: Path, whose: str
@@ -218,6 +219,7 @@ def test_a_file_of_a_value_is_one_of_ours_in_the_journal_s_own_folder(
     assert not Path("ran").exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("take", [fcntl.flock, fcntl.lockf], ids=["flock", "lockf"])
 def test_a_lock_by_somebody_who_can_only_read_the_journal_keeps_nobody_out(tmp_path: Path, take: Any) -> None:
     (tmp_path / "journal.jsonl").touch()

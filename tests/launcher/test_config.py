@@ -23,6 +23,8 @@ from elastic_hydra.resources.facts import facts_of_this_host, torch_version
 from elastic_hydra.supervisor.open_server import open_server
 from tests.helpers.launching import config, in_a_fork, launch, torch_config, variable
 
+pytestmark = pytest.mark.system
+
 since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
 since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
 
@@ -39,6 +41,7 @@ def run_id() -> str:
     return os.environ["TORCHELASTIC_RUN_ID"]
 
 
+@pytest.mark.smoke
 def test_it_is_a_torch_config_with_the_same_defaults() -> None:
     ours = LaunchConfig(1, 1, 1)
     theirs = in_a_fork(lambda: {f.name: getattr(torch_api.LaunchConfig(1, 1, 1), f.name) for f in FIELDS})
@@ -55,6 +58,7 @@ def test_arguments_have_the_order_of_torchs() -> None:
     assert names[: len(FIELDS)] == [field.name for field in FIELDS]
 
 
+@pytest.mark.smoke
 def test_torchs_own_config_is_taken() -> None:
     with tempfile.TemporaryDirectory() as folder:
         specs = DefaultLogsSpecs(folder)
@@ -63,6 +67,7 @@ def test_torchs_own_config_is_taken() -> None:
         assert values == {0: 0, 1: 1}
 
 
+@pytest.mark.smoke
 def test_torchs_launcher_takes_ours() -> None:
     ours = {"start_method": "fork", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
     assert in_a_fork(lambda: torch_api.elastic_launch(config(**ours), rank)()) == {0: 0, 1: 1}
@@ -166,6 +171,7 @@ def test_log_settings_of_ones_own_class_are_asked_themselves(tmp_path: Path) -> 
     assert len(list(tmp_path.rglob("stdout.log"))) == 2
 
 
+@pytest.mark.smoke
 def test_the_callers_config_is_not_written_to(tmp_path: Path) -> None:
     rdzv_configs: dict[str, Any] = {"join_timeout": 30}
     specs = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
@@ -192,6 +198,7 @@ def test_logs_of_two_jobs_lie_side_by_side(tmp_path: Path) -> None:
         assert (tmp_path / text / "restart_0" / "rank_0" / "stdout.log").read_text() == f"{text}\n"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("tee", [Std.OUT, Std.ALL])
 def test_teed_output_reaches_file_and_console(tee: Std, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launch(say, "spoken", logs_specs=JobLogs(tmp_path, tee=tee), role="trainer")

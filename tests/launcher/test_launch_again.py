@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers.launching import launch
 
+pytestmark = pytest.mark.system
+
 
 def rank() -> int:
     return int(os.environ["RANK"])

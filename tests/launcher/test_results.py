@@ -32,6 +32,8 @@ from tests.helpers.launching import (
     variable,
 )
 
+pytestmark = pytest.mark.system
+
 
 def rank_plus(number: int) -> int:
     return int(os.environ["RANK"]) + number
@@ -67,11 +69,13 @@ class Adder:
 # --- results -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_values_come_by_global_rank(start_method: str) -> None:
     assert launch(rank_plus, 10, start_method=start_method) == {0: 10, 1: 11}
 
 
+@pytest.mark.smoke
 def test_values_are_those_of_torch() -> None:
     assert launch(rank_plus, 10) == torch_launch(rank_plus, 10)
 
@@ -147,6 +151,7 @@ def test_an_argument_that_does_not_pickle_is_refused_before_workers_run() -> Non
         launch(rank_plus, (number for number in range(3)))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("size", [0, 200 << 20])
 def test_large_values_come_through(size: int) -> None:
     assert len(launch(bytes, size, workers=1)[0]) == size

@@ -13,6 +13,8 @@ import pytest
 
 from tests.nodes.hosts import HERE, Cable, Host, Program
 
+pytestmark = pytest.mark.system
+
 Start = Callable[..., Program]
 
 PORT = 29400

@@ -16,6 +16,8 @@ from tests.nodes.hosts import Host, Program
 from tests.nodes.test_nodes_elastic import is_gone, launch, stop_training, trains
 from tests.nodes.test_nodes_sweep import JOBS, check_jobs
 
+pytestmark = pytest.mark.system
+
 Start = Callable[..., Program]
 
 

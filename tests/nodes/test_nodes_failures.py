@@ -12,6 +12,8 @@ import pytest
 
 from tests.nodes.hosts import Host, Program
 
+pytestmark = pytest.mark.system
+
 Start = Callable[..., Program]
 
 STATIC = ("hydra/launcher/rendezvous=static", "hydra.launcher.rendezvous.node_rank={}")

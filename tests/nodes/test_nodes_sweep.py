@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.nodes.hosts import Host, Program
+
+pytestmark = pytest.mark.system
 
 Start = Callable[..., Program]
 

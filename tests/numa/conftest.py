@@ -1,44 +1,44 @@
-"""Machines to read, in a folder of their own."""
+"""Machines to read, in a folder of their own: thousands of small files, in memory where that is possible."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from elastic_hydra.numa.allowance import Allowance, read_allowance
 from elastic_hydra.numa.topology import Topology, read_topology
-from tests.numa.machines import DATA, machine, write, write_real
+from tests.numa.machines import machine, write, write_real
 
 Host = tuple[Topology, Allowance]
-_ON_REQUEST = {"qemu": "boots a virtual machine (about a minute)", "slow": "takes long"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long run only when `-m` names their marker; tests over real machines only where the data is."""
-    if not DATA.is_dir():
-        left_out = [item for item in items if item.get_closest_marker("topologies")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
-    asked = config.option.markexpr or ""
-    for item in items:
-        for marker, why in _ON_REQUEST.items():
-            if item.get_closest_marker(marker) and marker not in asked and Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason=f"{why}: run it with -m {marker}"))
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""The folder of a file system in memory, if there is one."""
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder for one test, as pytest's of that name."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Host]:
+def real() -> Iterator[Callable[[str], Host]]:
     """Reads a real machine by name."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        yield partial(_read_real, Path(folder))
 
-    @cache
-    def read(name: str) -> Host:
-        root = write_real(tmp_path_factory.mktemp("machine"), name)
-        return read_topology(root), read_allowance(root)
 
-    return read
+@cache
+def _read_real(folder: Path, name: str) -> Host:
+    root = write_real(folder / name, name)
+    return read_topology(root), read_allowance(root)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from elastic_hydra.config.lists import parse_list
 from elastic_hydra.numa import bind
 from elastic_hydra.numa.binding import Binding
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")]
 
 CPU = min(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
 ROOT = str(Path(__file__).parents[2])
@@ -33,6 +33,7 @@ def in_child(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.smoke
 def test_all_threads_and_children_are_bound_and_the_kernel_agrees():
     out = in_child(f"""
         import os, threading, time
@@ -65,6 +66,7 @@ def test_a_narrowed_binding_is_noticed():
     assert out == f"({CPU},) ('the kernel granted CPUs {CPU}, not 1000',)"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("policy", ["local", "preferred", "bind", "interleave"])
 def test_the_memory_policy_is_set_by_system_call_and_read_back(policy):
     if "refused" in str(bind_in_thread(policy).problems):

@@ -11,9 +11,12 @@ import pytest
 from elastic_hydra.config.lists import format_list, parse_list
 from tests.helpers.apps import App
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs on Linux"
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs on Linux"
+    ),
+]
 
 AUTO = "hydra.launcher.parallel=auto"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
@@ -71,6 +74,7 @@ def test_with_on_error_warn_a_job_that_cannot_be_bound_runs_unbound_beside_other
     assert finished.output.count("hydra.launcher.numa.cores_per_worker=999: this job has") == 2  # once for each
 
 
+@pytest.mark.smoke
 def test_a_dry_run_shows_the_slot_of_each_job(tmp_path):
     keys = ("hydra/launcher/numa=spread", "hydra.launcher.parallel=2", "hydra.launcher.dry_run=true")
     planned = app(tmp_path).run(f"+folder={tmp_path}", "+job=0,1,2", *keys)

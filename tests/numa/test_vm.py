@@ -9,7 +9,7 @@ import pytest
 
 from tests.numa import vm
 
-pytestmark = pytest.mark.qemu
+pytestmark = [pytest.mark.system, pytest.mark.qemu]
 
 BLOCK = 64 << 20 >> 12  # pages that a worker touches
 Report = dict[str, Any]

@@ -9,7 +9,7 @@ import pytest
 from tests.numa import vm
 from tests.numa.test_vm import BLOCK
 
-pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(660)]
+pytestmark = [pytest.mark.system, pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(660)]
 
 
 def test_warm_and_spawned_workers_compute_on_their_node():

@@ -22,9 +22,10 @@ from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.numa.thread_env import Environment
 from tests.numa import witness
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/numa_maps").exists(), reason="this kernel has no NUMA memory policy"
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="this kernel has no NUMA memory policy"),
+]
 
 CPUS = sorted(os.sched_getaffinity(0))
 ONE_EACH = NumaConfig(cpus=Cpus.explicit, explicit=[str(CPUS[0]), str(CPUS[-1])], memory=Memory.bind)
@@ -50,6 +51,7 @@ def assert_bound(seen: dict[str, object], cpu: int) -> None:
     assert seen["environ"] == ["1", "1", "1"]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("start_method", ["warm", "fork", "forkserver", "spawn"])
 def test_functions_are_bound_with_all_threads_and_children(start_method):
     told: list[tuple[Binding, ...]] = []
@@ -61,6 +63,7 @@ def test_functions_are_bound_with_all_threads_and_children(start_method):
     assert [one.cpus for one in bindings] == [(CPUS[0],), (CPUS[-1],)]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("start_method", ["warm", "spawn"])
 def test_scripts_are_bound(tmp_path, monkeypatch, start_method):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

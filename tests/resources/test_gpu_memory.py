@@ -15,6 +15,8 @@ from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep import sweep
 from tests.helpers.batches import launch
 
+pytestmark = pytest.mark.system
+
 GB = 10**9
 
 
@@ -58,6 +60,7 @@ def run(seen: list[str], values: Sequence[int], wait: float, folder: Path, monke
     assert [one.return_value for one in returns] == [1, 1]
 
 
+@pytest.mark.smoke
 def test_the_next_job_waits_until_the_memory_is_free(
     seen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.groups import control_group
+
+pytestmark = pytest.mark.system
 
 LIMIT = 3 << 30
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers.launching import script
 
+pytestmark = pytest.mark.system
+
 APP = """
     import atexit, gzip, io, logging, logging.handlers, os, sys, tempfile, threading, time, weakref, zipfile
     from concurrent.futures import ThreadPoolExecutor

@@ -17,6 +17,8 @@ from elastic_hydra.supervisor.anonymous_files import anonymous_file
 from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.supervisor.packed_error import pack, unpack
 
+pytestmark = pytest.mark.system
+
 SIZE = 64 << 20
 
 
@@ -83,6 +85,7 @@ class Told(ValueError):
         self.text = text
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("error", [ValueError("y" * 5_000_000), Told(3, "y" * 5_000_000), KeyError(b"y" * 5_000_000)])
 def test_a_message_of_megabytes_is_handed_on_in_short(error: Exception) -> None:
     packed = pack(error)

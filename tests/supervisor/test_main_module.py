@@ -15,6 +15,8 @@ import pytest
 from elastic_hydra.supervisor.main_module import MainModule
 from tests.helpers.launching import script
 
+pytestmark = pytest.mark.system
+
 SOURCE = """
     import functools, os, sys, threading
     from dataclasses import dataclass
@@ -158,6 +160,7 @@ IN_A_NOTEBOOK = """
 """
 
 
+@pytest.mark.smoke
 def test_code_that_is_in_no_file_is_launched(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-"], input=textwrap.dedent(IN_A_NOTEBOOK), cwd=tmp_path, capture_output=True, text=True
@@ -165,6 +168,7 @@ def test_code_that_is_in_no_file_is_launched(tmp_path: Path) -> None:
     assert ended.stdout == "Result 3\n" * 3, ended.stderr
 
 
+@pytest.mark.smoke
 def test_a_failed_script_shows_the_workers_traceback(tmp_path: Path) -> None:
     source = SOURCE + "\n    elastic_launch(LaunchConfig(1, 1, 1, start_method='warm', max_restarts=0), fail)()\n"
     with script(tmp_path, source) as started:

@@ -20,6 +20,8 @@ from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.open_server import open_server
 from tests.helpers.launching import in_a_fork, launch, script
 
+pytestmark = pytest.mark.system
+
 NOBODY = 65534
 """A user whose processes are counted; root's are not."""
 
@@ -49,6 +51,7 @@ def open_too_many() -> None:
     assert not files
 
 
+@pytest.mark.smoke
 def test_a_worker_that_opens_too_many_files_is_told_with_the_limit() -> None:
     with pytest.raises(WorkersFailedError) as caught:
         launch(open_too_many, workers=1)

@@ -18,6 +18,8 @@ from elastic_hydra.supervisor.open_server import open_server
 from elastic_hydra.supervisor.orphans import children_of
 from tests.helpers.launching import wait_until_gone
 
+pytestmark = pytest.mark.system
+
 
 def spec(**settings: object) -> ProcessSpec:
     return ProcessSpec(None, dict(os.environ), os.getcwd(), **settings)  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers.launching import script
 
+pytestmark = pytest.mark.system
+
 SOURCE = """
     import os, sys
     import torch

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 APP = """
     import os, sys
     from elastic_hydra import LaunchConfig, elastic_launch

@@ -14,6 +14,8 @@ import pytest
 from elastic_hydra.supervisor import seeds
 from tests.helpers.launching import launch, script
 
+pytestmark = pytest.mark.system
+
 APP = """
     import faulthandler, io, json, os, random, signal, sys
     import numpy, torch

@@ -12,6 +12,8 @@ import pytest
 from elastic_hydra.supervisor import thread_pools
 from tests.helpers.launching import in_a_fork, launch
 
+pytestmark = pytest.mark.system
+
 
 def threads() -> int:
     return len(os.listdir("/proc/self/task"))

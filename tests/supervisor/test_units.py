@@ -335,6 +335,7 @@ def test_streams_are_numbers_in_the_configuration() -> None:
 # --- hazards -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_a_process_that_has_only_imported_torch_can_be_forked() -> None:
     assert in_a_fork(fork_safety.fork_hazard) is None
 
@@ -368,6 +369,7 @@ def _hazard_after_a_parallel_operation() -> str | None:
     return fork_safety.fork_hazard()
 
 
+@pytest.mark.system
 def test_a_parallel_operation_makes_a_fork_unsafe() -> None:
     reason = in_a_fork(_hazard_after_a_parallel_operation)
     assert reason is not None

@@ -20,6 +20,8 @@ import torch
 from elastic_hydra.supervisor.open_server import open_server
 from tests.helpers.launching import end_at_once, launch, launch_failing, script, wait_until_gone
 
+pytestmark = pytest.mark.system
+
 
 def rank() -> int:
     return int(os.environ["RANK"])

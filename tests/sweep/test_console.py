@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.apps import App, Finished
 
+pytestmark = pytest.mark.system
+
 LOSES_A_PEER = """
     import torch.distributed as dist
 
@@ -33,6 +35,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return app.run("+x=1,2,3", "+how=slow", TWO, "hydra.launcher.parallel=3", "hydra/launcher/logs=all")
 
 
+@pytest.mark.smoke
 def test_with_several_jobs_at_once_each_line_says_whose_it_is(sweep: Finished) -> None:
     for job in (0, 1, 2):
         assert f"#{job} rank 0: output of rank 0" in sweep.output

@@ -32,6 +32,7 @@ VALUES = {
 }
 
 
+@pytest.mark.system
 def test_ranks_see_the_same_values_but_for_those_that_ask_for_the_rank(tmp_path: Path) -> None:
     app = App(tmp_path, BODY, before=RESOLVERS)
     overrides = [f"+{name}={value}" for name, value in VALUES.items()]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers.apps import App, Finished, Running, interrupted
 
+pytestmark = pytest.mark.system
+
 BODY = """
     import subprocess
 
@@ -83,6 +85,7 @@ def test_workers_that_do_not_want_to_leave_are_killed_after_the_shutdown_timeout
     assert interrupted(finished.returncode), finished.output
 
 
+@pytest.mark.smoke
 def test_a_second_ctrl_c_kills_at_once(tmp_path: Path) -> None:
     with sweep_in_its_first_job(tmp_path, "hydra.launcher.shutdown_timeout=600", stubborn=True) as running:
         running.signal(signal.SIGINT)
@@ -108,6 +111,7 @@ def test_nobody_outlives_a_launcher_that_is_killed(tmp_path: Path, start_method:
     assert not (finished.folder / "1").exists()
 
 
+@pytest.mark.smoke
 def test_a_signal_between_two_jobs_or_while_one_starts_leaves_nobody(tmp_path: Path) -> None:
     """Many short jobs, so that the signal meets the launcher anywhere."""
     app = App(tmp_path, "print('job', HydraConfig.get().job.num)")

@@ -20,6 +20,8 @@ from elastic_hydra.sweep import task as sweep_task
 from tests.helpers.apps import App
 from tests.helpers.batches import launch, nobody_stays, sweep
 
+pytestmark = pytest.mark.system
+
 LATE = "colorsys"
 """A module that nothing else imports."""
 
@@ -50,6 +52,7 @@ def kill(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+@pytest.mark.smoke
 def test_batches_share_one_server_which_ends_with_the_sweep(tmp_path: Path) -> None:
     with sweep(server_pid, tmp_path) as launch_batch:
         first = value(launch_batch(["+x=1"]))

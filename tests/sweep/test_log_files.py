@@ -81,6 +81,7 @@ def test_a_file_that_cannot_be_opened_is_refused_with_its_key(name: str, words: 
         check_log_files({"handlers": {"file": {"filename": fine}}}, tmp_path / "0", "hydra.job_logging")
 
 
+@pytest.mark.system
 def test_jobs_that_log_into_devices_run_and_the_device_stays_one(tmp_path: Path) -> None:
     app = App(tmp_path, BODY)
     finished = app.run("hydra.launcher.nproc_per_node=2", "hydra.job_logging.handlers.file.filename=/dev/null")
@@ -89,6 +90,7 @@ def test_jobs_that_log_into_devices_run_and_the_device_stays_one(tmp_path: Path)
     assert not Path("/dev/null.rank1").exists()
 
 
+@pytest.mark.system
 def test_a_file_that_is_to_be_truncated_is_so_once_and_then_has_the_lines_of_all(tmp_path: Path) -> None:
     app = App(
         tmp_path, BODY + '    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":\n        raise OSError("again")\n'

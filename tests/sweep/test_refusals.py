@@ -10,6 +10,8 @@ from pathlib import Path
 import hydra
 import pytest
 
+pytestmark = pytest.mark.system
+
 APP = """
 import hydra
 
@@ -73,6 +75,7 @@ def test_bad_input_is_refused_with_its_key_and_without_a_traceback(app: Path, ov
     assert "RAN" not in done.stdout
 
 
+@pytest.mark.smoke
 def test_what_is_wrong_with_keys_of_the_sweep_and_of_its_jobs_is_said_at_once(app: Path) -> None:
     done = run(
         app, "-m", *(f"hydra.launcher.{key}" for key in ("start_method=worm", "nodes=4:2", "retry.max_restarts=-1"))
@@ -155,6 +158,7 @@ def test_without_multirun_it_says_once_that_the_launcher_is_not_used(app: Path) 
     assert "is not used" not in run(app, "hydra/launcher=basic").stdout
 
 
+@pytest.mark.smoke
 def test_under_torchrun_it_says_to_start_without_it(app: Path) -> None:
     single, sweep = run(app, **RANKS), run(app, "-m", **RANKS)
     assert "RANK is set" in single.stdout

@@ -94,6 +94,8 @@ def test_hydra_reads_the_directory_as_it_is(name: str, argv: list[str]) -> None:
     assert OmegaConf.create({"dir": directory.value()}).dir == f"/x/{name}"
 
 
+@pytest.mark.smoke
+@pytest.mark.system
 def test_the_printed_command_goes_on_with_the_sweep(tmp_path: Path) -> None:
     app = App(tmp_path, 'if not Path("mended").exists():\n    raise ValueError\n')
     name = "=,([{'\";&!#~ é \\ "

@@ -6,8 +6,12 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from elastic_hydra.journal import reader, writer
 from tests.helpers.apps import App
+
+pytestmark = pytest.mark.system
 
 BODY = """
 folder = Path.cwd()
@@ -38,6 +42,7 @@ def states(folder: Path) -> list[str]:
     return [job.state for job in reader.read(folder / writer.FILE_NAME).values()]
 
 
+@pytest.mark.smoke
 def test_what_failed_runs_again_and_what_finished_does_not(tmp_path: Path) -> None:
     sweep = app(tmp_path, bad="b")
     first = sweep.run("+x=a,b,c")
@@ -59,6 +64,7 @@ def test_what_failed_runs_again_and_what_finished_does_not(tmp_path: Path) -> No
     assert (longer.folder / "3").is_dir()
 
 
+@pytest.mark.smoke
 def test_a_sweep_goes_on_where_its_launcher_was_killed(tmp_path: Path) -> None:
     sweep = app(tmp_path)
     with sweep.started("+x=a,wait,c") as running:
@@ -156,6 +162,7 @@ def test_restarts_are_in_the_journal_with_their_reason(tmp_path: Path) -> None:
     assert (failure["again"], failure["failure"]["kind"], failure["failure"]["signal"]) == (True, "signal", "SIGKILL")
 
 
+@pytest.mark.smoke
 def test_a_dry_run_launches_and_writes_nothing(tmp_path: Path) -> None:
     planned = app(tmp_path).run("+x=a,b", "hydra.launcher.dry_run=true", "hydra/launcher/numa=spread")
     assert planned.returncode == 0, planned.output

@@ -21,6 +21,8 @@ from elastic_hydra.sweep import kept_server, returns, sweep
 from tests.helpers import batches
 from tests.sweep.fake_server import FakeServer, KilledError, end_of
 
+pytestmark = pytest.mark.system
+
 SEEDS = range(12)
 BY_NUMBER = ["${hydra.job.num}", "${now:%f}/${hydra.job.num}", "a b/${hydra:job.num}=é", "${resume_turn:}"]
 BY_VALUE = ["${x}", "${hydra.job.override_dirname}", "${oc.env:RESUME_PLACE}/${x}", "${resume_turn:}_${x}", "../z_${x}"]

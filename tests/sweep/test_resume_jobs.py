@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from tests.helpers.apps import App, Finished
 from tests.helpers.batches import launch
 
+pytestmark = pytest.mark.system
+
 BODY = """
 folder = Path(HydraConfig.get().runtime.output_dir)
 with open(folder / "ran", "a") as file:

@@ -11,6 +11,8 @@ import yaml
 from elastic_hydra.journal import reader, writer
 from tests.helpers.apps import App
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
 optuna = pytest.importorskip("optuna")
 

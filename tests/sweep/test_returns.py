@@ -17,12 +17,15 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from tests.helpers.batches import launch, notes, rank
 
+pytestmark = pytest.mark.system
+
 TWO = "hydra.launcher.nproc_per_node=2"
 
 
 # --- values ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_the_return_value_is_rank_0_s(tmp_path: Path) -> None:
     (job,) = launch(lambda cfg: float(cfg.x) + rank(), tmp_path, TWO, "hydra.job.chdir=true", jobs=[["+x=1.5"]])
     assert job.status is JobStatus.COMPLETED
@@ -36,6 +39,7 @@ def test_all_values_are_there_for_those_who_ask(tmp_path: Path) -> None:
     assert job.return_value == {0: 0, 1: 10}
 
 
+@pytest.mark.smoke
 def test_each_job_has_as_many_workers_as_its_own_configuration_says(tmp_path: Path) -> None:
     jobs = launch(
         lambda cfg: int(os.environ["WORLD_SIZE"]),
@@ -53,6 +57,7 @@ def test_jobs_are_numbered_from_where_the_sweeper_says_and_returned_in_order(tmp
     assert [job.hydra_cfg.hydra.job.num for job in jobs] == [0, 1, 2]
 
 
+@pytest.mark.smoke
 def test_random_numbers_are_not_the_same_in_every_worker(tmp_path: Path) -> None:
     def draw(cfg: Any) -> tuple[float, ...]:
         import random
@@ -288,12 +293,14 @@ class AgentPid:
         raise AttributeError(name)
 
 
+@pytest.mark.smoke
 def test_a_failure_before_the_task_is_that_job_s_only(tmp_path: Path) -> None:
     jobs = launch(lambda cfg: cfg.y, tmp_path, "+y=${nowhere.to.be.found}", jobs=[["+x=1"], ["+x=2", "++y=3"]])
     assert [job.status for job in jobs] == [JobStatus.FAILED, JobStatus.COMPLETED]
     assert type(jobs[0]._return_value).__name__ == "InterpolationKeyError"
 
 
+@pytest.mark.smoke
 def test_nothing_starts_when_any_job_cannot_be_launched_as_configured(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from elastic_hydra.sweep.agent_process import FinishedJob
 from elastic_hydra.sweep.kept_server import KeptServer
 from tests.helpers import batches
 
+pytestmark = pytest.mark.system
+
 STEPS = ("_start_next", "choose", "_start", "_work_off", "_settle", "_end", "_give_back_emptied")
 FILES = (sweep.__file__, batch.__file__)
 

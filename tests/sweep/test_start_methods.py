@@ -14,6 +14,8 @@ import pytest
 
 from tests.helpers.apps import App
 
+pytestmark = pytest.mark.system
+
 BEFORE = '''
 import collections, copy, dataclasses, enum, functools, inspect, io, multiprocessing, pickle, threading, warnings
 import torch

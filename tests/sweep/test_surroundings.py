@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers.apps import App, Finished
 
+pytestmark = pytest.mark.system
+
 RESOLVER = """
 OmegaConf.register_new_resolver("shout", lambda word: word.upper())
 """

@@ -9,6 +9,8 @@ import yaml
 
 from tests.helpers.apps import App, Finished
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
 
 BODY = """

@@ -23,15 +23,18 @@ OUTCOMES = {
 }
 
 
+@pytest.mark.system
 def test_the_running_python_is_found() -> None:
     assert find()[HERE] == Path(sys.executable)
 
 
+@pytest.mark.system
 def test_a_named_interpreter_is_preferred(tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to(sys.executable)
     assert find([tmp_path / "python"])[HERE] == tmp_path / "python"
 
 
+@pytest.mark.system
 def test_what_is_no_python_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"not a Python of 3\.10"):
         find([tmp_path / "nothing"])

@@ -15,6 +15,8 @@ import pytest
 from elastic_hydra.watch.memory import count_kills, memory_facts
 from tests.helpers.groups import Launched, control_group, no_wait
 
+pytestmark = pytest.mark.system
+
 
 def takes_too_much() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

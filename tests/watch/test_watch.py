@@ -18,6 +18,8 @@ import elastic_hydra
 from elastic_hydra.config.watch import Action
 from tests.helpers.groups import Launched, no_wait, rank, restarts, stand_still
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Launched:
@@ -86,6 +88,7 @@ def load_data() -> None:
     time.sleep(600)
 
 
+@pytest.mark.smoke
 def test_a_hang_names_the_rank_that_is_in_no_collective_operation(launched: Launched) -> None:
     error = launched.fail(one_does_not_come, watch=hangs(3.0))
     assert error.verdict is not None
@@ -101,6 +104,7 @@ def hang_once() -> int:
     return restarts()
 
 
+@pytest.mark.smoke
 def test_a_hang_is_followed_by_a_restart_when_asked(launched: Launched) -> None:
     assert launched.run(hang_once, retry=no_wait(), watch=hangs(0.6, Action.restart)) == {0: 1, 1: 1}
     assert launched.kinds == ["hang"]
@@ -136,6 +140,7 @@ def works(how: str, seconds: float) -> str:
     return how
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", ["heartbeat", "output", "cpu"])
 def test_progress_of_each_kind_is_seen(how: str, launched: Launched) -> None:
     launched.run(works, how, 1.2, watch=hangs(0.6, Action.fail, how), redirects=3)
@@ -177,6 +182,7 @@ def hoard(size: int) -> None:
     del hoarded
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", ["pss", "rss"])
 def test_the_memory_of_the_workers_has_a_limit(how: str, launched: Launched) -> None:
     from elastic_hydra.config.watch import Memory
