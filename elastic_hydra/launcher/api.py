@@ -41,8 +41,8 @@ from elastic_hydra.elastic.worker_failure import WorkersFailedError
 from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.supervisor import server as warm_server
-from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor import context, standard_input
+from elastic_hydra.supervisor.context import Role
 from elastic_hydra.supervisor.main_module import stop_if_executed_again
 from elastic_hydra.supervisor.open_server import open_server
 from elastic_hydra.supervisor.pickles import objects_in
@@ -256,7 +256,7 @@ def launch_agent(
             worker_env=config.worker_env,
             watch=config.watch,
             placer=placer,
-            stdin=config.stdin and (warm_server.connection is not None or standard_input.is_ours()),
+            stdin=config.stdin and (context.current().role is Role.agent or standard_input.is_ours()),
             checkpoint_timeout=config.checkpoint_timeout,
             keep_finished=config.keep_finished,
         )

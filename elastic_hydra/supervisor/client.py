@@ -1,4 +1,11 @@
-"""The requester's side of the warm server: start processes, signal them, wait for their ends."""
+"""The requester's side of a warm server: start processes, signal them, wait for their ends.
+
+A client lives in the launcher or in an agent. The server, and what was started through this connection, end with the
+connection. When the server dies first, all that it had started is dead, too, and `ServerLost` says so.
+
+What must never happen: a message is lost because a signal's handler raises while it is read. So messages are looked at
+first, and taken out of the socket when they have been dealt with.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +15,43 @@ import pickle
 import select
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import psutil
 from typing_extensions import Self
 
-from elastic_hydra.supervisor import entry, outcome, passing, pickles, server, wire
+from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
+from elastic_hydra.supervisor.fork_safety import CannotFork
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.main_module import Interpreter
-from elastic_hydra.supervisor.orphans import adopting_orphans, children_of, kill_orphans
 from elastic_hydra.supervisor.passing import Pickled
 from elastic_hydra.supervisor.process_state import wakeups
+from elastic_hydra.supervisor.protocol import (
+    CannotServe,
+    Clean,
+    Cleaned,
+    Exited,
+    Grace,
+    Message,
+    Preload,
+    Prepare,
+    ProtocolError,
+    Ready,
+    Refused,
+    Request,
+    Signal,
+    Start,
+    Started,
+    decode,
+)
+from elastic_hydra.supervisor.server_process import ServerProcess
 
-__all__ = ["ENDS", "Client", "Process", "ServerLost"]
+__all__ = ["ENDS", "PAYLOAD", "Client", "Process", "ServerLost"]
 
 PAYLOAD = "elastic-hydra-payload"
 """Name of the files in which payloads travel."""
-
-_server_pids: set[int] = set()
-"""Process ids of the servers of this process."""
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 """Signals that say that the end has come; any other asks for a checkpoint first."""
@@ -95,10 +115,8 @@ class Client:
     """The environment in which it has started."""
     grace: float = 30.0
     """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
-    popen: subprocess.Popen[bytes] | None = None
-    """The server, where this process has started it in a fresh interpreter."""
-    fork_pid: int | None = None
-    """Its process id, where it is a fork of this process."""
+    process: ServerProcess | None = None
+    """The server, where it is a child of this process; None in an agent."""
     _processes: dict[int, Process] = field(default_factory=dict)
     _ids: int = 0
     _cleaned: bool = False
@@ -106,33 +124,44 @@ class Client:
     """A pipe; see `_announcements`."""
     lost: bool = False
     """Whether the server has died."""
-    _not_its: set[int] = field(default_factory=set)
-    """Children of this process that the server has not left behind, since they were there while it lived."""
     _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """Ends with the `with` statement: this process adopts orphans as long."""
 
-    def refusal(self) -> str | None:
-        """Wait for the first word of a new server: why it cannot be one, or None when it is ready; close it if not."""
+    def await_ready(self) -> None:
+        """Wait for the first word of a new server; close it if it cannot be one.
+
+        Raises:
+            CannotFork: it cannot, and says why.
+        """
         try:
-            received = wire.receive(self.sock)
+            self._hear_first_word()
         except BaseException:
             self.close()
             raise
-        refused = "it ended at its start" if received is None else received[0][1]
-        if refused is not None:
-            self.close()
-            return str(refused)
-        _server_pids.add(self._own_pid or 0)
-        return None
+        if self.process is not None:
+            self.process.note_ready()
+
+    def _hear_first_word(self) -> None:
+        try:
+            reply, _ = channel.receive(self.sock)
+        except EOFError:
+            raise CannotFork("it ended at its start") from None
+        match reply:
+            case Ready():
+                return
+            case CannotServe(reason):
+                raise CannotFork(reason)
+            case _:
+                raise ProtocolError(f"a new server begins with {type(reply).__name__}")
 
     def set_grace(self, grace: float) -> None:
         """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
         self.grace = grace
-        self._send(("grace", grace))
+        self._send(Grace(grace))
 
     def preload(self, names: Iterable[str]) -> None:
         """Have the server import modules, so that the processes that it starts from now on need not."""
-        self._send(("preload", sorted(names)))
+        self._send(Preload(tuple(sorted(names))))
 
     def pickled(self, payload: entry.Payload, *, fresh: bool) -> Pickled:
         """Pickle a payload for the processes of this server.
@@ -142,15 +171,16 @@ class Client:
             fresh: for a new interpreter; else for a fork of the server.
         """
         if fresh:
-            launcher = Interpreter.like_this(server.directory or os.getcwd())
+            launcher = Interpreter.like_this(context.current().launch_directory or os.getcwd())
             with passing.collected() as (fds, handed_down):
                 data = pickles.dumps(payload, main=launcher.names, for_new=True)
             return Pickled(pickle.dumps((launcher, handed_down, data)), tuple(fds))
-        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=self.popen is not None))
+        is_interpreter = self.process is not None and self.process.popen is not None
+        return Pickled(pickles.dumps(payload, self.shared, self.main_names, for_new=is_interpreter))
 
     def prepare(self, count: int) -> None:
         """Have so many processes forked ahead: to start one of them is then to say what it shall be."""
-        self._send(("prepare", count))
+        self._send(Prepare(count))
 
     def start(self, spec: ProcessSpec, payload: entry.Payload | Pickled | None = None) -> Process:
         """Ask for a process; its `pid` is there once `wait` has seen it start.
@@ -160,18 +190,18 @@ class Client:
             payload: the function to run, with its arguments, also from `pickled`; None for a program.
         """
         self._ids += 1
-        if self._own_pid is not None:
-            self._not_its |= children_of(os.getpid())
+        if self.process is not None:
+            self.process.note_children()
         process = Process(self._ids, anonymous_file("elastic-hydra-result") if payload is not None else -1)
         self._processes[process.id] = process
         if payload is None:
-            self._send(("start", process.id, spec))
+            self._send(Start(process.id, spec, is_program=True))
             return process
         if not spec.agent:
             spec.environment[outcome.ANNOUNCED] = path_of(self._announcements()[1])
         pickled = payload if isinstance(payload, Pickled) else self.pickled(payload, fresh=spec.argv is not None)
         with file_with(pickled.data, PAYLOAD) as fd:
-            self._send(("start", process.id, spec), [fd, process.result_fd, *pickled.fds])
+            self._send(Start(process.id, spec, is_program=False), [fd, process.result_fd, *pickled.fds])
         return process
 
     def _announcements(self) -> tuple[int, int]:
@@ -182,9 +212,9 @@ class Client:
 
     def signal(self, processes: Iterable[Process], number: int) -> None:
         """Send a signal to the process groups of those that still run."""
-        ids = [process.id for process in processes if process.exitcode is None]
+        ids = tuple(process.id for process in processes if process.exitcode is None)
         if ids:
-            self._send(("signal", ids, int(number)))
+            self._send(Signal(ids, int(number)))
 
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait for an event of our processes that makes `done()` true.
@@ -232,45 +262,45 @@ class Client:
             self._mark_lost()
             raise ServerLost("the warm server has died")
         used = 0
-        while (message := wire.parse(data, used)) is not None:
-            event, used = message
-            self._apply(event)
+        while (frame := decode(data, used)) is not None:
+            self._hear(frame.message)
+            used = frame.end
         if used:
             self.sock.recv(used)
         return True
 
-    def _apply(self, event: tuple[Any, ...]) -> None:
-        verb, *arguments = event
-        if verb == "cleaned":
-            self._cleaned = True
-            return
-        process = self._processes.get(arguments[0])
-        if process is None:
-            return
-        if verb == "started":
-            process.pid = arguments[1]
-        elif verb == "refused":
-            process.refused, process.exitcode, process.exit_time = arguments[1], 1, time.time()
-        elif verb == "exited":
-            process.exitcode, process.exit_time = arguments[1:]
-
-    @property
-    def _own_pid(self) -> int | None:
-        """The server's process id, where it is this process's own child."""
-        return self.popen.pid if self.popen is not None else self.fork_pid
+    def _hear(self, reply: Message) -> None:
+        """Note what the server has said; hearing it twice does no harm. It may speak of what is forgotten here."""
+        match reply:
+            case Started(id, pid):
+                if (process := self._processes.get(id)) is not None:
+                    process.pid = pid
+            case Refused(id, reason):
+                if (process := self._processes.get(id)) is not None:
+                    process.refused = reason
+                    process.exitcode = 1
+                    process.exit_time = time.time()
+            case Exited(id, code, exit_time):
+                if (process := self._processes.get(id)) is not None:
+                    process.exitcode = code
+                    process.exit_time = exit_time
+            case Cleaned():
+                self._cleaned = True
+            case _:
+                raise ProtocolError(f"the warm server has sent {type(reply).__name__}, which is no reply")
 
     def _mark_lost(self) -> None:
         self.lost = True
-        pid = self._own_pid
+        pid = None if self.process is None else self.process.pid
         self._await_end(_MARGIN)
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
                 process.fate = f"the warm server (pid {pid}), which supervises all agents and workers, was killed"
 
-    def _send(self, message: Any, fds: tuple[int, ...] | list[int] = ()) -> None:
+    def _send(self, request: Request, files: Sequence[int] = ()) -> None:
         try:
-            wire.send(self.sock, message, fds)
+            channel.send(self.sock, request, files)
         except (BrokenPipeError, ConnectionResetError) as error:
             self._mark_lost()
             raise ServerLost("the warm server has died") from error
@@ -283,8 +313,8 @@ class Client:
         """
         mine = list(processes)
         try:
-            if (pid := self._own_pid) is not None:
-                os.kill(pid, signal.SIGCONT)  # should somebody have stopped the server itself
+            if self.process is not None:
+                self.process.resume()
             self.signal(mine, number)
             self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
             return self.wait(lambda: all(process.exitcode is not None for process in mine), timeout)
@@ -306,7 +336,7 @@ class Client:
         """Kill what our processes have left running, in whatever session, and wait until that is done."""
         with contextlib.suppress(ServerLost):
             self._cleaned = False
-            self._send(("clean",))
+            self._send(Clean())
             self.wait(lambda: self._cleaned, 10.0)
 
     def forget(self, processes: Iterable[Process]) -> None:
@@ -326,42 +356,18 @@ class Client:
         self._adoption.close()
 
     def _await_end(self, timeout: float) -> None:
-        """Wait for the end of a server of our own, kill it if that does not come, and then what it leaves behind."""
-        pid = self._own_pid
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)  # should somebody have stopped it
-        if not self._has_ended(timeout):
-            self.lost = True
-            os.kill(pid, signal.SIGKILL)
-            self._has_ended(None)
-        if self.lost:  # the kernel has killed most of what it had started, but not all can be reached in that way
-            kill_orphans(self._not_its | _server_pids)
-        _server_pids.discard(pid)
-        self.fork_pid = self.popen = None
-
-    def _has_ended(self, timeout: float | None) -> bool:
-        """Wait for the server's end, and take its remains away."""
-        try:
-            if self.popen is not None:
-                self.popen.wait(timeout)
-            elif self.fork_pid is not None:
-                psutil.Process(self.fork_pid).wait(timeout)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            return False
-        except psutil.NoSuchProcess:
-            pass  # somebody else has taken them away
-        return True
+        """Wait for the end of a server that is a child of this process, and kill what it leaves behind."""
+        if self.process is not None:
+            self.lost = self.process.take_away(timeout, was_killed=self.lost)
+            self.process = None
 
     @contextlib.contextmanager
     def adopting_orphans(self) -> Iterator[None]:
         """While entered, what the server leaves behind, should it die, is found here and killed."""
-        if self._own_pid is None:
-            yield  # that is its own parent's business
+        if self.process is None:
+            yield  # the parent of the server does that
             return
-        self._not_its |= children_of(os.getpid())
-        with adopting_orphans():
+        with self.process.adopting_orphans():
             yield
 
     def __enter__(self) -> Self:

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from elastic_hydra import worker
 from elastic_hydra.numa.allowance import affinity
-from elastic_hydra.supervisor import ending, forked, main_module, outcome, passing, pickles, thread_pools
+from elastic_hydra.supervisor import context, ending, forked, outcome, pickles, thread_pools
 from elastic_hydra.supervisor.anonymous_files import take_content
+from elastic_hydra.supervisor.context import Role
 from elastic_hydra.supervisor.gate import wait_at_gate
 from elastic_hydra.supervisor.packed_error import full_name, pack, place
 from elastic_hydra.supervisor.users_frames import users_part
@@ -24,10 +25,6 @@ __tracebackhide__ = True
 
 Payload = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
-
-
-single_threaded_server = False
-"""Whether this process is a fork of a server whose thread pools have one thread each, whatever the launcher's have."""
 
 
 def command() -> list[str]:
@@ -71,8 +68,8 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
     """Call the function and hand over its value; return the exit code."""
     pid, code, value = os.getpid(), 0, None
     try:
-        if main_module.late is not None:
-            main_module.late.execute_main()
+        if (launcher := context.current().main_to_execute) is not None:
+            launcher.execute_main()
         function, args = pickles.loads(payload, shared)
         value = function(*args)
     except SystemExit as stop:
@@ -126,7 +123,7 @@ def _what_does_not_pickle(value: Any, depth: int = 5) -> str:
 
 def _pickles(value: Any) -> bool:
     try:
-        pickles.dumps(value, main=pickles.main_names)
+        pickles.dumps(value, main=context.current().main_names)
     except Exception:
         return False
     return True
@@ -144,7 +141,7 @@ def exit_code(stop: SystemExit) -> int:
 def _apply_thread_count() -> None:
     """Make thread pools follow OMP_NUM_THREADS: in a forked process the variable comes too late for them."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if not threads and single_threaded_server:
+    if not threads and context.current().single_threaded_server:
         threads = str(len(affinity() or range(os.cpu_count() or 1)))
     if not threads.isdigit() or int(threads) < 1:
         return
@@ -156,13 +153,14 @@ def _apply_thread_count() -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Run a payload in this new interpreter: the file descriptors of payload and result are the arguments."""
-    payload_fd, result_fd, *passing.received = map(int, argv)
+    payload_fd, result_fd, *others = map(int, argv)
     content = take_content(payload_fd)
-    for fd in (result_fd, *passing.received):
+    for fd in (result_fd, *others):
         os.set_inheritable(fd, False)
     try:
-        main_module.late, handed_down, payload = pickle.loads(content)
-        main_module.late.adopt()
+        launcher, handed_down, payload = pickle.loads(content)
+        context.change(role=Role.worker, received_files=tuple(others), main_to_execute=launcher)
+        launcher.adopt()
         handed_down.adopt()
     except Exception:
         traceback.print_exc()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elastic_hydra.supervisor.thread_pools import openblas_threads
 
-__all__ = ["fork_hazard", "poisoned"]
+__all__ = ["CannotFork", "check_not_poisoned", "fork_hazard"]
 
 _HARMLESS_THREADS = frozenset(
     {
@@ -22,6 +22,11 @@ _HARMLESS_THREADS = frozenset(
     }
 )
 """Names of native threads that a fork may leave behind. Any other may hold a lock, or be waited for, in the child."""
+
+
+class CannotFork(RuntimeError):
+    """A process cannot be a warm server: its forks would not be sound, or it has ended. The text is the reason."""
+
 
 _is_fork = False
 
@@ -63,15 +68,17 @@ def fork_hazard() -> str | None:
     return None
 
 
-def poisoned() -> str | None:
-    """Say whether this process, just forked, has inherited a CUDA that it cannot use.
+def check_not_poisoned() -> None:
+    """See that this process, just forked, has not inherited a CUDA that it cannot use.
 
     Asking `torch.cuda.is_available()` is enough for that, and cannot be seen in the process that asked.
+
+    Raises:
+        CannotFork: it has.
     """
     cuda = sys.modules.get("torch.cuda")
     if cuda is not None and cuda._is_in_bad_fork():
-        return "it has asked CUDA for its devices, after which a forked process cannot use CUDA"
-    return None
+        raise CannotFork("it has asked CUDA for its devices, after which a forked process cannot use CUDA")
 
 
 def _native_threads() -> list[str]:

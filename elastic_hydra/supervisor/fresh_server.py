@@ -5,22 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Sequence
 from typing import NoReturn
 
-from elastic_hydra.supervisor import (
-    entry,
-    fork_safety,
-    inherited,
-    main_module,
-    passing,
-    pickles,
-    server,
-    standard_input,
-    wire,
-)
+from elastic_hydra.supervisor import context, inherited, pickles, server, standard_input
 from elastic_hydra.supervisor.anonymous_files import take_content
-from elastic_hydra.supervisor.main_module import Interpreter
+from elastic_hydra.supervisor.channel import receive, send
+from elastic_hydra.supervisor.context import Role
+from elastic_hydra.supervisor.fork_safety import CannotFork, fork_hazard
+from elastic_hydra.supervisor.protocol import CannotServe, Load
 
 __all__ = ["main"]
 
@@ -37,20 +29,24 @@ class _LoadedLate(dict[str, object]):
         return self[name]
 
 
-def _preload(names: Sequence[str], data: bytes, launcher: Interpreter, early: bool) -> str | None:
-    """Import what agents and workers need, `__main__` among it, and load the shared objects, unless that is unsafe."""
-    for name in names:
+def _load(load: Load, data: bytes) -> None:
+    """Import what agents and workers need, `__main__` among it, and load the shared objects, unless that is unsafe.
+
+    Raises:
+        CannotFork: what was loaded leaves a process that cannot be forked, or cannot be loaded.
+    """
+    for name in load.modules:
         importlib.import_module(name)
-    if not early:
-        main_module.late = launcher
-        server.shared = _LoadedLate(data)
-        return None
+    if not load.early:
+        context.change(main_to_execute=load.launcher, shared=_LoadedLate(data))
+        return
     try:
-        launcher.execute_main()
-        server.shared = pickles.loads(data)
+        load.launcher.execute_main()
+        context.change(shared=pickles.loads(data))
     except Exception as error:
-        return f"loading the job's modules fails: {type(error).__name__}: {error}"
-    return fork_safety.fork_hazard()
+        raise CannotFork(f"loading the job's modules fails: {type(error).__name__}: {error}") from error
+    if (hazard := fork_hazard()) is not None:
+        raise CannotFork(hazard)
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -62,12 +58,17 @@ def main(argv: list[str]) -> NoReturn:
     for fd in map(int, argv):
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=int(argv[0]))
-    received = wire.receive(sock)
-    if received is None:
+    try:
+        load, (data_fd, *others) = receive(sock)
+    except EOFError:
         os._exit(0)
-    (launcher, handed_down, preload, early), (data_fd, *passing.received) = received
-    launcher.adopt()
-    handed_down.adopt()
-    entry.single_threaded_server = True
-    refused = _preload(preload, take_content(data_fd), launcher, early)
-    server.become_server(sock, inherited.take_stock(), refused)
+    assert isinstance(load, Load)
+    context.change(role=Role.server, received_files=tuple(others), single_threaded_server=True)
+    load.launcher.adopt()
+    load.handed_down.adopt()
+    try:
+        _load(load, take_content(data_fd))
+    except CannotFork as error:
+        send(sock, CannotServe(str(error)))
+        os._exit(0)
+    server.become_server(sock, inherited.take_stock())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from elastic_hydra.supervisor import pickles
+from elastic_hydra.supervisor import context
 
 __all__ = ["Interpreter", "MainModule", "become_main", "stop_if_executed_again"]
 
@@ -137,6 +137,7 @@ class Interpreter:
         Raises:
             Exception: whatever the module itself raises.
         """
+        context.change(main_to_execute=None)
         if self.main is None:
             return
         here = os.getcwd()
@@ -145,11 +146,7 @@ class Interpreter:
             self.main.execute()
         finally:
             os.chdir(here)
-        pickles.main_names = pickles.EVERYTHING
-
-
-late: Interpreter | None = None
-"""Whose `__main__` this process has yet to execute."""
+        context.change(same_main=True)
 
 
 @contextlib.contextmanager

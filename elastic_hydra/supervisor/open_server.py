@@ -9,14 +9,18 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from elastic_hydra.supervisor import entry, forked, inherited, passing, pickles, server, wire
+from elastic_hydra.supervisor import context, entry, forked, inherited, passing, pickles, server
 from elastic_hydra.supervisor.anonymous_files import file_with
+from elastic_hydra.supervisor.channel import send
 from elastic_hydra.supervisor.client import PAYLOAD, Client, ServerLost
-from elastic_hydra.supervisor.fork_safety import fork_hazard
+from elastic_hydra.supervisor.fork_safety import CannotFork, fork_hazard
 from elastic_hydra.supervisor.main_module import Interpreter
-from elastic_hydra.supervisor.passing import HandedDown, Pickled
+from elastic_hydra.supervisor.passing import Pickled
 from elastic_hydra.supervisor.process_limits import with_limit
+from elastic_hydra.supervisor.protocol import Load
+from elastic_hydra.supervisor.server_process import ServerProcess
 
 __all__ = ["open_server"]
 
@@ -68,37 +72,43 @@ def open_server(
     Raises:
         ServerLost: none could be started.
     """
-    if server.connection is not None:
-        made = Client(server.connection.dup(), server.shared, "of the sweep", pickles.main_names)
-        made.environment = server.environment
+    agent = context.current()
+    if agent.connection is not None:
+        client = Client(agent.connection.dup(), agent.shared, "of the sweep", agent.main_names)
+        client.environment = agent.server_environment
     else:
         try:
-            made = _new(start_method, shared, preload, keep)
+            client = _new(start_method, shared, preload, keep)
         except OSError as error:
             raise ServerLost(f"no warm server could be started: {with_limit(str(error))}") from error
     try:
-        made.set_grace(grace)
+        client.set_grace(grace)
     except BaseException:
-        made.close()
+        client.close()
         raise
-    return made
+    return client
 
 
 def _new(start_method: str, shared: Mapping[str, object], preload: Sequence[str], keep: Sequence[int]) -> Client:
     if start_method == "forkserver":
         return _fresh(shared, "as start_method=forkserver asks", preload, keep)
-    hazard = None if start_method == "fork" else fork_hazard()
-    if hazard is None:
-        made = _fork(shared)
-        hazard = made.refusal()
-        if hazard is None:
-            return made
+    try:
+        if start_method != "fork" and (hazard := fork_hazard()) is not None:
+            raise CannotFork(hazard)
+        return _fork(shared)
+    except CannotFork as error:
+        reason = str(error)
     if start_method == "fork":
-        raise ServerLost(f"start_method=fork cannot be used here: {hazard}; use warm or spawn")
-    return _fresh(shared, f"this process cannot be forked: {hazard}", preload, keep)
+        raise ServerLost(f"start_method=fork cannot be used here: {reason}; use warm or spawn")
+    return _fresh(shared, f"this process cannot be forked: {reason}", preload, keep)
 
 
 def _fork(shared: Mapping[str, object]) -> Client:
+    """Fork this process into a server.
+
+    Raises:
+        CannotFork: the fork cannot be one.
+    """
     stock = inherited.take_stock()
     with _making:
         ours, theirs = socket.socketpair()
@@ -109,39 +119,36 @@ def _fork(shared: Mapping[str, object]) -> Client:
     if pid == 0:
         with contextlib.suppress(BaseException):
             os.setsid()
-            server.shared = dict(shared)
-            server.descends_from_launcher, pickles.main_names = True, pickles.EVERYTHING
+            context.change(shared=dict(shared), descends_from_launcher=True, same_main=True)
             server.become_server(theirs, stock)
         os._exit(1)
-    return Client(ours, shared, "forked from this process", pickles.EVERYTHING, fork_pid=pid)
+    client = Client(ours, shared, "forked from this process", pickles.EVERYTHING, process=ServerProcess(pid))
+    client.await_ready()
+    return client
 
 
 def _fresh(shared: Mapping[str, object], hazard: str, preload: Sequence[str], keep: Sequence[int]) -> Client:
     launcher = Interpreter.like_this(os.getcwd())
     with passing.collected() as (fds, handed_down):
         data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
-    pickled, first = Pickled(data, tuple(fds)), (launcher, handed_down, tuple(preload))
-    how = f"from a fresh interpreter ({hazard})"
-    made = _fresh_with(shared, pickled, first, True, how, keep)
-    refusal = made.refusal()
-    if refusal is None:
-        return made
-    how = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({refusal})"
-    made = _fresh_with(shared, pickled, first, False, how, keep)
-    refusal = made.refusal()
-    if refusal is not None:
-        raise ServerLost(f"no warm server could be started: {refusal}")
-    return made
+    pickled = Pickled(data, tuple(fds))
+    early = Load(launcher, handed_down, tuple(preload), early=True)
+    try:
+        return _fresh_with(shared, pickled, early, f"from a fresh interpreter ({hazard})", keep)
+    except CannotFork as error:
+        reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({error})"
+    try:
+        return _fresh_with(shared, pickled, replace(early, early=False), reason, keep)
+    except CannotFork as error:
+        raise ServerLost(f"no warm server could be started: {error}") from error
 
 
-def _fresh_with(
-    shared: Mapping[str, object],
-    pickled: Pickled,
-    first: tuple[Interpreter, HandedDown, tuple[str, ...]],
-    early: bool,
-    how: str,
-    keep: Sequence[int],
-) -> Client:
+def _fresh_with(shared: Mapping[str, object], pickled: Pickled, load: Load, reason: str, keep: Sequence[int]) -> Client:
+    """Start a server in an interpreter of its own.
+
+    Raises:
+        CannotFork: it cannot be one.
+    """
     with _making:
         ours, theirs = socket.socketpair()
         _connections.add(ours)
@@ -152,7 +159,8 @@ def _fresh_with(
             start_new_session=True,
         )
         theirs.close()
-    # It may have ended, which is seen next.
-    with file_with(pickled.data, PAYLOAD) as fd, contextlib.suppress(ConnectionError):
-        wire.send(ours, (*first, early), [fd, *pickled.fds])
-    return Client(ours, shared, how, first[0].names, popen=popen)
+    with file_with(pickled.data, PAYLOAD) as fd, contextlib.suppress(ConnectionError):  # it has ended, as is seen next
+        send(ours, load, [fd, *pickled.fds])
+    client = Client(ours, shared, reason, load.launcher.names, process=ServerProcess(popen.pid, popen))
+    client.await_ready()
+    return client

@@ -9,7 +9,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
-from elastic_hydra.supervisor import pickles
+from elastic_hydra.supervisor import context, pickles
 from elastic_hydra.supervisor.packed_error import PackedError, WorkerError
 
 __all__ = [
@@ -66,7 +66,7 @@ def write(fd: int, outcome: Outcome) -> None:
     with open(fd, "wb", closefd=False) as file:
         file.write(_UNFINISHED)
         if outcome.error is None:
-            pickles.Pickler(file, {}, pickles.main_names).dump(outcome.value)
+            pickles.Pickler(file, {}, context.current().main_names).dump(outcome.value)
         else:
             pickle.dump(outcome.error, file)
     exited = isinstance(outcome.value, Returned) and outcome.value.exited

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from tblib import Traceback
 
-from elastic_hydra.supervisor import pickles
+from elastic_hydra.supervisor import context, pickles
 from elastic_hydra.supervisor.process_limits import with_limit
 from elastic_hydra.supervisor.shorten import LONGEST, shortened
 
@@ -76,7 +76,7 @@ def _pickled(error: BaseException) -> bytes | None:
     by_parts, is_short = (type(error), args, state), len(_message(error)) <= LONGEST
     for parts in (error, by_parts) if is_short and not _members(error) else (by_parts,):
         try:
-            data = pickles.dumps(parts, main=pickles.main_names)
+            data = pickles.dumps(parts, main=context.current().main_names)
             restored = pickles.loads(data)
             if parts is error and (type(restored) is not type(error) or str(restored) != str(error)):
                 continue

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import context, process, resource_tracker
+from multiprocessing import context as multiprocessing_context
+from multiprocessing import process, resource_tracker
 from typing import Any
 
-__all__ = ["HandedDown", "Pickled", "collected", "received"]
+from elastic_hydra.supervisor import context
 
-received: list[int] = []
-"""File descriptors that came with the pickle which this process loads."""
+__all__ = ["HandedDown", "Pickled", "collected"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class HandedDown:
         """Take it over, as a process that `multiprocessing` itself has started."""
         process.current_process().authkey = self.authkey
         if self.tracker is not None:
-            resource_tracker._resource_tracker._fd = received[self.tracker]  # type: ignore[attr-defined]
+            resource_tracker._resource_tracker._fd = context.current().received_files[self.tracker]  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Passed:
 
     def detach(self) -> int:
         """Hand it over to the object that it belongs to."""
-        return received[self.index]
+        return context.current().received_files[self.index]
 
 
 class _Collector:
@@ -68,8 +68,8 @@ def collected() -> Iterator[tuple[list[int], HandedDown]]:
     collector: Any = _Collector()
     tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
     place = None if tracker is None else collector.duplicate_for_child(tracker)
-    context.set_spawning_popen(collector)
+    multiprocessing_context.set_spawning_popen(collector)
     try:
         yield collector.fds, HandedDown(bytes(process.current_process().authkey), place)
     finally:
-        context.set_spawning_popen(None)
+        multiprocessing_context.set_spawning_popen(None)

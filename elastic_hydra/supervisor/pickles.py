@@ -27,9 +27,6 @@ class _Everything(Container[str]):
 EVERYTHING = _Everything()
 """The names of a `__main__` of which the reader has the same, because one of both is a fork of the other."""
 
-main_names: Container[str] = ()
-"""Names in `__main__` that the process which has started this one knows too; none where both have their own."""
-
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Takes anything that cloudpickle takes: closures, lambdas, classes of `__main__`.

@@ -1,263 +1,313 @@
 """The warm server: the parent and supervisor of all agents and workers.
 
-It has imported what they need and forks them on request. It does nothing else, so that a fork of it is always sound:
-no threads, no locks, no CUDA context, no file written. Whoever asks for processes holds a connection; when that closes,
-for whatever reason, the server stops what was started through it.
+::
+
+    launcher ══ connection ══ server ══ connection ══ agent
+                                ├── agent      asked for by the launcher
+                                ├── worker     asked for by the agent
+                                └── spare      forked ahead: agent or worker, once it has its orders
+
+It has imported what agents and workers need, and forks them on request. It does nothing else, so that a fork of it is
+always sound: it has no threads, no locks and no CUDA context, and writes no file.
+
+Who dies with whom:
+
+- Each process lives as long as the connection by which it was asked for. When that closes, for whatever reason, the
+  process gets SIGTERM and, after the client's grace, SIGKILL. So workers end with their agent, and agents with the
+  launcher.
+- The server ends when it has neither clients nor children. When it is killed, the kernel kills its children.
+
+What must never happen: that one client or one process keeps the server from the others. So it waits for events only,
+and for none of them in particular: no socket blocks (`channel`), and a client that reads no replies is dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-import math
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import psutil
-
-from elastic_hydra.numa.bind import BindError
-from elastic_hydra.supervisor import (
-    ending,
-    entry,
-    fork_safety,
-    forked,
-    inherited,
-    outcome,
-    signals,
-    standard_input,
-    wire,
-)
-from elastic_hydra.supervisor.anonymous_files import take_content
+from elastic_hydra.supervisor import context, ending, fork_safety, forked, inherited, signals, spare, standard_input
+from elastic_hydra.supervisor.channel import Channel, FilesLostError, send
+from elastic_hydra.supervisor.children import Child, Connection, send_signal, signal_group
+from elastic_hydra.supervisor.context import Role
+from elastic_hydra.supervisor.fork_safety import CannotFork
 from elastic_hydra.supervisor.forked import ProcessSpec
-from elastic_hydra.supervisor.orphans import adopt_orphans, children_of, kill, with_descendants
-from elastic_hydra.supervisor.packed_error import pack
+from elastic_hydra.supervisor.orphans import adopt_orphans
 from elastic_hydra.supervisor.process_limits import with_limit
+from elastic_hydra.supervisor.protocol import (
+    Become,
+    CannotServe,
+    Clean,
+    Cleaned,
+    Exited,
+    Grace,
+    Message,
+    Preload,
+    Prepare,
+    ProtocolError,
+    Ready,
+    Refused,
+    Signal,
+    Start,
+    Started,
+)
+from elastic_hydra.supervisor.remains import TOKEN, kill_all_remains, kill_remains_of, kill_unmarked
 
-__all__ = ["TOKEN", "become_server", "connection", "shared"]
-
-TOKEN = "ELASTIC_HYDRA_TOKEN"
-"""Environment variable that marks the descendants of one connection's processes, also those that daemonize."""
-
-shared: dict[str, object] = {}
-"""Objects that payloads refer to by name; every process forked from the server has them."""
-
-environment: dict[str, str] = dict(os.environ)
-"""The environment in which the server has started."""
-
-directory: str | None = None
-"""Where it has started; None in a process that is no descendant of a server."""
-
-descends_from_launcher = False
-"""Whether this process and the launcher are the same but for forks."""
-
-connection: socket.socket | None = None
-"""An agent's own connection to the server; None in every other process."""
-
+__all__ = ["become_server"]
 
 _TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that tell a job to stop; a batch system may send them to every process."""
 
+_MOST_UNREAD = 1 << 20
+"""Bytes of replies that a client may leave unread: some ten thousand replies.
 
-@dataclass(eq=False)
-class Connection:
-    """One connection: a launcher or an agent, and what it has started."""
-
-    sock: socket.socket
-    token: str
-    grace: float = 30.0
-    """Seconds between SIGTERM and SIGKILL when this client is gone."""
-    sessions: set[int] = field(default_factory=set)
-    """Session ids of everything it has started so far."""
-    gone: bool = False
-
-
-@dataclass(eq=False)
-class Child:
-    pid: int
-    id: int
-    client: Connection
-    own: Connection | None = None
-    """An agent's connection, by which it starts processes itself."""
-    spare: socket.socket | None = None
-    """Where a process that was forked ahead waits to hear what it shall be; None once it has heard."""
-    is_program: bool = False
-    kill_at: float | None = None
+Each reply answers a request, so that a client which is stopped for a while never has so many.
+"""
 
 
 class Server:
+    """The loop that serves clients and buries children.
+
+    Args:
+        sock: the connection of the first client.
+    """
+
     def __init__(self, sock: socket.socket) -> None:
         self._pid = os.getpid()
         self._children: dict[int, Child] = {}
-        self._clients: dict[socket.socket, Connection] = {}
-        self._received: list[int] = []
+        self._clients: set[Connection] = set()
+        self._channels: set[Channel] = set()
+        """All that are open, those of clients and those to spares: no fork keeps a copy of one."""
+        self._files: list[int] = []
         """File descriptors of the request that is being served."""
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_end = socket.socketpair()
         for end in (self._wakeup, self._wakeup_end):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
-        signals.displace(signal.SIGCHLD, lambda *_: None)
-        # Only the end of its clients ends the server. The handlers stay: its forks shall have them.
+        signals.displace(signal.SIGCHLD, lambda *_: None)  # without a handler no byte is written to the wakeup socket
+        # Only the end of its clients ends the server. The app's handlers stay: forks of the server shall have them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
         adopt_orphans()
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._drain_wakeup)
         self._add_client(sock)
 
     def _add_client(self, sock: socket.socket) -> Connection:
-        client = self._clients[sock] = Connection(sock, token=f"{self._pid}.{time.monotonic_ns()}")
-        self._selector.register(sock, selectors.EVENT_READ)
+        channel = self._open(sock)
+        client = Connection(channel, token=f"{self._pid}.{time.monotonic_ns()}")
+        self._clients.add(client)
+        self._selector.register(channel, selectors.EVENT_READ, functools.partial(self._handle, client))
         return client
+
+    def _open(self, sock: socket.socket) -> Channel:
+        sock.setblocking(False)
+        channel = Channel(sock)
+        self._channels.add(channel)
+        return channel
+
+    def _close(self, channel: Channel) -> None:
+        self._channels.discard(channel)
+        channel.close()
 
     def run(self) -> None:
         """Serve until the last client and the last process are gone."""
         while self._clients or self._children:
-            for key, _ in self._selector.select(self._next_deadline()):
-                if key.fileobj is self._wakeup:
-                    with contextlib.suppress(BlockingIOError):
-                        self._wakeup.recv(4096)
-                elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
-                    self._handle(client)
+            for key, events in self._selector.select(self._next_deadline()):
+                key.data(events)
             self._reap()
             self._kill_overdue()
-        # What was forked, and has moved to a session of its own, bears no mark of whose it is; now it can only be ours.
-        left = psutil.Process(self._pid).children(recursive=True)
-        kill(left)
-        psutil.wait_procs(left, timeout=1.0)  # or their remains would be those of the process that we came from
+        kill_all_remains()
+
+    def _drain_wakeup(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup.recv(4096)
 
     def _next_deadline(self) -> float | None:
-        deadlines = [c.kill_at for c in self._children.values() if c.kill_at is not None]
+        deadlines = [child.kill_at for child in self._children.values() if child.kill_at is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def _handle(self, client: Connection) -> None:
+    def _handle(self, client: Connection, events: int) -> None:
+        if client.gone:
+            return  # since the selector has seen it
         try:
-            received = wire.receive(client.sock)
-        except wire.FilesLostError as lost:
-            # It can only be a start: no other request has files.
-            self._tell(client, ("refused", lost.message[1], with_limit(f"cannot start a process: {lost}")))
-            return
-        if received is None:
+            if events & selectors.EVENT_WRITE:
+                client.channel.flush()
+                self._watch(client)
+            if events & selectors.EVENT_READ:
+                client.channel.fill()
+                self._serve_all(client)
+        except (EOFError, ConnectionError):
             self._drop(client)
-            return
-        (verb, *arguments), self._received = received
-        try:
-            getattr(self, f"_do_{verb}")(client, self._received, *arguments)
-        finally:
-            while self._received:
-                os.close(self._received.pop())
+        except ProtocolError as error:
+            self._drop(client, str(error))
 
-    def _do_grace(self, client: Connection, _: list[int], seconds: float) -> None:
-        client.grace = seconds
+    def _serve_all(self, client: Connection) -> None:
+        while not client.gone and (received := client.channel.take()) is not None:
+            self._files = received.files or []
+            try:
+                self._serve(client, received.message, lost=received.files is None)
+            finally:
+                while self._files:
+                    os.close(self._files.pop())
 
-    def _do_preload(self, _client: Connection, _: list[int], names: list[str]) -> None:
+    def _serve(self, client: Connection, request: Message, lost: bool) -> None:
+        match request:
+            case Grace(seconds):
+                client.grace = seconds
+            case Preload(modules):
+                self._preload(modules)
+            case Prepare(count):
+                self._prepare(client, count)
+            case Start():
+                self._start(client, request, lost)
+            case Signal(ids, number):
+                self._signal(client, ids, number)
+            case Clean():
+                kill_remains_of(client, self._children)
+                self._tell(client, Cleaned())
+            case _:
+                raise ProtocolError(f"a client has sent {type(request).__name__}, which is no request")
+
+    def _preload(self, modules: tuple[str, ...]) -> None:
         """Import what workers turned out to need; only what is known to leave a process fit for forking."""
-        missing = [name for name in names if name not in sys.modules]
+        missing = [name for name in modules if name not in sys.modules]
         for name in missing:
             with contextlib.suppress(ImportError):  # then workers go on importing it
                 importlib.import_module(name)
         if missing:
             forked.freeze(inherited.take_stock())
 
-    def _do_prepare(self, client: Connection, _: list[int], count: int) -> None:
+    def _prepare(self, client: Connection, count: int) -> None:
         """Have so many processes forked ahead, while the client is still busy with what they shall be."""
         with contextlib.suppress(OSError):  # the start itself says so, should it fail as well
             for _number in range(len(self._spares(client)), count):
                 self._fork_spare(client)
 
-    def _do_start(self, client: Connection, fds: list[int], id_: int, spec: ProcessSpec) -> None:
-        spec.environment[TOKEN] = client.token
+    def _start(self, client: Connection, request: Start, lost: bool) -> None:
+        request.spec.environment[TOKEN] = client.token
         try:
-            started = self._put_to_work(client, spec, fds)
+            if lost:
+                raise FilesLostError
+            child = self._put_to_work(client, request.spec)
         except OSError as error:
-            self._tell(client, ("refused", id_, with_limit(f"cannot start a process: {error}")))
+            self._tell(client, Refused(request.id, with_limit(f"cannot start a process: {error}")))
             return
-        started.id, started.is_program = id_, not fds
-        self._tell(client, ("started", id_, started.pid))
+        child.id = request.id
+        child.is_program = request.is_program
+        self._tell(client, Started(request.id, child.pid))
 
-    def _put_to_work(self, client: Connection, spec: ProcessSpec, fds: list[int]) -> Child:
-        for spare in self._spares(client):
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody has killed it
-                return self._give_orders(spare, spec, fds)
-        return self._give_orders(self._fork_spare(client), spec, fds)
+    def _put_to_work(self, client: Connection, spec: ProcessSpec) -> Child:
+        for child in self._spares(client):
+            with contextlib.suppress(ConnectionError):  # somebody has killed it
+                return self._give_orders(child, spec)
+        return self._give_orders(self._fork_spare(client), spec)
 
-    def _give_orders(self, process: Child, spec: ProcessSpec, fds: list[int]) -> Child:
+    def _give_orders(self, child: Child, spec: ProcessSpec) -> Child:
         """Tell a process that was forked ahead what it shall be."""
-        assert process.spare is not None
-        with process.spare as sock:
-            process.spare = None
-            if not spec.agent:
-                wire.send(sock, spec, fds)
-                return process
-            ours, theirs = socket.socketpair()
-            with theirs:
-                wire.send(sock, spec, [*fds, theirs.fileno()])
-            process.own = self._add_client(ours)
-            return process
+        if not spec.agent:
+            self._send_orders(child, spec, self._files)
+            return child
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._send_orders(child, spec, [*self._files[:2], theirs.fileno(), *self._files[2:]])
+            except BaseException:
+                ours.close()
+                raise
+        child.own = self._add_client(ours)
+        return child
+
+    def _send_orders(self, child: Child, spec: ProcessSpec, files: list[int]) -> None:
+        assert child.orders is not None
+        orders = child.orders
+        child.orders = None
+        try:
+            orders.send(Become(spec), files)
+        finally:
+            if not orders.backlog:
+                self._close(orders)
+        if orders.backlog:  # somebody has stopped the process, or its environment is longer than a socket's buffer
+            self._selector.register(orders, selectors.EVENT_WRITE, functools.partial(self._go_on_sending, orders))
+
+    def _go_on_sending(self, orders: Channel, _: int) -> None:
+        try:
+            orders.flush()
+        except ConnectionError:
+            orders.backlog = 0  # nobody is there any more to read it
+        if not orders.backlog:
+            self._selector.unregister(orders)
+            self._close(orders)
 
     def _spares(self, client: Connection) -> list[Child]:
-        return [
-            process for process in self._children.values() if process.client is client and process.spare is not None
-        ]
+        return [child for child in self._children.values() if child.client is client and child.orders is not None]
 
     def _fork_spare(self, client: Connection) -> Child:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                pid = forked.fork()  # what is sent to it before it has handlers of its own waits until it unblocks all
+                # Signals are blocked in the server, so those that are sent to the new process at once are kept until it
+                # has its own handlers and unblocks all (`signals.reset`).
+                pid = forked.fork()
             except OSError:
                 ours.close()
                 raise
             if pid == 0:
                 ours.close()
-                self._wait_for_orders(theirs)
+                with spare.exit_if_it_fails():
+                    self._forget()
+                spare.wait_for_orders(theirs, self._pid)
         client.sessions.add(pid)
-        spare = self._children[pid] = Child(pid, -1, client, spare=ours)
-        return spare
-
-    def _wait_for_orders(self, sock: socket.socket) -> NoReturn:
-        with _exit_if_it_fails():
-            self._forget()
-            forked.detach(self._pid)
-            with sock:
-                received = wire.receive(sock)
-            if received is None:
-                os._exit(forked.EXIT_CANNOT_START)
-            spec, fds = received
-        _become(spec, fds)
+        child = self._children[pid] = Child(pid, client, self._open(ours))
+        return child
 
     def _forget(self) -> None:
         """Close what is the server's alone, in a forked process: a copy left open would hide that a client is gone."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
-        spares = [process.spare for process in self._children.values() if process.spare is not None]
-        for sock in (*self._clients, *spares, self._wakeup, self._wakeup_end):
-            sock.close()
-        for fd in self._received:
+        for channel in self._channels:
+            channel.close()
+        for end in (self._wakeup, self._wakeup_end):
+            end.close()
+        for fd in self._files:
             os.close(fd)
 
-    def _do_signal(self, client: Connection, _: list[int], ids: list[int], number: int) -> None:
-        for process in list(self._children.values()):
-            if process.client is client and process.id in ids:
-                if number == signal.SIGKILL and process.own is not None:
-                    process.own.grace = 0.0  # killed at once, and so is what it has started
-                _signal(process, number)
+    def _signal(self, client: Connection, ids: tuple[int, ...], number: int) -> None:
+        for child in list(self._children.values()):
+            if child.client is client and child.id in ids:
+                if number == signal.SIGKILL and child.own is not None:
+                    child.own.grace = 0.0  # `_drop` kills at once what an agent that is killed has started
+                send_signal(child, number)
 
-    def _do_clean(self, client: Connection, _: list[int]) -> None:
-        self._kill_descendants(client)
-        self._tell(client, ("cleaned",))
+    # --- replies -------------------------------------------------------------------------------------------------
 
-    def _tell(self, client: Connection, message: tuple[Any, ...]) -> None:
-        if not client.gone:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is seen by the selector
-                wire.send(client.sock, message)
+    def _tell(self, client: Connection, reply: Message) -> None:
+        if client.gone:
+            return
+        try:
+            client.channel.send(reply)
+        except ConnectionError:
+            return  # the selector sees its end, too
+        if client.channel.backlog > _MOST_UNREAD:
+            self._drop(client, f"it has not read {client.channel.backlog} bytes of replies")
+        else:
+            self._watch(client)
+
+    def _watch(self, client: Connection) -> None:
+        """Wait for room in the client's socket as long as there is something to be sent, and only then."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.channel.backlog else 0)
+        key = self._selector.get_key(client.channel)
+        if key.events != events:
+            self._selector.modify(client.channel, events, key.data)
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -269,144 +319,78 @@ class Server:
                 return
             if ended is None:
                 return
-            process = self._children.pop(ended.si_pid, None)
+            child = self._children.pop(ended.si_pid, None)
             code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-            if process is not None and code != 0:
-                # What a failed process leaves behind is of no use. Before it is reaped its id is nobody else's.
-                _signal_group(ended.si_pid, signal.SIGKILL)
+            if child is not None and code != 0:
+                # What a failed process leaves behind is of no use. As long as the process is not reaped, no other one
+                # can get its id.
+                signal_group(ended.si_pid, signal.SIGKILL)
             os.waitpid(ended.si_pid, 0)
-            if process is None:
-                continue  # an orphan that became ours
-            if process.spare is not None:
-                process.spare.close()
-            self._tell(process.client, ("exited", process.id, code, time.time()))
-            if process.own is not None:
-                self._kill_unmarked()
-            if process.client.gone and not any(c.client is process.client for c in self._children.values()):
-                self._kill_descendants(process.client)
+            if child is not None:  # else it was an orphan that the server had adopted
+                self._bury(child, code)
 
-    def _drop(self, client: Connection) -> None:
-        """Stop what a client that is gone has started: first by SIGTERM, after its grace by SIGKILL."""
-        self._selector.unregister(client.sock)
-        client.sock.close()
+    def _bury(self, child: Child, code: int) -> None:
+        """Tell a child's client of its end, and end what the child has left behind."""
+        if child.orders is not None:
+            self._close(child.orders)
+        if child.id is not None:
+            self._tell(child.client, Exited(child.id, code, time.time()))
+        if child.own is not None:
+            kill_unmarked(self._children)
+        if child.client.gone and not any(other.client is child.client for other in self._children.values()):
+            kill_remains_of(child.client, self._children)
+
+    def _drop(self, client: Connection, why: str = "") -> None:
+        """Stop what a client that is gone has started: first by SIGTERM, after its grace by SIGKILL.
+
+        Args:
+            client: it is gone, or is treated as if it were.
+            why: if it is not gone by itself; for people.
+        """
+        if client.gone:
+            return
+        if why:
+            print(f"elastic_hydra: the warm server drops one of its clients: {why}", file=sys.stderr)
+        self._selector.unregister(client.channel)
+        self._close(client.channel)
         client.gone = True
-        del self._clients[client.sock]
-        mine = [process for process in self._children.values() if process.client is client]
-        for process in mine:
-            _signal(process, signal.SIGTERM)
-            _signal(process, signal.SIGCONT)  # one that is stopped would not hear of it
-            process.kill_at = time.monotonic() + client.grace
-        if not mine:
-            self._kill_descendants(client)
+        self._clients.discard(client)
+        started = [child for child in self._children.values() if child.client is client]
+        for child in started:
+            send_signal(child, signal.SIGTERM)
+            send_signal(child, signal.SIGCONT)  # a process that is stopped would not hear of it
+            child.kill_at = time.monotonic() + client.grace
+        if not started:
+            kill_remains_of(client, self._children)
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
-        for process in self._children.values():
-            if process.kill_at is not None and process.kill_at <= now:
-                _signal_group(process.pid, signal.SIGKILL)
-                process.kill_at = now + 1.0  # again, should it be stuck in the kernel
-
-    def _kill_descendants(self, client: Connection) -> None:
-        """Kill what a client's processes have left running, whatever session or parent it has moved to."""
-        if children_of(self._pid) <= self._children.keys():
-            return  # orphans become children of the server, and there are none: the usual case, and cheap to see
-        for process in psutil.Process(self._pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                own = self._children.get(process.pid)
-                if own is not None and own.client is not client:
-                    continue
-                if os.getsid(process.pid) in client.sessions or process.environ().get(TOKEN) == client.token:
-                    process.kill()
-        self._kill_unmarked()
-
-    def _kill_unmarked(self) -> None:
-        """Kill orphans that do not show whose they are, once all that may have started them has ended.
-
-        Those are in sessions of their own and have another environment. What was started after them has not started
-        them: they are killed when they are older than all that runs.
-        """
-        orphans = children_of(self._pid) - self._children.keys()
-        if not orphans:
-            return
-        running = [process.pid for process in self._children.values() if process.spare is None]
-        oldest = min((started for pid in running if (started := _started(pid)) is not None), default=math.inf)
-        for pid in orphans:
-            if (started := _started(pid)) is not None and started < oldest:
-                with contextlib.suppress(psutil.Error):
-                    kill(with_descendants(pid))
+        for child in self._children.values():
+            if child.kill_at is not None and child.kill_at <= now:
+                signal_group(child.pid, signal.SIGKILL)
+                child.kill_at = now + 1.0  # again, should it be stuck in the kernel
 
 
-def _become(spec: ProcessSpec, fds: list[int]) -> NoReturn:
-    """Be, in a detached process, what `spec` describes, to the end."""
-    global connection
-    with _exit_if_it_fails(fds):
-        forked.become(spec, tuple(fds))
-        payload_fd, result_fd, *own = fds
-        payload = take_content(payload_fd)
-        connection = socket.socket(fileno=own[0]) if own else None
-    entry.run(payload, shared, result_fd)
-
-
-@contextlib.contextmanager
-def _exit_if_it_fails(fds: list[int] | None = None) -> Iterator[None]:
-    """End a forked process that cannot be set up: nothing may unwind into the server's own code."""
-    try:
-        yield
-    except BaseException as error:
-        sys.excepthook(*sys.exc_info())
-        if isinstance(error, BindError) and fds:
-            outcome.write(fds[1], outcome.Outcome(error=pack(error)))
-        os._exit(forked.EXIT_CANNOT_START)
-
-
-def _signal(process: Child, number: int) -> None:
-    """Send a signal to a process; a program may be a shell around the real one, so its group gets it as well.
-
-    Helpers of a function, such as those that load its data, are its own to end: it may need them for a last checkpoint.
-    """
-    if process.is_program or number in (signal.SIGKILL, signal.SIGCONT):
-        _signal_group(process.pid, number)
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process.pid, number)
-
-
-def _signal_group(leader: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        try:
-            os.killpg(leader, number)
-        except ProcessLookupError:
-            os.kill(leader, number)  # just forked: it has no group of its own yet
-
-
-def _started(pid: int) -> float | None:
-    """Return when a process was started, in seconds since the epoch; None: it is gone."""
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
-def become_server(sock: socket.socket, stock: inherited.Stock, refused: str | None = None) -> NoReturn:
+def become_server(sock: socket.socket, stock: inherited.Stock) -> NoReturn:
     """Turn this process into a warm server for the client at the other end of `sock`, which is told when it is ready.
 
     Args:
         sock: the connection.
         stock: what there was before the fork.
-        refused: why this process cannot be one, if so.
     """
-    global environment, directory
     code = 1
     try:
-        environment, directory = dict(os.environ), os.getcwd()
-        refused = refused or fork_safety.poisoned()
-        wire.send(sock, ("ready", refused))
-        if refused is not None:
+        context.change(role=Role.server, server_environment=dict(os.environ), launch_directory=os.getcwd())
+        try:
+            fork_safety.check_not_poisoned()
+        except CannotFork as error:
+            send(sock, CannotServe(str(error)))
             os._exit(0)
+        send(sock, Ready())
         standard_input.keep()
         forked.freeze(stock)
         Server(sock).run()
-        if not forked:  # else they are the launcher's
+        if not context.current().descends_from_launcher:  # else those objects are the launcher's, which finalizes them
             ending.finalize_all()
         code = 0
     except BaseException:

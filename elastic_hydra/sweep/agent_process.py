@@ -33,7 +33,7 @@ from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.journal import events, writer
 from elastic_hydra.launcher.api import launch_agent
 from elastic_hydra.numa.binding import Binding
-from elastic_hydra.supervisor import pickles
+from elastic_hydra.supervisor import context
 from elastic_hydra.supervisor.packed_error import PackedError, pack, unpack
 from elastic_hydra.supervisor.users_frames import users_part
 from elastic_hydra.sweep.compact import CompactReturn
@@ -71,7 +71,7 @@ class FinishedJob:
         cls, job_return: JobReturn, failure: Failure | None, restarts: tuple[float, ...], imported: frozenset[str]
     ) -> FinishedJob:
         """Prepare a job's return for the journey."""
-        job_return = CompactReturn.of(job_return, main=pickles.main_names)
+        job_return = CompactReturn.of(job_return, main=context.current().main_names)
         if job_return.status is not JobStatus.FAILED:
             return cls(job_return, None, None, restarts, imported)
         raised = job_return._return_value

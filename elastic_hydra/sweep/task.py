@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from elastic_hydra.compat.hydra import configure_hydra_log, set_hydra_config
-from elastic_hydra.supervisor import outcome, server
+from elastic_hydra.supervisor import context, outcome
 from elastic_hydra.supervisor.entry import exit_code
 from elastic_hydra.supervisor.packed_error import place
 from elastic_hydra.sweep.log_files import for_rank
@@ -82,5 +82,5 @@ class HydraState:
     def adopt(self) -> None:
         """Give them to this process, if it is not such a fork."""
         setup_globals()
-        if not server.descends_from_launcher:
+        if not context.current().descends_from_launcher:
             Singleton.set_state(self._singletons)

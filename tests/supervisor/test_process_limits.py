@@ -15,9 +15,11 @@ import pytest
 
 from elastic_hydra.elastic.tail import Tail
 from elastic_hydra.elastic.worker_failure import WorkersFailedError
-from elastic_hydra.supervisor import process_limits, wire
+from elastic_hydra.supervisor import process_limits
+from elastic_hydra.supervisor.channel import FilesLostError, receive, send
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.open_server import open_server
+from elastic_hydra.supervisor.protocol import Clean
 from tests.helpers.launching import in_a_fork, launch, script
 
 pytestmark = pytest.mark.system
@@ -60,30 +62,31 @@ def test_a_worker_that_opens_too_many_files_is_told_with_the_limit() -> None:
 
 def receive_beyond_the_limit() -> str:
     ours, theirs = socket.socketpair()
-    wire.send(ours, ("start", 7), [0, 1])
+    send(ours, Clean(), [0, 1])
     free = os.dup(0)
     os.close(free)
     limited_to(free + 1)  # room for one of the two
     try:
-        wire.receive(theirs)
-    except wire.FilesLostError as lost:
+        receive(theirs)
+    except FilesLostError as lost:
         kept = os.dup(0)  # it is free again
-        return f"{lost.message} {process_limits.with_limit(str(lost))} {kept == free}"
+        return f"{process_limits.with_limit(str(lost))} {kept == free}"
     return "all came"
 
 
 def test_files_that_cannot_be_received_are_missed_and_not_taken_for_others() -> None:
     said = in_a_fork(receive_beyond_the_limit)
-    assert said.startswith("('start', 7) [Errno 24] Too many open files (RLIMIT_NOFILE=")
+    assert said.startswith("[Errno 24] Too many open files (RLIMIT_NOFILE=")
     assert said.endswith("True")
 
 
 def test_a_start_that_the_server_has_no_files_for_is_refused_with_the_limit() -> None:
     with open_server("warm", {}, 5.0) as server:
-        assert server.fork_pid is not None
+        assert server.process is not None
+        pid = server.process.pid
         server.clean()  # its answer shows that it has opened all that it needs
-        used = len(os.listdir(f"/proc/{server.fork_pid}/fd"))
-        resource.prlimit(server.fork_pid, resource.RLIMIT_NOFILE, (used + 1, 1 << 10))
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, 1 << 10))
         process = server.start(ProcessSpec(None, dict(os.environ), os.getcwd()), (os.getpid, ()))
         assert server.wait(lambda: process.exitcode is not None, 30.0)
         assert f"RLIMIT_NOFILE={used + 1}" in process.refused

@@ -38,8 +38,8 @@ def value(process: Process) -> object:
 
 
 def server_pid(server: Client) -> int:
-    assert server.fork_pid is not None
-    return server.fork_pid
+    assert server.process is not None
+    return server.process.pid
 
 
 def prepared(server: Client, count: int) -> set[int]:

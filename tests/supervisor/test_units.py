@@ -1,10 +1,9 @@
-"""The parts that need no processes: messages, outcomes, folders, and the question whether a fork is sound."""
+"""The parts that need no processes: outcomes, folders, and the question whether a fork is sound."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import socket
 import sys
 import threading
 import traceback
@@ -17,82 +16,12 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 
 from elastic_hydra.elastic.logs import JobLogs, TemporaryLogs, for_one_launch, std
 from elastic_hydra.elastic.worker_failure import WorkerFailure, WorkersFailedError
-from elastic_hydra.supervisor import fork_safety, outcome, pickles, wire
+from elastic_hydra.supervisor import fork_safety, outcome, pickles
 from elastic_hydra.supervisor.anonymous_files import anonymous_file
 from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.supervisor.packed_error import WorkerError, pack, unpack
 from elastic_hydra.supervisor.process_state import environment
 from tests.helpers.launching import in_a_fork
-
-# --- messages ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
-def test_messages_arrive_one_by_one(pair: tuple[socket.socket, socket.socket]) -> None:
-    for message in ("first", ("second", 2)):
-        wire.send(pair[0], message)
-    assert wire.receive(pair[1]) == ("first", [])
-    assert wire.receive(pair[1]) == (("second", 2), [])
-
-
-def test_files_travel_with_their_message(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours = anonymous_file("test")
-    os.write(ours, b"content")
-    wire.send(pair[0], "read this", [ours])
-    os.close(ours)
-    received = wire.receive(pair[1])
-    assert received is not None
-    message, (theirs,) = received
-    assert (message, os.pread(theirs, 100, 0)) == ("read this", b"content")
-    os.close(theirs)
-
-
-def test_a_received_file_is_not_inherited_by_programs(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours = anonymous_file("test")
-    wire.send(pair[0], "read this", [ours])
-    received = wire.receive(pair[1])
-    assert received is not None
-    assert not os.get_inheritable(received[1][0])
-    os.close(ours)
-    os.close(received[1][0])
-
-
-def test_a_message_larger_than_the_sockets_buffer_arrives(pair: tuple[socket.socket, socket.socket]) -> None:
-    message = os.urandom(4 << 20)
-    sender = threading.Thread(target=wire.send, args=(pair[0], message))
-    sender.start()
-    assert wire.receive(pair[1]) == (message, [])
-    sender.join()
-
-
-@pytest.mark.parametrize("kept", [0, 2, 10])
-def test_the_end_of_the_other_side_is_not_a_message(kept: int, pair: tuple[socket.socket, socket.socket]) -> None:
-    wire.send(pair[0], "message")
-    data = pair[1].recv(1000)
-    sender, receiver = socket.socketpair()
-    with receiver:
-        with sender:
-            sender.sendall(data[:kept])
-        assert wire.receive(receiver) is None
-
-
-def test_parsing_takes_whole_messages_only(pair: tuple[socket.socket, socket.socket]) -> None:
-    for message in ("first", "second"):
-        wire.send(pair[0], message)
-    data = pair[1].recv(1000)
-    first = wire.parse(data, 0)
-    assert first is not None
-    assert first[0] == "first"
-    assert wire.parse(data, first[1]) == ("second", len(data))
-    assert wire.parse(data[:-1], first[1]) is None
-    assert wire.parse(data[:2], 0) is None
-
 
 # --- outcomes ----------------------------------------------------------------------------------------------------
 

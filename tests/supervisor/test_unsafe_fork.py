@@ -273,7 +273,8 @@ def test_no_other_process_keeps_a_connection_to_a_server() -> None:
     with open_server("fork", {}, 1.0) as first:
         mine = os.readlink(f"/proc/self/fd/{first.sock.fileno()}")
         with open_server("fork", {}, 1.0) as second:
-            assert mine not in open_files_of(second.fork_pid)
+            assert second.process is not None
+            assert mine not in open_files_of(second.process.pid)
             process = multiprocessing.get_context("fork").Process(target=end_if_open, args=[mine])
             process.start()
             process.join()
@@ -297,6 +298,6 @@ def test_a_worker_that_leaves_early_after_its_result_has_finished() -> None:
 
 def test_the_server_and_the_launch_end_together() -> None:
     with open_server("warm", {}, 1.0) as server:
-        pid = server.fork_pid
-        assert pid is not None
+        assert server.process is not None
+        pid = server.process.pid
     assert wait_until_gone([pid], 0.0) == []

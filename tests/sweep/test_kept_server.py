@@ -103,10 +103,6 @@ def dies(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dies_when_asked(self: Any, *_: object) -> None:
-    os.kill(self._pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("break_it", ["at its start", "when a job is to start"])
 def test_servers_that_die_again_and_again_are_a_reason(
     break_it: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,7 +112,7 @@ def test_servers_that_die_again_and_again_are_a_reason(
         monkeypatch.setattr(entry, "interpreter", lambda _: [sys.executable, "-c", "raise SystemExit(9)"])
         expected: Callable[[str], bool] = lambda text: "no warm server could be started" in text  # noqa: E731
     else:
-        monkeypatch.setattr(server.Server, "_do_grace", dies_when_asked)
+        monkeypatch.setattr(server.Server, "_serve", dies)
         expected = lambda text: "warm server" in text  # noqa: E731
     (job,) = launch(server_pid, tmp_path)
     with pytest.raises(RuntimeError) as caught:
