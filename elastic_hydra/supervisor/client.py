@@ -27,6 +27,7 @@ from elastic_hydra.supervisor.fork_safety import CannotFork
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.main_module import Interpreter
 from elastic_hydra.supervisor.passing import Pickled
+from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.process_state import wakeups
 from elastic_hydra.supervisor.protocol import (
     CannotServe,
@@ -62,42 +63,6 @@ _MARGIN = 10.0
 
 class ServerLost(RuntimeError):
     """The warm server has died; the kernel has then killed all that it had started."""
-
-
-@dataclass(eq=False)
-class Process:
-    """A process that the server has started for us."""
-
-    id: int
-    result_fd: int
-    """Where its outcome appears; -1 for a program."""
-    pid: int | None = None
-    exitcode: int | None = None
-    """None while it runs; minus the signal's number when one killed it."""
-    exit_time: float = 0.0
-    """When the server saw it end, in seconds since the epoch."""
-    refused: str = ""
-    """Why it could not be started."""
-    fate: str = ""
-    """Why it ended, where its exit code does not say it."""
-
-    def outcome(self, *, errors_only: bool = False) -> outcome.Outcome | None:
-        """Read what its function has handed over so far; see `outcome.read`."""
-        return outcome.read(self.result_fd, errors_only=errors_only) if self.result_fd >= 0 else None
-
-    def failed_at(self) -> float | None:
-        """Return when its function has handed over an exception, in seconds since the epoch."""
-        return outcome.failed_at(self.result_fd) if self.result_fd >= 0 else None
-
-    def how_it_left(self) -> str:
-        """Say in words how one that has ended well came to its end."""
-        return outcome.how_it_left(self.result_fd) if self.result_fd >= 0 else "ended with exit code 0"
-
-    def close(self) -> None:
-        """Forget its outcome."""
-        if self.result_fd >= 0:
-            os.close(self.result_fd)
-            self.result_fd = -1
 
 
 @dataclass(eq=False)
@@ -249,7 +214,7 @@ class Client:
         ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
         for woken in wakeups[-1:]:
             with contextlib.suppress(BlockingIOError):
-                woken.recv(4096)  # the signal's handler has run, or does so now
+                woken.recv(4096)  # the handler of the signal has run, or runs before the next line
         announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
         if self.sock.fileno() not in ready:
             return announced

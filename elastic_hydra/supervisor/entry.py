@@ -1,4 +1,9 @@
-"""What a worker or an agent process runs: a pickled function, whose value or exception goes back to its starter."""
+"""What a worker or an agent runs: a pickled function, whose value or exception goes back to the process's client.
+
+In a fork of the server `run` is called by `spare`; in a new interpreter `main` is the first thing that runs. Either way
+the process ends here. What must never happen: that it seems to have finished when it has not; so its exit code is 0
+only when its value was handed over.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +47,6 @@ def interpreter(module: str) -> list[str]:
 def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoReturn:
     """Run a function to its end, hand over what came out, and end the process.
 
-    The exit code is 0 only when a value was handed over, so that nobody mistakes a dead worker for a finished one.
-
     Args:
         payload: a pickled `Payload`.
         shared: objects that the payload refers to by name.
@@ -54,7 +57,7 @@ def run(payload: bytes, shared: Mapping[str, object], result_fd: int) -> NoRetur
         worker.attach()
         _apply_thread_count()
         code = _call(payload, shared, result_fd)
-    except SystemExit as stop:  # of code that runs while a value is pickled: it ends the process as anywhere
+    except SystemExit as stop:  # raised by code of the user's that runs while the value is pickled
         code = exit_code(stop)
     except BaseException as error:
         if os.getpid() == pid:
@@ -80,14 +83,14 @@ def _call(payload: bytes, shared: Mapping[str, object], result_fd: int) -> int:
     if code == 0 and os.getpid() == pid:
         _hand_over(value, result_fd)
         if not (isinstance(value, outcome.Returned) and value.exited):
-            wait_at_gate()  # who leaves by `sys.exit()` is gone, and the others' connections tell them so
+            wait_at_gate()  # a worker that calls `sys.exit()` wants to be gone at once
     return code
 
 
 def _report(error: BaseException, result_fd: int) -> None:
     """Hand over an exception, and show it as the interpreter would."""
     error.__traceback__ = users_part(error.__traceback__)
-    packed = pack(error)  # before anything that takes time: it tells who failed first
+    packed = pack(error)  # at once, because it notes the time, by which the agent sees which worker failed first
     try:
         sys.excepthook(type(error), error, error.__traceback__)
     except BaseException:
@@ -117,8 +120,10 @@ def _what_does_not_pickle(value: Any, depth: int = 5) -> str:
         parts = [(f"[{index}]", part) for index, part in enumerate(value)]
     else:
         parts = [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-    odd = next(((name, part) for name, part in parts if not _pickles(part)), None) if depth else None
-    return words if odd is None else f"{words} with {_what_does_not_pickle(odd[1], depth - 1)} in {odd[0][:60]}"
+    for name, part in parts if depth else ():
+        if not _pickles(part):
+            return f"{words} with {_what_does_not_pickle(part, depth - 1)} in {name[:60]}"
+    return words
 
 
 def _pickles(value: Any) -> bool:

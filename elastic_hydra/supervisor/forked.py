@@ -1,4 +1,10 @@
-"""What a process that the warm server has forked does before, and after, the code that it was started for."""
+"""What a process that the warm server has forked does before the code that it was started for.
+
+The process is in a session of its own, so that no signal of the launcher's terminal reaches it. It dies with the
+server: the kernel kills it. What must never happen: that the user's code runs in surroundings other than those that
+`ProcessSpec` says; so what fails here ends the process, with the exit code `EXIT_CANNOT_START`. (A binding that the
+kernel grants in part is said on standard error.)
+"""
 
 from __future__ import annotations
 
@@ -58,7 +64,7 @@ def detach(server_pid: int) -> None:
     Args:
         server_pid: the parent; the process dies with it.
     """
-    os.setsid()  # a group of its own: signals of the terminal stay with the launcher, ours reach all of the group
+    os.setsid()  # signals of the terminal stay with the launcher, and a signal to this group reaches all that is in it
     die_with_parent(server_pid)
     signals.reset()
 
@@ -91,13 +97,13 @@ def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
     os.environ.clear()
     os.environ.update(spec.environment)
     if spec.agent:
-        atexit._clear()  # they are the workers'
+        atexit._clear()  # the app's exit functions run in each of its workers, and an agent is none
         streams.renew()
     else:
         streams.take_over()
         signals.restore()
     if (util := sys.modules.get("multiprocessing.util")) is not None:
-        util._run_after_forkers()  # queues and the like start without what a thread of the parent has done for them
+        util._run_after_forkers()  # queues and the like forget the threads that have served them in the parent
     seeds.apply(inherited.stock.seeds)
 
 
@@ -128,7 +134,7 @@ def _bind(binding: Binding, speaks: bool) -> None:
 
 
 def fork() -> int:
-    """Fork, without Python 3.12's warning that there are threads: who calls this has looked what threads they are."""
+    """Fork, without Python 3.12's warning that there are threads: the caller has looked which ones there are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
@@ -138,7 +144,7 @@ def freeze(stock: inherited.Stock) -> None:
     """Make what this process has the parent's in all its forks, and keep the collector from touching it there.
 
     Args:
-        stock: what there is; looking through it here, in a fork, would copy all of its memory.
+        stock: from `take_stock` before the fork; to look through all objects in a fork would copy all memory.
     """
     inherited.adopt(stock)
     thread_pools.look()

@@ -1,4 +1,9 @@
-"""A warm server in a fresh interpreter, for launchers that cannot be forked."""
+"""A warm server in a fresh interpreter, for launchers that cannot be forked.
+
+The launcher starts the interpreter, sends what it shall load, and waits for the first word: `Ready`, or `CannotServe`
+when what was loaded has started threads or used CUDA. Then the launcher starts another one, which loads less: there,
+each process loads the app for itself.
+"""
 
 from __future__ import annotations
 

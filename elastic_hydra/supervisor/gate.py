@@ -1,4 +1,8 @@
-"""Where workers that have finished wait for the others of their node: what one of them hosts may still be needed."""
+"""Where workers that have finished wait for the others of their node, which may still need what one of them hosts.
+
+A worker reads one byte from a pipe before it ends; the agent writes as many bytes as there are workers. When the agent
+dies, the worker dies as well, because the server ends it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ def wait_at_gate() -> None:
     path = os.environ.get(_GATE)
     if path is None:
         return
-    # Whatever comes meanwhile, Ctrl-C or what the user's handler of a signal raises, has nothing to interrupt any more.
+    # The user's function is over: no exception of a signal's handler, such as KeyboardInterrupt, concerns it any more.
     with contextlib.suppress(BaseException), open(path, "rb", buffering=0) as gate:
         outcome.announce()
         gate.read(1)

@@ -1,8 +1,8 @@
 """What forked processes have from the process that imported the app, and how they leave it as their own ends come.
 
-An object that was made before the fork is every fork's and nobody's: a temporary folder that one of them removes is
-gone for all. What they have made themselves is theirs, and is finalized when they end. The app's exit functions run in
-each worker, as they do where each worker has imported the app itself.
+An object that was made before the fork is shared by all forks, so that none of them may finalize it: a temporary folder
+that one fork removes is gone for all. What a fork has made itself is finalized when this fork ends. The app's exit
+functions run in each worker, as they do where each worker has imported the app itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ stock = Stock()
 
 
 def take_stock() -> Stock:
-    """Look through all objects of this process, and write out what its files hold back: each fork would do it again."""
+    """Look through all objects of this process, and flush its files: else each fork would write the same buffers."""
     found, of_kind = Stock(), {}
     for obj in gc.get_objects():
         kind = type(obj)
@@ -87,7 +87,7 @@ def take_stock() -> Stock:
         if (group := of_kind[kind]) is not None:
             group.append(weakref.ref(obj) if group is found.files else obj)
     for file in in_order_of_writing(file for ref in found.files if (file := ref()) is not None):
-        with contextlib.suppress(Exception):  # a file that cannot be written is its owner's concern
+        with contextlib.suppress(Exception):  # the app learns by itself that its file cannot be written
             file.flush()
     finalizers: Any = weakref.finalize
     for finalizer in list(finalizers._registry):
@@ -186,7 +186,7 @@ def _end_generator(generator: types.GeneratorType[Any, Any, Any]) -> None:
 def in_order_of_writing(files: Iterable[Any]) -> Iterator[Any]:
     """Return those of some files that are open, each before the one into which it writes."""
     files = list(files)
-    # What is wrapped by another was there before it; only C's own classes are at the bottom.
+    # A file that writes into another one was made after it; only the classes of C write into none.
     for at_the_bottom in (False, True):
         for file in reversed(files):
             with contextlib.suppress(Exception):  # ValueError: its buffer was taken away

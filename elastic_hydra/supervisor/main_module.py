@@ -1,4 +1,8 @@
-"""The launcher's `__main__` in another interpreter: the script, or the module of `python -m`, executed there again."""
+"""The launcher's `__main__` in another interpreter: the script, or the module of `python -m`, executed there again.
+
+What must never happen: that the script launches again there. So the code under a guard is not executed, Hydra's
+entry point is replaced, and a call that would launch ends the execution (`stop_if_executed_again`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ __all__ = ["Interpreter", "MainModule", "become_main", "stop_if_executed_again"]
 __tracebackhide__ = True
 
 _EXECUTED_AGAIN = "__mp_main__"
-"""What a guard finds in place of `__main__`; as in processes of `multiprocessing`."""
+"""What guards compare in place of `__main__`; processes of `multiprocessing` have the same name there."""
 
 _executing = False
 

@@ -1,4 +1,14 @@
-"""The start of a warm server: a fork of this process where that is safe, else a fresh interpreter."""
+"""The start of a warm server: a fork of this process where that is safe, else a fresh interpreter.
+
+::
+
+    launcher ── fork ──────────────── server        nothing is imported or pickled again
+    launcher ── exec ── Load ──────── server        `fresh_server` imports what the launcher has imported
+
+The server is a child of the process that calls this, in a session of its own, and ends with the connection. What must
+never happen: that a third process keeps a copy of the launcher's end of the connection; the server would not see that
+the launcher is gone.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +44,7 @@ _FRESH_ENVIRONMENT = {
 }
 
 _making = threading.Lock()
-"""Held while a server is made: what another thread forks meanwhile would keep the new server's socket open."""
+"""Held while a server is made: a process that another thread forks meanwhile would keep the server's socket open."""
 
 _connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 """This process's ends. A fork that keeps a copy of one hides from its server that this process is done with it."""

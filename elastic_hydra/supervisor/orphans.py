@@ -1,4 +1,8 @@
-"""Processes whose parent has died: they come to the nearest ancestor that adopts orphans, which ends them."""
+"""Processes whose parent has died: the kernel gives them to the nearest ancestor that adopts orphans, which ends them.
+
+The server adopts orphans as long as it lives. The process that has started the server does so as well: when the server
+is killed, everything that the kernel has not killed with it comes there.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ def adopting_orphans() -> contextlib.AbstractContextManager[None]:
 
 
 def children_of(pid: int) -> set[int]:
-    """Return the process ids of a process's direct children, of those that its main thread has or has adopted."""
+    """Return the process ids of the direct children of a process: those that its main thread has started or adopted."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return set(map(int, file.read().split()))
@@ -63,14 +67,15 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 def kill_orphans(known: set[int]) -> None:
     """Kill the processes that this one has adopted from a dead server, with all below them, and wait for their ends.
 
-    What a server starts has never been in the session of the process that started the server; so what has come here is
-    a child that was not there while the server lived, in another session than this process's.
+    A process that a server has started is never in the session of the process that has started the server. So the
+    orphans are those children of this process that it did not have while the server lived, and that are in another
+    session.
 
     Args:
         known: children that this process had while the server lived.
     """
     deadline, quiet = time.monotonic() + 5.0, 0
-    # Once more when there was none: whose parent died during the look has been overlooked.
+    # Two looks in a row must find nobody: a process whose parent dies during a look is overlooked by it.
     while quiet < 2 and time.monotonic() < deadline:
         orphans = []
         for pid in children_of(os.getpid()) - known:

@@ -1,4 +1,9 @@
-"""What a process leaves behind for the one that started it: a value, or the exception that ended it."""
+"""What a process hands over to its client: the value of its function, or the exception that ended it.
+
+It is written into an anonymous file that both have open, so that it is there however the process ends afterwards. What
+must never happen: that a half-written outcome is read. So the first byte, which says of what kind it is, is written
+last.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ ANNOUNCED = "ELASTIC_HYDRA_FAILED"
 
 
 class ResultError(WorkerError, TypeError):
-    """A worker's return value cannot be sent to another process; the next try would not change that."""
+    """A worker's return value cannot be sent to another process. It will be the same at the next try."""
 
 
 @dataclass
@@ -74,7 +79,7 @@ def write(fd: int, outcome: Outcome) -> None:
 
 
 def announce() -> None:
-    """Wake this worker's agent, which waits for the ends of processes: an exception was handed over before that."""
+    """Wake this worker's agent: it waits for ends of processes, but there is an outcome before this one ends."""
     with contextlib.suppress(OSError):  # the agent has gone, or there is none
         fd = os.open(os.environ.get(ANNOUNCED, ""), os.O_WRONLY | os.O_NONBLOCK)
         os.write(fd, b".")

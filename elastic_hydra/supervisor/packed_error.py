@@ -69,8 +69,9 @@ def _rebuild(
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    # An exception's own way first (some keep state outside of `args` and `__dict__`), if it survives the journey.
-    # A group's members travel by themselves, since one that does not pickle would take the others with it.
+    # Try the exception's own way of being pickled first: some classes keep state outside of `args` and `__dict__`. That
+    # way counts only if the copy equals the original. A group's members travel by themselves: one that does not pickle
+    # must not keep the others from arriving.
     args = tuple(map(shortened, error.args[:1] if _members(error) else error.args))
     state = {name: shortened(value) for name, value in error.__dict__.items()}
     by_parts, is_short = (type(error), args, state), len(_message(error)) <= LONGEST
@@ -106,13 +107,13 @@ def pack(error: BaseException, get_locals: Callable[[types.FrameType], dict[str,
         seen.update(fitting)
         found.extend(new[key] for key in fitting)
     packed: dict[int, PackedError] = {}
-    for one in reversed(found):  # what hangs on it before it
+    for one in reversed(found):  # from the last of the chain, so that an exception finds its causes packed
         cause, context = (
             id(other) if id(other) in hang_on[id(one)] else 0 for other in (one.__cause__, one.__context__)
         )
         packed[id(one)] = PackedError(
             type_name=full_name(type(one)),
-            message=with_limit(shortened(_message(one))),  # here, where the limit is that of the process that met it
+            message=with_limit(shortened(_message(one))),  # limits are those of this process, not of the reader
             text=shortened(_text(one, complete)) if one is error else "",
             exception=_pickled(one),
             frames=_frames(one, get_locals if one is error else None),

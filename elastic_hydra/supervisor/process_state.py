@@ -1,4 +1,8 @@
-"""What a job may change in this process, and how it is put back."""
+"""What a launch changes in this process for a while: variables, signal handlers, how signals wake it.
+
+Several launches may run in threads of one process. So the first one that changes something notes how it was, and the
+last one puts it back.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +108,7 @@ def heard_while_logging(kind: type[Exception]) -> contextlib.AbstractContextMana
 
         def handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
             if isinstance(sys.exc_info()[1], kind):
-                raise  # it is called where that is being handled
+                raise  # `handleError` is called in an except clause: this raises the exception of the signal again
             before(handler, record)
 
         logging.Handler.handleError = handle_error  # type: ignore[method-assign, assignment]
@@ -143,7 +147,7 @@ def woken_by_signals() -> Iterator[None]:
 
 
 def _forget_wakeups() -> None:
-    """Leave this process's wakeups to it: a fork of it has none."""
+    """Close, in a fork, the sockets by which signals wake the process of which this is a fork."""
     if wakeups:
         signal.set_wakeup_fd(-1)
         for end in (*wakeups, *_written):

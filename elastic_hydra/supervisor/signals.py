@@ -1,7 +1,7 @@
-"""Handlers of signals: the launcher's own for as long as it launches, the app's in the workers.
+"""Handlers of signals: those of this package in the launcher while it launches, those of the app in the workers.
 
-A handler that the app sets at import is meant for the process that trains. That is a worker, also where the launcher
-has imported the app: so the launcher handles its signals itself, and workers find what the app has set.
+A handler that the app sets at import is meant for the process that trains, and that is a worker. Where the launcher has
+imported the app, the launcher notes the app's handlers and handles signals itself; workers get the noted ones back.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def restore() -> None:
 
 
 def forget() -> None:
-    """Handle every signal as an executed program expects it; Python itself ignores two of them."""
+    """Stop ignoring signals before a program is executed, which would inherit that; Python itself ignores two."""
     for number in ALL:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,7 +1,7 @@
 """The launcher's standard input, a terminal or a pipe, on its way to one worker: rank 0.
 
-Workers are in sessions of their own. A terminal that controls another session can be read there, since the kernel stops
-only those whose own terminal it is; so it must not be read when the launcher itself is in the background.
+Workers are in sessions of their own. The kernel stops a process that reads a terminal in the background only in the
+session of that terminal; so a worker could read the terminal although the launcher is in the background, and must not.
 """
 
 from __future__ import annotations
