@@ -12,6 +12,8 @@ from elastic_hydra.supervisor.context import Role
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.open_server import open_server
 
+pytestmark = pytest.mark.system
+
 
 def described() -> tuple[Role, bool, bool, str]:
     here = context.current()

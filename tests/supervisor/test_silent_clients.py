@@ -18,6 +18,8 @@ from elastic_hydra.supervisor.orphans import children_of
 from elastic_hydra.supervisor.protocol import Clean, Preload, encode
 from tests.helpers.launching import wait_until_gone
 
+pytestmark = pytest.mark.system
+
 FRAME = encode(Preload(("a" * 1_000_000,)))
 """A message that is longer than what a socket holds."""
 
