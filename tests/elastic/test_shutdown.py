@@ -141,7 +141,7 @@ def raises() -> None:
 
 def test_a_signal_that_comes_while_the_agent_logs_is_heard() -> None:
     handler = logging.StreamHandler(Interrupting())
-    agent = logging.getLogger("elastic_hydra.elastic.agent")
+    agent = logging.getLogger("elastic_hydra.agent")
     agent.addHandler(handler)
     try:
         with pytest.raises(SignalException):
