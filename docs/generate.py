@@ -21,6 +21,7 @@ import yaml
 
 import elastic_hydra
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
+from elastic_hydra.config.words import Kind
 from elastic_hydra.journal import events
 from elastic_hydra.journal.events import EVENTS, VERSION, Event, State
 
@@ -170,6 +171,17 @@ def profiles() -> str:
     return "\n".join(parts).rstrip()
 
 
+def kinds() -> str:
+    """Return a table of the kinds of failure."""
+    node = next(n for n in ast.parse(inspect.getsource(Kind)).body if isinstance(n, ast.ClassDef))
+    parts = ["| kind | meaning |", "| --- | --- |"]
+    for index, statement in enumerate(node.body):
+        if isinstance(statement, ast.Assign):
+            name = ast.unparse(statement.targets[0])
+            parts.append(f"| `{Kind[name].value}` | {_cell(_text_after(node.body, index))} |")
+    return "\n".join(parts)
+
+
 def python() -> str:
     """Return the signature and docstring of each public name."""
     parts = []
@@ -277,6 +289,7 @@ def _cell(text: str) -> str:
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration": ("reference/configuration.md", configuration),
     "profiles": ("reference/profiles.md", profiles),
+    "kinds": ("guides/retries.md", kinds),
     "python": ("reference/python.md", python),
     "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),

@@ -22,6 +22,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.schema import ElasticConfig
+from elastic_hydra.config.words import GROUPS
 from tests.config.settings import CPU_HOST, settings
 
 # Hydra 1.4's fixture saves and restores a ConfigStore that must have the plugins' entries by then.
@@ -76,6 +77,11 @@ def test_keys_that_the_text_names_exist(page: Path) -> None:
     named = set(re.findall(r"(?<!elastic_)hydra\.launcher\.([a-z_]+(?:\.[a-z_]+)*)", TEXT[page]))
     named = {name for name in named if not name.startswith("rendezvous.configs.")}
     assert named - all_keys() == set()
+
+
+def test_groups_of_failures_are_all_explained() -> None:
+    page = TEXT[ROOT / "docs" / "guides" / "retries.md"]
+    assert not [group for group in GROUPS if f"| `{group}` |" not in page]
 
 
 # For each type that docs/generate.py writes by hand: values that it allows, and values that it does not.
@@ -196,7 +202,7 @@ def texts_of_the_code() -> str:
 
 
 def test_messages_in_the_troubleshooting_are_those_of_the_code() -> None:
-    page = " ".join(TEXT[ROOT / "docs" / "guides" / "troubleshooting.md"].split())
+    page = " ".join(prose(ROOT / "docs" / "guides" / "troubleshooting.md").split())
     quoted = [text for text in re.findall(r"`([^`]+)`", page) if text.count(" ") > 2 and "python" not in text]
     code = texts_of_the_code()
     unknown = [part for text in quoted for part in text.split("…") if part.strip(" :()=#") and part not in code]
