@@ -41,8 +41,7 @@ pytest_add_cli_args = {arguments}
 also_copy = {copied}
 """
 COPIED = ("hydra_plugins", "conf", "tests", "editable", "README.md")
-# One process, and no test that starts others: mutmut forks for each change.
-ARGUMENTS = ("-n", "0", "-m", "not slow and not qemu and not gpu")
+ARGUMENTS = ("-m", "pure")
 
 NOTICED = ("killed", "timeout", "segfault")
 
