@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.config.words import Kind
+from elastic_hydra.failures.evidence import Overrun
 
-__all__ = ["Excess", "Look", "Sign", "exceeded", "pause"]
+__all__ = ["Look", "Sign", "exceeded", "pause"]
 
 _LONGEST_PAUSE = 5.0
 _LONGEST_PAUSE_MEMORY = 1.0
@@ -37,6 +38,8 @@ class Look:
     now: float
     job_started: float
     group_started: float
+    time: float = 0.0
+    """The same moment as `now`, in seconds since the epoch."""
     signs: Sequence[Sign] = ()
     """Of the workers that still run."""
     last_end: float | None = None
@@ -45,24 +48,14 @@ class Look:
     """Bytes that all of them use; None: not measured."""
 
 
-@dataclass(frozen=True)
-class Excess:
-    """A limit that is exceeded."""
-
-    kind: Kind
-    reason: str
-    rank: int | None = None
-    """Whose fault it is; None: the group's."""
-
-
-def exceeded(config: WatchConfig, look: Look) -> list[Excess]:
+def exceeded(config: WatchConfig, look: Look) -> list[Overrun]:
     """Compare what was seen with the limits.
 
     Returns:
         what is exceeded, the worst first.
     """
     checks = (_time(config, look), _memory(config, look), _start_up(config, look), _progress(config, look))
-    return [excess for excess in checks if excess is not None]
+    return [overrun for overrun in checks if overrun is not None]
 
 
 def pause(config: WatchConfig, now: float, job_started: float) -> float | None:
@@ -87,22 +80,22 @@ def pause(config: WatchConfig, now: float, job_started: float) -> float | None:
     return min(pauses, default=None)
 
 
-def _time(config: WatchConfig, look: Look) -> Excess | None:
+def _time(config: WatchConfig, look: Look) -> Overrun | None:
     ran = look.now - look.job_started
     if config.time_limit is None or ran < config.time_limit:
         return None
-    return Excess(Kind.timeout, f"the job has run for {ran:.1f} s: watch.time_limit={config.time_limit:g}")
+    return _overrun(look, Kind.timeout, f"the job has run for {ran:.1f} s: watch.time_limit={config.time_limit:g}")
 
 
-def _memory(config: WatchConfig, look: Look) -> Excess | None:
+def _memory(config: WatchConfig, look: Look) -> Overrun | None:
     limit = config.memory_limit_in_bytes()
     if limit is None or look.memory is None or look.memory <= limit:
         return None
     used = f"the workers of this node use {look.memory / 1e9:.2f} GB of memory ({config.memory.value.upper()})"
-    return Excess(Kind.oom, f"{used}: watch.memory_limit={limit / 1e9:.2f} GB")
+    return _overrun(look, Kind.oom, f"{used}: watch.memory_limit={limit / 1e9:.2f} GB")
 
 
-def _start_up(config: WatchConfig, look: Look) -> Excess | None:
+def _start_up(config: WatchConfig, look: Look) -> Overrun | None:
     if config.start_up_limit is None or look.now - look.group_started < config.start_up_limit:
         return None
     silent = [sign.rank for sign in look.signs if sign.beat is None and sign.output is None]
@@ -110,14 +103,10 @@ def _start_up(config: WatchConfig, look: Look) -> Excess | None:
         return None
     ran = look.now - look.group_started
     what = f"{_ranks(silent)} gave no sign of life (heartbeat or output) within {ran:.1f} s of the start"
-    return Excess(
-        Kind.start_up,
-        f"{what}: watch.start_up_limit={config.start_up_limit:g}",
-        silent[0],
-    )
+    return _overrun(look, Kind.start_up, f"{what}: watch.start_up_limit={config.start_up_limit:g}", silent[0])
 
 
-def _progress(config: WatchConfig, look: Look) -> Excess | None:
+def _progress(config: WatchConfig, look: Look) -> Overrun | None:
     if config.progress_limit is None:
         return None
     beats = [sign.beat for sign in look.signs if sign.beat is not None]
@@ -144,7 +133,11 @@ def _progress(config: WatchConfig, look: Look) -> Excess | None:
     state = f" (the process is {states[worst]})" if states[worst] else ""
     what = f"{_ranks(sorted(late))} made no progress ({', '.join(config.progress)})"
     silence = f"for {look.now - late[worst]:.1f} s{state}"
-    return Excess(Kind.hang, f"{what} {silence}: watch.progress_limit={config.progress_limit:g}", worst)
+    return _overrun(look, Kind.hang, f"{what} {silence}: watch.progress_limit={config.progress_limit:g}", worst)
+
+
+def _overrun(look: Look, kind: Kind, reason: str, rank: int | None = None) -> Overrun:
+    return Overrun(kind, reason, rank, look.time, look.now - look.group_started)
 
 
 def _ranks(ranks: Sequence[int]) -> str:

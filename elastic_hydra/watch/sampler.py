@@ -14,7 +14,7 @@ from elastic_hydra.config.watch import Memory, WatchConfig
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.evidence import Overrun
 from elastic_hydra.supervisor.orphans import with_descendants
-from elastic_hydra.watch.limits import Excess, Look, Sign, exceeded, pause
+from elastic_hydra.watch.limits import Look, Sign, exceeded, pause
 from elastic_hydra.watch.pulses import Pulses
 
 __all__ = ["Watch", "Watched"]
@@ -112,12 +112,9 @@ class Watch:
         if not self._on or self._workers is None or now < self._next:
             return []
         found = exceeded(self._config, self._take(now))
-        new = [excess for excess in found if excess.kind not in self._known]
-        self._known = {excess.kind for excess in found}
-        return [self._overrun(excess, now) for excess in new]
-
-    def _overrun(self, excess: Excess, now: float) -> Overrun:
-        return Overrun(excess.kind, excess.reason, excess.rank, time.time(), now - self._group_started)
+        new = [overrun for overrun in found if overrun.kind not in self._known]
+        self._known = {overrun.kind for overrun in found}
+        return new
 
     def _take(self, now: float) -> Look:
         assert self._workers is not None
@@ -153,6 +150,7 @@ class Watch:
             now,
             self._job_started,
             self._group_started,
+            time.time(),
             signs,
             last_end=self._last_end,
             memory=memory if config.memory_limit is not None else None,

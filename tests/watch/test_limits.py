@@ -56,13 +56,13 @@ def look(*signs: Sign, **fields: Any) -> Look:
 )
 def test_limits(settings: dict[str, Any], seen: Look, expected: tuple[Kind, int | None] | None) -> None:
     found = exceeded(WatchConfig(**settings), seen)
-    assert [(excess.kind, excess.rank) for excess in found] == ([] if expected is None else [expected])
+    assert [(overrun.kind, overrun.rank) for overrun in found] == ([] if expected is None else [expected])
 
 
 def test_several_limits_are_reported_the_worst_first() -> None:
     config = WatchConfig(time_limit=1, memory_limit=1, progress_limit=1)
     found = exceeded(config, look(Sign(0), memory=2))
-    assert [excess.kind for excess in found] == [Kind.timeout, Kind.oom, Kind.hang]
+    assert [overrun.kind for overrun in found] == [Kind.timeout, Kind.oom, Kind.hang]
 
 
 def test_reasons_name_ranks_figures_and_the_key() -> None:
