@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from omegaconf import DictConfig
@@ -40,6 +39,8 @@ class Allocator:
     """
 
     def __init__(self, settings: DictConfig, facts: HostFacts) -> None:
+        self.host = os.uname().nodename
+        """The name of the host."""
         self._machine = read_machine()
         self._facts = facts
         self._settings = settings
@@ -66,6 +67,7 @@ class Allocator:
             self._facts.memory,
             int(settings.resources.jobs_per_gpu),
             parallel,
+            self.host,
         )
 
     def gpu_memory(self) -> GpuMemory:
@@ -152,20 +154,6 @@ class Allocator:
         return (
             f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
         )
-
-    def rehearse(self, demands: Iterable[Demand], slots: Slots) -> Iterator[Slot]:
-        """Say what each job would hold, if jobs ended in the order of their starts.
-
-        Args:
-            demands: of the jobs, all of them fitted.
-            slots: of the host, free.
-        """
-        held: deque[Slot] = deque()
-        for demand in demands:
-            while (slot := slots.take(demand)) is None:
-                slots.give_back(held.popleft())
-            held.append(slot)
-            yield slot
 
     def bindings(self, launch: Launch, env_set: Mapping[str, str], slot: Slot) -> tuple[Binding, ...]:
         """Return what a job's workers would be bound to; nothing where they are not to be bound.

@@ -1,4 +1,4 @@
-"""The parts of this host that jobs hold while they run side by side."""
+"""The parts of a host that jobs hold while they run side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elastic_hydra.numa.carve import cut, instances, take, take_instances, take_
 from elastic_hydra.numa.topology import Device, Topology
 from elastic_hydra.resources.gpus import Gpus
 
-__all__ = ["Slot", "Slots", "next_to_start"]
+__all__ = ["Slot", "Slots", "cuda_visible_devices"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Slot:
     """Its CPUs and their memory nodes; None: whatever the launcher may use."""
     memory: int = 0
     """Bytes."""
+    host: str = ""
+    """Name of the host that it is a part of."""
 
 
 class Slots:
@@ -37,6 +39,7 @@ class Slots:
         memory: bytes.
         jobs_per_gpu: how many jobs may share a GPU.
         parallel: how many jobs may run at once; None: as many as fit.
+        host: its name.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Slots:
         memory: int,
         jobs_per_gpu: int,
         parallel: int | None,
+        host: str = "",
     ) -> None:
+        self._host = host
         self._topology = topology
         self._allowance = allowance
         self._free = allowance
@@ -91,7 +96,7 @@ class Slots:
         self._gpus.take(gpus)
         self._memory -= demand.memory
         self._held += 1
-        return Slot(gpus, allowance, demand.memory)
+        return Slot(gpus, allowance, demand.memory, self._host)
 
     def give_back(self, slot: Slot) -> None:
         """Take back what a job held."""
@@ -131,35 +136,6 @@ class Slots:
             return [share for share in self._equal_shares if share.cpus <= self._free.cpus]
         near = self._gpus.nodes_of(self._gpus.idle()) if demand.gpus else []
         return [take(self._topology, self._free, demand.cpus, [node]) for node in dict.fromkeys(near or [None])]
-
-
-def next_to_start(waiting: Sequence[Demand], slots: Slots, overtaken: int) -> tuple[int, Slot] | None:
-    """Choose the job to start now.
-
-    The first in the queue goes first. While it does not fit, others may overtake it, but only so many: then nothing
-    starts until it fits, so that large jobs are not starved.
-
-    Args:
-        waiting: demands of the jobs that have not started, in their order.
-        slots: what is free.
-        overtaken: how many jobs have overtaken the first one so far.
-
-    Returns:
-        the index of the job and the slot that it now holds, or None when none may start.
-    """
-    for index, demand in enumerate(waiting):
-        if index > 0 and overtaken >= OVERTAKING_LIMIT:
-            return None
-        if index > 0 and demand == waiting[0]:
-            continue
-        slot = slots.take(demand)
-        if slot is not None:
-            return index, slot
-    return None
-
-
-OVERTAKING_LIMIT = 8
-"""Jobs that may overtake the first of the queue before everyone waits for it."""
 
 
 def cuda_visible_devices(slot: Slot, environ: Mapping[str, str]) -> str:

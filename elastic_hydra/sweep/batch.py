@@ -1,89 +1,266 @@
-"""The jobs of one call of the launcher, on their way from their overrides to what they returned."""
+"""The jobs of one call of the launcher, on their way from their overrides to what they have returned."""
 
 from __future__ import annotations
 
+import logging
+import signal
 import time
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, filter_overrides
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.resources.gpu_memory import Leaving
-from elastic_hydra.resources.slots import Slot, Slots, next_to_start
-from elastic_hydra.supervisor.client import Process
-from elastic_hydra.sweep.job import Job
+from elastic_hydra.config.resolve import Launch
+from elastic_hydra.journal import events
+from elastic_hydra.journal.writer import Journal
+from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor.client import Client, ServerLost
+from elastic_hydra.sweep import returns
+from elastic_hydra.sweep.agents import Agents
+from elastic_hydra.sweep.compose import meet, task_yaml
+from elastic_hydra.sweep.ends import Ends
+from elastic_hydra.sweep.job import Attempt, Job
+from elastic_hydra.sweep.state import SweepState
+from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
+from elastic_hydra.sweep.stop import StopSignals, signal_of
+from elastic_hydra.sweep.summary import shown_path
 
-__all__ = ["Batch", "Running"]
+__all__ = ["Batch"]
 
-_MARGIN = 10.0
-"""Seconds that an agent gets on top of all its timeouts before it is taken for one that hangs."""
+log = logging.getLogger("elastic_hydra")
 
-
-@dataclass(eq=False)
-class Running:
-    """A job that has been started."""
-
-    job: Job
-    process: Process
-    """Its agent."""
-    slot: Slot
-    gpu_memory: Mapping[int, int] = field(default_factory=dict)
-    """Bytes that were in use on its GPUs, by index, before it started."""
-    overdue: bool = False
-    """Whether its agent was killed because it did not see to the time limit."""
-
-    def time_left(self) -> float | None:
-        """Return the seconds until its agent must have ended the job, and itself; None: there is no limit."""
-        limit = self.job.launch.keys.watch.time_limit
-        return None if limit is None else limit + self.job.launch.keys.shutdown_timeout + _MARGIN - self.job.elapsed
+_SERVERS_IN_VAIN = 3
+"""After so many servers that have died before they started a job, what waits is not started."""
+_GRACE_MARGIN = 5.0
+"""Seconds that an agent gets on top of its own timeouts to end its workers and itself."""
 
 
-@dataclass(eq=False)
 class Batch:
-    """Jobs that are planned, wait, run, and have ended."""
+    """Does what the scheduler says: composes jobs, starts agents, awaits their ends, and writes the journal.
 
-    planned: deque[tuple[int, list[str]]]
-    """Numbers and overrides of those that are not composed yet."""
-    slots: Slots
-    jobs: list[Job] = field(default_factory=list)
-    """Those that are composed, in Hydra's order."""
-    waiting: list[Job] = field(default_factory=list)
-    running: list[Running] = field(default_factory=list)
-    leaving: list[Leaving] = field(default_factory=list)
-    """Slots of jobs that have ended, where a GPU is not empty yet."""
-    returns: dict[int, JobReturn] = field(default_factory=dict)
-    next_start: float = 0.0
-    """Not before, on the monotonic clock."""
-    started: int = 0
-    """How often an agent was started."""
-    overtaken: int = 0
-    """How many jobs have overtaken the first that waits."""
-    refused: ConfigError | None = None
-    """Why a job that was composed late cannot be launched."""
+    Args:
+        state: what lives as long as the sweep.
+        journal: of the sweep.
+        planned: numbers and overrides of the jobs, in their order.
+        signals: those that stop the sweep.
+    """
 
-    def size(self) -> int:
-        """Return how many jobs there are."""
-        return len(self.jobs) + len(self.planned)
+    def __init__(
+        self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]], signals: StopSignals
+    ) -> None:
+        self._state = state
+        self._journal = journal
+        self._signals = signals
+        self._admitted: list[tuple[int, list[str]]] = []
+        self._launches: list[Launch] = []
+        """Of the jobs that are composed."""
+        self._ends = Ends(journal, state.results, state.failures)
+        self._scheduler = state.scheduler(planned)
+        self.refused: ConfigError | None = None
+        """Why a job that was composed while others ran cannot be launched."""
 
-    def side_by_side(self, parallel: Any) -> bool:
-        """Whether several of them may run at once, given `hydra.launcher.parallel`."""
-        return str(parallel) != "1" and self.size() > 1
+    def returns(self) -> list[JobReturn]:
+        """Return what the jobs have returned, in their order."""
+        return [self._ends.returns[num] for num, _ in self._admitted]
 
-    def choose(self) -> tuple[Job, Slot] | None:
-        """Take the job that is to start now out of those that wait, and a slot for it."""
-        ready = [job for job in self.waiting if job.not_before <= time.monotonic()]
-        chosen = next_to_start([job.launch.demand for job in ready], self.slots, self.overtaken)
-        if chosen is None:
-            return None
-        index, slot = chosen
-        self.overtaken = self.overtaken + 1 if index else 0
-        self.waiting.remove(ready[index])
-        return ready[index], slot
+    def jobs(self) -> list[tuple[int, list[str]]]:
+        """Return numbers and overrides of the jobs, but for those that were refused and all that came after them."""
+        return [*self._admitted, *self._scheduler.planned]
 
-    def pause(self) -> float:
-        """Return how long nothing can start even if there is room, in seconds; 0 when something can."""
-        earliest = min((job.not_before for job in self.waiting), default=0.0)
-        return max(0.0, max(self.next_start, earliest) - time.monotonic())
+    # --- before a job runs ----------------------------------------------------------------------------------------
+
+    def admit(self, job: Job) -> None:
+        """Take the next job in, which is composed and checked: it is to run, unless its recorded end counts.
+
+        Raises:
+            ConfigError: the nodes of the job cannot meet where they shall.
+        """
+        meet(job)
+        history, num = self._state.history, job.num
+        settled, value = history.settled_with_value(num)
+        self._admitted.append((num, job.overrides))
+        self._launches.append(job.launch)
+        if settled is not None:
+            self._scheduler.composed(None)
+            self._ends.from_journal(job, settled, value, history.mode)
+            return
+        self._scheduler.composed(Attempt(job))
+        if num not in history.recorded:  # a recorded job keeps its record until it is started again
+            config, folder = task_yaml(job), str(job.output_dir)
+            self._journal.write(events.JobComposed(num=num, overrides=job.overrides, config=config, dir=folder))
+
+    def _compose(self, num: int, overrides: list[str]) -> None:
+        """Compose one more job; when it is refused, those that run may end, and no other starts."""
+        try:
+            job = self._state.composer.compose(num, overrides)
+            self._state.composer.check_same([job])
+            self.admit(job)
+        except ConfigError as error:
+            log.error("no more jobs are started: %s", error)
+            self.refused = error
+            self._scheduler.give_up("a job of this sweep cannot be launched", forget_planned=True)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the jobs to their ends, as many at once as the configuration says."""
+        scheduler = self._scheduler
+        while scheduler.planned and not scheduler.waiting:  # recorded jobs that are not to be run need no server
+            self._compose(*scheduler.planned[0])
+        if not scheduler.waiting:
+            return
+        try:
+            self._run_on_servers()
+        except ServerLost as error:
+            scheduler.give_up(str(error))
+            while not isinstance(step := scheduler.next(time.monotonic()), Done):
+                self._leave_out(step)
+
+    def _run_on_servers(self) -> None:
+        """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
+        scheduler, in_vain = self._scheduler, 0
+        method = self._launches[0].keys.start_method
+        grace = max(launch.keys.shutdown_timeout for launch in self._launches) + _GRACE_MARGIN
+        while scheduler.waiting or scheduler.planned:
+            before = scheduler.starts
+            with self._state.server.used(method, grace, [self._journal.lock]) as server:
+                self._say_how_many(server, method)
+                self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), grace)
+            in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
+            if in_vain == _SERVERS_IN_VAIN:
+                raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
+
+    def _say_how_many(self, server: Client, method: str) -> None:
+        scheduler, settled = self._scheduler, self._state.history.settled
+        count = len(scheduler.waiting) + sum(settled(num) is None for num, _ in scheduler.planned)
+        how = "each in an interpreter of its own" if method == "spawn" else server.reason
+        way = f"{_size(self._launches)}; workers: {how}"
+        # A sweeper with many batches would repeat the same line for each of them.
+        level = logging.INFO if way != self._state.said_way or scheduler.starts else logging.DEBUG
+        self._state.said_way = way
+        jobs, folder = "job" if count == 1 else "jobs", shown_path(self._state.dir)
+        log.log(level, "Launching %s %s, %s; output: %s", count, jobs, way, folder)
+
+    def _work_off_or_stop(self, agents: Agents, grace: float) -> None:
+        try:
+            self._work_off(agents)
+        except BaseException as interrupt:
+            number = signal_of(interrupt)
+            try:
+                agents.stop([running.attempt for running in self._scheduler.running.values()], number, grace)
+            finally:
+                self._signals.deaf = True
+                self._end_all(agents, number)
+            raise
+
+    def _end_all(self, agents: Agents, number: signal.Signals) -> None:
+        """Note the ends of all jobs that ran when a signal came."""
+        for num, running in list(self._scheduler.running.items()):
+            self._scheduler.ended(num)
+            self._ends.ended(running.attempt, returns.of(running.attempt.job, agents.process(num), number))
+
+    def _work_off(self, agents: Agents) -> None:
+        """Do what the scheduler says until all jobs have ended, or the server is lost."""
+        scheduler = self._scheduler
+        while True:
+            self._give_back_emptied()
+            step = self._next(agents)
+            if isinstance(step, Done):
+                return
+            if agents.server.lost and not scheduler.running and not scheduler.given_up:
+                return
+            self._do(step, agents)
+            for num in agents.ended():
+                with self._signals.held():
+                    self._settle(num, agents)
+
+    def _next(self, agents: Agents) -> Step:
+        """Ask what comes next; a start is made at once, so that no signal finds a job on its way."""
+        now = time.monotonic()
+        blocked = self._blocked(agents, now)
+        with self._signals.held():
+            step = self._scheduler.next(now, blocked)
+            if isinstance(step, StartJob):
+                self._start(step, agents)
+        return step
+
+    def _do(self, step: Step, agents: Agents) -> None:
+        if isinstance(step, ComposeJob):
+            self._compose(step.num, step.overrides)  # the jobs that run need nothing of this process meanwhile
+            if self._scheduler.running:
+                agents.wait(time.monotonic())
+        elif isinstance(step, KillAgent):
+            agents.kill(step.num)
+        elif isinstance(step, LeaveOut):
+            self._ends.left_out(step)
+        elif isinstance(step, Wait):
+            agents.wait(step.until)
+
+    def _leave_out(self, step: Step) -> None:
+        """Do what the scheduler says when there is no server any more."""
+        if isinstance(step, ComposeJob):
+            self._compose(step.num, step.overrides)
+        elif isinstance(step, LeaveOut):
+            self._ends.left_out(step)
+
+    def _blocked(self, agents: Agents, now: float) -> Blocked | None:
+        """Return what keeps jobs from being started, looking anew where one might be."""
+        lost, obstacle, waiting = agents.server.lost, self._state.obstacle, self._scheduler.waiting
+        if not lost and self._scheduler.pause(now) == 0.0:
+            obstacle.look(self._journal, waiting[0].job if waiting else None)
+        return obstacle.blocked or (Blocked("the warm server has died") if lost else None)
+
+    def _start(self, step: StartJob, agents: Agents) -> None:
+        """Start a job's agent in its slot; if that fails, the job goes back to where it was."""
+        attempt, slot, job = step.attempt, step.slot, step.attempt.job
+        try:
+            log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+            if attempt.journal_path is None:
+                attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
+            cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
+            event = events.AttemptStarted(num=job.num, attempt=attempt.number, gpus=slot.gpus, cpus=cpus)
+            self._journal.write(event)
+            side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
+            attempt.label = f"#{job.num}" if side_by_side else ""
+            attempt.stdin = not side_by_side and standard_input.is_ours()
+            attempt.allowance = slot.allowance
+            agents.start(attempt, slot)
+        except ServerLost:
+            self._scheduler.not_started(job.num)
+        except BaseException:
+            self._scheduler.not_started(job.num)
+            raise
+
+    def _settle(self, num: int, agents: Agents) -> None:
+        """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
+        running = self._scheduler.running[num]
+        attempt = running.attempt
+        end = returns.of(attempt.job, agents.process(num), overdue=running.overdue)
+        self._state.server.learn(end.imported)
+        self._scheduler.ended(num, agents.leaving(num))
+        following = self._ends.after(attempt, end)
+        if following is not None:
+            self._scheduler.try_again(following)
+        agents.forget(num)
+
+    def _give_back_emptied(self) -> None:
+        """Give back the slots whose GPUs are empty again, or should have been long ago."""
+        for leaving in list(self._scheduler.leaving):
+            gpu_memory = self._state.hosts[leaving.slot.host].gpu_memory
+            occupied = gpu_memory.occupied(leaving)
+            if occupied and time.monotonic() < leaving.deadline:
+                continue
+            self._scheduler.has_left(leaving)
+            for gpu, used in occupied.items():
+                log.warning(
+                    "GPU %s: %.1f GB of a job that has ended are still in use; the next one starts all the same "
+                    "(hydra.launcher.resources.gpu_memory_wait=%g)",
+                    gpu,
+                    used / 1e9,
+                    gpu_memory.wait,
+                )
+
+
+def _size(launches: list[Launch]) -> str:
+    sizes = sorted({launch.nproc_per_node for launch in launches})
+    workers = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return f"each with {workers} worker{'s' if sizes[-1] > 1 else ''} per node"

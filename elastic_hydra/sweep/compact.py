@@ -27,13 +27,13 @@ class CompactReturn(JobReturn):
             job_return: what Hydra made; it is not changed.
             main: names in `__main__` that mean the same to the reader.
         """
-        made = cls()
+        compact = cls()
         values = vars(job_return) | {"cfg": None, "hydra_cfg": None}
         for name, value in values.items():
-            setattr(made, name, value)
+            setattr(compact, name, value)
         configs = (job_return.cfg, job_return.hydra_cfg)
-        made._packed = zlib.compress(pickles.dumps(configs, main=main), 1)
-        return made
+        compact._packed = zlib.compress(pickles.dumps(configs, main=main), 1)
+        return compact
 
     def _unpacked(self) -> tuple[DictConfig | None, DictConfig | None]:
         if self._packed is not None:

@@ -31,7 +31,7 @@ from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
 
-__all__ = ["compose", "meet", "task_config", "teach_parser"]
+__all__ = ["compose", "meet", "task_config", "task_yaml", "teach_parser"]
 
 
 def compose(
@@ -74,9 +74,9 @@ def compose(
 def _check_folders(job: Job, sweep_config: DictConfig) -> None:
     """Refuse folders that cannot be written; below the sweep's own only what is in the way can keep a job from it."""
     sweep = job.config.hydra.sweep
-    own = os.path.abspath(str(sweep_config.hydra.sweep.dir))
-    if not job.output_dir.is_relative_to(own) or not may_be_folder(job.output_dir):
-        name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == own else "dir"
+    sweep_dir = os.path.abspath(str(sweep_config.hydra.sweep.dir))
+    if not job.output_dir.is_relative_to(sweep_dir) or not may_be_folder(job.output_dir):
+        name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == sweep_dir else "dir"
         refuse_unwritable(f"job #{job.num}: hydra.sweep.{name}", sweep[name], job.output_dir)
     if job.launch.keys.logs.dir is not None:
         refuse_unwritable(f"job #{job.num}: hydra.launcher.logs.dir", job.launch.keys.logs.dir, job.log_dir)
@@ -106,6 +106,13 @@ def task_config(config: DictConfig) -> DictConfig:
     with read_write(copied), open_dict(copied):
         del copied["hydra"]
     return copied
+
+
+def task_yaml(job: Job) -> str:
+    """Return a job's configuration without `hydra` as YAML, its interpolations not resolved."""
+    # `task_config` would copy Hydra's part, which is large, only to delete it from the copy.
+    keys: Any = [str(key) for key in job.config if key != "hydra"]
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(job.config, keys))
 
 
 def meet(job: Job) -> None:
@@ -171,8 +178,8 @@ def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) 
         return f"{uuid.uuid4().hex}-{num}"
     name = launch.keys.rendezvous.id
     if name is None:
-        what = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
-        name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:16]
+        parts = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
+        name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return f"{name}-{num}"
 
 

@@ -22,7 +22,7 @@ def tell_apart(label: str) -> None:
         handler.addFilter(_is_for_people)
         if label:
             handler.setFormatter(_Labelled(handler.formatter, label))
-    # The launcher says which signal it got, and what it does.
+    # The launcher itself logs which signal it has got, and what it does about it.
     logging.getLogger(_TORCHS_AGENT).addFilter(_is_no_death_signal)
 
 

@@ -27,17 +27,17 @@ def refuse_unwritable(key: str, value: str, folder: Path) -> None:
     Raises:
         ConfigError: with the reason.
     """
-    there = folder
+    existing = folder
     try:
-        there = _nearest_that_is_there(folder)
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is in the way and is no folder")
-        if _has_too_long_name(folder, there):
+        existing = _nearest_that_exists(folder)
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is in the way and is no folder")
+        if _has_too_long_name(folder, existing):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        os.rmdir(tempfile.mkdtemp(prefix=".elastic_hydra.", dir=there))
+        os.rmdir(tempfile.mkdtemp(prefix=".elastic_hydra.", dir=existing))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        where = "" if there == folder else f" in {there}"
+        where = "" if existing == folder else f" in {existing}"
         raise ConfigError(f"{key}={value}: nothing can be written{where}: {reason}; choose another folder") from error
 
 
@@ -46,21 +46,26 @@ def may_be_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
-        return not path.is_symlink() and not _has_too_long_name(path, _nearest_that_is_there(path))
+        return not path.is_symlink() and not _has_too_long_name(path, _nearest_that_exists(path))
     except (OSError, ValueError):
         return False
 
 
-def _nearest_that_is_there(folder: Path) -> Path:
+def _nearest_that_exists(folder: Path) -> Path:
     while not _is_there(folder):
         folder = folder.parent
     return folder
 
 
-def _has_too_long_name(folder: Path, there: Path) -> bool:
-    """Whether a folder to be made has a name that its file system refuses; it does where the parent is there."""
-    longest = os.pathconf(there, "PC_NAME_MAX")
-    return any(len(os.fsencode(name)) > longest for name in folder.relative_to(there).parts)
+def _has_too_long_name(folder: Path, existing: Path) -> bool:
+    """Whether a folder that is not made yet has a name that its file system refuses.
+
+    Args:
+        folder: with parents that need not exist.
+        existing: the nearest of these parents that does.
+    """
+    longest = os.pathconf(existing, "PC_NAME_MAX")
+    return any(len(os.fsencode(name)) > longest for name in folder.relative_to(existing).parts)
 
 
 def _is_there(path: Path) -> bool:

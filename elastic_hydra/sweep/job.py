@@ -1,54 +1,34 @@
-"""One job of a sweep: what it is, and how it goes."""
+"""One job of a sweep: what it is (`Job`), and how one try at it goes (`Attempt`)."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from typing_extensions import Self
 
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.numa.allowance import Allowance
 
-__all__ = ["NO_CONFIG", "Job"]
+__all__ = ["Attempt", "Job"]
 
-NO_CONFIG = OmegaConf.create()
-"""In the place of a job's configuration that nobody needs any more: there may be thousands of them."""
+_HANG_MARGIN = 10.0
+"""Seconds that an agent gets on top of all its timeouts before it is taken for one that hangs."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """One job, composed and checked."""
+    """What is to be run: composed and checked, and the same in each attempt."""
 
     num: int
     overrides: list[str]
     config: DictConfig
+    """All of it, with Hydra's part."""
     launch: Launch
     output_dir: Path
     run_id: str
-    slot: Allowance | None = None
-    """What it holds of this host; None: all that the launcher may use."""
-    label: str = ""
-    """What tells its lines on the console from those of other jobs, as `#3`; empty: it runs alone."""
-    stdin: bool = False
-    """Whether rank 0 has the launcher's standard input, as no other job runs beside it."""
-    attempt: int = 0
-    began: float | None = None
-    """When its first attempt was started, on the monotonic clock, in seconds."""
-    not_before: float = 0.0
-    """When it may start, on the monotonic clock, in seconds."""
-    journal: Path | None = None
-    """Where its agent takes down its restarts."""
-    journal_start: int = 0
-    """Where in the journal that begins, in bytes."""
-    restarts: tuple[float, ...] = ()
-    """When its workers were restarted, on the monotonic clock, in seconds; only restarts that count."""
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since its first attempt was started: all processes of a host share the monotonic clock."""
-        return 0.0 if self.began is None else time.monotonic() - self.began
+    """Names its rendezvous: unlike that of any other job on one node, the same in all launchers on several nodes."""
 
     @property
     def env_set(self) -> dict[str, str]:
@@ -59,3 +39,53 @@ class Job:
     def log_dir(self) -> Path:
         """Where its workers write."""
         return self.output_dir / (self.launch.keys.logs.dir or "logs")
+
+
+@dataclass(eq=False)
+class Attempt:
+    """How one try at a job goes; the launcher makes it and sends it to the agent.
+
+    All times are seconds on the monotonic clock, which all processes of a host share.
+    """
+
+    job: Job
+    number: int = 0
+    """How many attempts came before."""
+    not_before: float = 0.0
+    """When it may start."""
+    began: float | None = None
+    """When the first attempt at this job was started; None: none was."""
+    allowance: Allowance | None = None
+    """The CPUs and memory nodes that it holds; None: all that the launcher may use."""
+    label: str = ""
+    """What tells its lines on the console from those of other jobs, as `#3`; empty: it runs alone."""
+    stdin: bool = False
+    """Whether rank 0 has the launcher's standard input, as no other job runs beside it."""
+    journal_path: Path | None = None
+    """Where its agent records its restarts."""
+    journal_start: int = 0
+    """Where in the journal the lines of this job begin, in bytes."""
+    restarts: tuple[float, ...] = ()
+    """When its workers were restarted, in all attempts so far; only restarts that count."""
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the first attempt at this job was started."""
+        return 0.0 if self.began is None else now - self.began
+
+    @property
+    def deadline(self) -> float | None:
+        """When its agent must have ended the job, and itself; None: there is no limit."""
+        launch = self.job.launch
+        limit = launch.keys.watch.time_limit
+        if limit is None or self.began is None:
+            return None
+        return self.began + limit + launch.keys.shutdown_timeout + _HANG_MARGIN
+
+    def following(self, restarts: tuple[float, ...], not_before: float) -> Self:
+        """Return the attempt that comes after this one.
+
+        Args:
+            restarts: of the workers, in all attempts so far.
+            not_before: when it may start.
+        """
+        return replace(self, number=self.number + 1, restarts=restarts, not_before=not_before)

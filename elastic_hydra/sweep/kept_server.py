@@ -58,7 +58,7 @@ class KeptServer:
         new = set(names) - self._learned
         self._learned |= new
         if new and self._server is not None:
-            with contextlib.suppress(ServerLost):  # the next one imports them when it is opened
+            with contextlib.suppress(ServerLost):  # the next server imports the modules when it is opened
                 self._server.preload(new)
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class KeptServer:
     def _ready(self, start_method: str, grace: float, keep: Sequence[int]) -> Client:
         if self._server is not None:
             with contextlib.suppress(ServerLost), self._server.adopting_orphans():
-                self._server.pump()  # it may have died while nobody needed it
+                self._server.pump()  # notices when the server has died since the last batch
                 if self._start_method == start_method:
                     self._server.set_grace(grace)
                     return self._server

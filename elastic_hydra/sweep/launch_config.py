@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from elastic_hydra.elastic.logs import JobLogs, std
@@ -9,21 +10,22 @@ from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.launcher.api import LaunchConfig
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.sweep.console import line_prefix
-from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.job import Attempt
 
 __all__ = ["launch_config"]
 
 
 def launch_config(
-    job: Job, *, on_verdict: Callable[[Verdict], None], on_bindings: Callable[[Sequence[Binding]], None]
+    attempt: Attempt, *, on_verdict: Callable[[Verdict], None], on_bindings: Callable[[Sequence[Binding]], None]
 ) -> LaunchConfig:
     """Turn a checked job into the configuration of its agent.
 
     Args:
-        job: as the launcher has composed and checked it.
+        attempt: at a job that was composed and checked.
         on_verdict: called when it is decided what follows a failure, before anything does.
         on_bindings: called with the places of the workers before each start of them.
     """
+    job = attempt.job
     launch = job.launch
     worker_env = {}
     if launch.omp_num_threads is not None:
@@ -41,23 +43,23 @@ def launch_config(
         rdzv_configs=launch.rendezvous.configs,
         retry=launch.keys.retry,
         watch=launch.keys.watch,
-        history=job.restarts,
-        elapsed=job.elapsed,
+        history=attempt.restarts,
+        elapsed=attempt.age(time.monotonic()),
         on_verdict=on_verdict,
         monitor_interval=launch.keys.monitor_interval,
         start_method=launch.keys.start_method,
-        log_line_prefix_template=line_prefix(launch.line_prefix, job.label),
+        log_line_prefix_template=line_prefix(launch.line_prefix, attempt.label),
         local_addr=launch.keys.rendezvous.local_addr,
         event_log_handler=launch.keys.event_log_handler,
         exit_barrier_timeout=launch.keys.exit_barrier_timeout,
         signals_to_handle=",".join(launch.keys.signals_to_handle),
         checkpoint_timeout=launch.keys.checkpoint_timeout,
-        keep_finished=False,  # as under torchrun: who waits for a rank that has ended learns of it at once
+        keep_finished=False,  # as under torchrun: a rank that waits for one that has ended gets its error at once
         shutdown_timeout=launch.keys.shutdown_timeout,
         worker_env=worker_env,
         numa=launch.keys.numa,
-        slot=job.slot,
-        stdin=job.stdin,
+        slot=attempt.allowance,
+        stdin=attempt.stdin,
         gpus_per_worker=launch.gpus_per_worker,
         on_bindings=on_bindings,
         **launch.torch_options,

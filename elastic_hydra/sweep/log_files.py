@@ -100,7 +100,7 @@ def truncated_once(config: DictConfig) -> None:
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     for handler in {handler for logger in (logging.root, *loggers) for handler in logger.handlers}:
         if isinstance(handler, logging.FileHandler) and handler.mode[0] in "wx":
-            handler.mode = "a" + handler.mode[1:]  # for one that opens its file late, or again
+            handler.mode = "a" + handler.mode[1:]  # a handler may open its file later, or once more
             if handler.stream is not None:
                 number = handler.stream.fileno()
                 fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_APPEND)
@@ -115,7 +115,7 @@ def _file_keys(handler: Any) -> Iterator[str]:
 def _of_rank(name: str, rank: int, output_dir: str) -> str:
     """Return the file beside rank 0's, or in the job's directory where that is impossible; devices are left alone."""
     path = Path(name)
-    # What is behind /dev/stderr may be a regular file, and still is not ours to give another name.
+    # /dev/stderr may lead to a regular file, which belongs to whoever started this process: it keeps its name.
     is_device = (path.is_relative_to("/dev") and not path.is_relative_to("/dev/shm")) or path.is_relative_to("/proc")
     if is_device or (path.exists() and not path.is_file()):
         return name

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 __all__ = ["how_to_go_on"]
 
-_MINE = ("hydra.sweep.dir", "hydra.launcher.resume")
+_GIVEN_HERE = ("hydra.sweep.dir", "hydra.launcher.resume")
 
 
 def how_to_go_on(
@@ -35,15 +35,15 @@ def how_to_go_on(
     """
     argv = sys.argv if argv is None else argv
     orig_argv = sys.orig_argv if orig_argv is None else orig_argv
-    mine = [_override("hydra.sweep.dir", str(sweep_dir)), "hydra.launcher.resume=true"]
+    resuming = [_override("hydra.sweep.dir", str(sweep_dir)), "hydra.launcher.resume=true"]
     if not _is_command_line(argv, orig_argv, overrides):
-        return "To run what has not finished, start the sweep again with these two overrides:\n" + "\n".join(mine)
+        return "To run what has not finished, start the sweep again with these two overrides:\n" + "\n".join(resuming)
     given = list(argv[1:])
     program = orig_argv[: len(orig_argv) - len(given)]
     flags = [word for word in given if word in ("-m", "--multirun")] or ["-m"]
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in given if word not in ("-m", "--multirun") and _key(word) not in _MINE]
-    return "To run what has not finished:\n" + shlex.join([*program, flags[0], *kept, *mine])
+    kept = [word for word in given if word not in ("-m", "--multirun") and _key(word) not in _GIVEN_HERE]
+    return "To run what has not finished:\n" + shlex.join([*program, flags[0], *kept, *resuming])
 
 
 def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: Sequence[str]) -> bool:

@@ -18,8 +18,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.supervisor.forked import current_umask
+from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
-from elastic_hydra.sweep.table import NOT_STARTED, Ended, in_order, kept, render, shown_value
+from elastic_hydra.sweep.table import in_order, kept, render, shown_value
 
 __all__ = ["Results", "duration", "has_one_batch"]
 
@@ -44,7 +45,7 @@ class Results:
         self._recorded_in = folder
         self._maximize = _maximize(config)
         self._one_batch = has_one_batch(config)
-        self._jobs: dict[int, Ended] = {}
+        self._jobs: dict[int, JobEnd] = {}
         self._planned = _trials(config)
         self._began: float | None = None
         self._ran = 0
@@ -53,14 +54,14 @@ class Results:
         self._problem = ""
         self._owner = os.getpid()
         context.callbacks.callbacks.append(_AtTheEnd(self))
-        atexit.register(self.show)  # Hydra 1.3 calls nobody when a sweeper ends by an exception
+        atexit.register(self.show)  # Hydra 1.3 calls no callback when a sweeper ends by an exception
 
     def plan(self, count: int) -> None:
         """Note how many jobs of a batch there are."""
         self._planned = max(self._planned, len(self._jobs) + count)
         self._began = self._began or time.monotonic()
 
-    def add(self, job: Ended) -> None:
+    def add(self, job: JobEnd) -> None:
         """Note a job's end."""
         self._jobs[job.num] = replace(job, value=kept(job.value))
         self._unsaid = True
@@ -69,9 +70,9 @@ class Results:
     def add_not_started(self, num: int, overrides: Sequence[str]) -> None:
         """Note a job that has not been started, unless its end is known."""
         if num not in self._jobs:
-            self.add(Ended(num, overrides, NOT_STARTED))
+            self.add(JobEnd(num, overrides, NOT_STARTED))
 
-    def finished(self, job: Ended) -> None:
+    def finished(self, job: JobEnd) -> None:
         """Note that a job has finished, and say so."""
         self.add(job)
         value = f": {shown_value(job.value)}" if job.value is not None else ""
@@ -101,7 +102,7 @@ class Results:
     def show(self) -> None:
         """Show the table on the console, and write it and all results into the sweep's directory."""
         if not self._unsaid or os.getpid() != self._owner:
-            return  # a fork may run the exit functions of its parent
+            return  # this is a fork that runs the exit functions of its parent
         self._unsaid = False
         atexit.unregister(self.show)
         jobs = [self._jobs[num] for num in sorted(self._jobs)]
@@ -172,7 +173,7 @@ def _trials(config: DictConfig) -> int:
     return trials if isinstance(trials, int) else 0
 
 
-def _cells(jobs: Sequence[Ended], maximize: bool | None) -> list[list[Any]]:
+def _cells(jobs: Sequence[JobEnd], maximize: bool | None) -> list[list[Any]]:
     """Return the rows of results.csv: one column per override, those that all jobs share as well."""
     split = {job.num: dict(override.partition("=")[::2] for override in job.overrides) for job in jobs}
     keys = list(dict.fromkeys(key for overrides in split.values() for key in overrides))

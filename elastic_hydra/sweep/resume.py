@@ -1,11 +1,13 @@
-"""What an earlier launcher has done of this sweep, and what is left to do: decisions only."""
+"""What an earlier launcher has done of this sweep, and what is left to do."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -15,6 +17,8 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal.reader import Record, Recorded
 
 __all__ = ["History"]
+
+log = logging.getLogger("elastic_hydra")
 
 _UNFINISHED = ("waiting", "started", "interrupted", "preempted")
 _RUN_AGAIN = {
@@ -135,6 +139,24 @@ class History:
         if job is None or job.state in _RUN_AGAIN[self.mode]:
             return None
         return job
+
+    def settled_with_value(self, num: int) -> tuple[Recorded | None, Any]:
+        """Return what is recorded of a job that is not to be run again, and the value that it has returned.
+
+        Raises:
+            ConfigError: the value is a pickle that somebody else may have written.
+        """
+        settled = self.settled(num)
+        if settled is None or settled.value is None:
+            return settled, None
+        try:
+            return settled, settled.value.load()
+        except ConfigError:
+            raise
+        except Exception as error:  # its class may have changed, and may raise anything
+            name = type(error).__name__
+            log.warning("#%s runs again: its recorded value cannot be read (%s: %s)", num, name, error)
+            return None, None
 
     def output_dir(self, num: int) -> Path | None:
         """Return a recorded job's directory, which stays its own whatever the configuration says now."""

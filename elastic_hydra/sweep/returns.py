@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
@@ -13,44 +11,23 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure, signal_name
-from elastic_hydra.journal.events import State
 from elastic_hydra.journal.reader import Recorded
 from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.packed_error import unpack
 from elastic_hydra.supervisor.pickles import EVERYTHING
-from elastic_hydra.supervisor.process_limits import with_limit
-from elastic_hydra.sweep.agent_process import FinishedJob
+from elastic_hydra.sweep.attempt_end import AttemptEnd, agent_failure, failure_here
 from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.errors import JobError, JobInterruptedError
 from elastic_hydra.sweep.job import Job
 
-__all__ = ["End", "failed", "nothing", "of", "recorded"]
+__all__ = ["failed", "nothing", "of", "recorded"]
 
-_BY_HAND = ("SIGINT", "SIGQUIT", "SIGHUP")
-"""Signals that a person sends, or that a terminal sends when it is closed; others come from who runs the machine."""
 _STOPPED = (Kind.preempted, Kind.agent, Kind.peer)
 """Kinds of failures that stopping a job brings about."""
 
 
-@dataclass
-class End:
-    """How an attempt at a job ended."""
-
-    job_return: JobReturn
-    state: State = "finished"
-    """As in the journal."""
-    failure: Failure | None = None
-    """Why, if it did not finish."""
-    restarts: tuple[float, ...] | None = None
-    """When agents have restarted its workers, on the monotonic clock; None: the last agent could not say."""
-    agent_lost: bool = False
-    """Whether its agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
-    imported: frozenset[str] = frozenset()
-    """Slow modules that its workers had to import."""
-
-
-def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> End:
+def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> AttemptEnd:
     """Take what a job's agent has handed over, or say what became of the agent.
 
     Args:
@@ -64,68 +41,49 @@ def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, ove
         return end
     if end.failure.kind in _STOPPED or end.failure.signal == stopped_by.name:
         return _stopped(job, stopped_by.name)
-    return end  # it had failed before
+    return end  # the job had failed before the signal came
 
 
-def _of(job: Job, process: Process, overdue: bool) -> End:
+def _of(job: Job, process: Process, overdue: bool) -> AttemptEnd:
     try:
         outcome = process.outcome()
-    except Exception as error:  # unpickling the user's objects may raise anything
+    except Exception as error:  # unpickling runs code of the user's classes, which may raise anything
         reason = f"its result cannot be read: {type(error).__name__}: {error}"
-        return _failed(job, JobError(reason), _failure(Kind.agent, reason))
+        return _failed(job, JobError(reason), failure_here(Kind.agent, reason))
     if overdue:
         limit = job.launch.keys.watch.time_limit
         reason = f"its agent hung, and did not end the job after watch.time_limit={limit:g} s"
-        return _failed(job, JobError(_with_logs(reason, job)), _failure(Kind.timeout, reason))
+        return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.timeout, reason))
     if outcome is not None and outcome.error is not None:
         raised = unpack(outcome.error)
-        if not isinstance(raised, Exception):  # a signal has met the agent outside of the job itself
+        if not isinstance(raised, Exception):  # a signal has interrupted the agent before or after the job
             return _stopped(job, "SIGINT", lost=True)
-        return _failed(job, raised, None)
+        return _failed(job, raised, agent_failure(outcome.error))
     if process.exitcode == 0 and outcome is not None:
-        finished: FinishedJob = outcome.value
-        job_return = finished.restored()
-        if job_return.status is JobStatus.COMPLETED:
-            return End(job_return, restarts=finished.restarts, imported=finished.imported)
-        return replace(_failed(job, job_return._return_value, finished.failure, job_return), restarts=finished.restarts)
+        end: AttemptEnd = outcome.value
+        return end.unpacked()
     return _lost(job, process)
 
 
-def _failed(job: Job, error: BaseException, failure: Failure | None, job_return: JobReturn | None = None) -> End:
-    if failure is None:
-        first = next(iter(str(error).strip().splitlines()), "")
-        failure = _failure(Kind.exception, f"its agent raised {type(error).__name__}: {with_limit(first)}".rstrip(": "))
-    state = state_of(failure)
-    return End(job_return or failed(job, error), state, failure, agent_lost=failure.kind is Kind.preempted)
+def _failed(job: Job, error: BaseException, failure: Failure, lost: bool = False) -> AttemptEnd:
+    return AttemptEnd(failed(job, error), failure, agent_lost=lost)
 
 
-def _lost(job: Job, process: Process) -> End:
+def _lost(job: Job, process: Process) -> AttemptEnd:
     code = process.exitcode or 0
     name = signal_name(code)
     how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
     if name and not process.fate and name in job.launch.keys.signals_to_handle:
-        return _stopped(job, name, lost=True)  # before it could stop its workers itself
+        return _stopped(job, name, lost=True)  # the signal came before the agent could handle it
     what = process.refused or process.fate or how + (" without a result" if not code else "")
     reason = f"its agent (pid {process.pid}) was lost: {what}"
-    failure = _failure(Kind.agent, reason)
-    return End(failed(job, JobError(_with_logs(reason, job))), "failed", failure, agent_lost=True)
+    return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.agent, reason), lost=True)
 
 
-def _stopped(job: Job, name: str, lost: bool = False) -> End:
+def _stopped(job: Job, name: str, lost: bool = False) -> AttemptEnd:
     who = f"host {os.uname().nodename}" if job.launch.nodes.most > 1 else "the job"
-    failure = _failure(Kind.preempted, f"{who} was told to stop by {name}", name)
-    return End(failed(job, JobInterruptedError(failure.reason)), state_of(failure), failure, agent_lost=lost)
-
-
-def state_of(failure: Failure) -> State:
-    """Name how a job that did not finish has ended, as the journal does."""
-    if failure.kind is not Kind.preempted:
-        return "failed"
-    return "interrupted" if failure.signal in _BY_HAND else "preempted"
-
-
-def _failure(kind: Kind, reason: str, name: str = "") -> Failure:
-    return Failure(kind, reason, os.uname().nodename, time.time(), signal=name)
+    failure = failure_here(Kind.preempted, f"{who} was told to stop by {name}", name)
+    return _failed(job, JobInterruptedError(failure.reason), failure, lost=lost)
 
 
 def _with_logs(reason: str, job: Job) -> str:
@@ -164,7 +122,7 @@ def failed(job: Job, error: BaseException) -> JobReturn:
 
 def _new(job: Job, status: JobStatus) -> JobReturn:
     overrides = OmegaConf.to_container(job.config.hydra.overrides.task)
-    made = JobReturn(
+    job_return = JobReturn(
         overrides=[str(override) for override in overrides] if isinstance(overrides, list) else [],
         cfg=task_config(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
@@ -172,4 +130,4 @@ def _new(job: Job, status: JobStatus) -> JobReturn:
         task_name=JobRuntime.instance().get("name"),
         status=status,
     )
-    return CompactReturn.of(made, main=EVERYTHING)
+    return CompactReturn.of(job_return, main=EVERYTHING)

@@ -78,7 +78,7 @@ def _warn_of_single_run(config: DictConfig) -> None:
 def _check_interpolations(config: DictConfig) -> None:
     """Name the keys that Hydra is about to resolve in vain: it says which key it looked for, but not for which one."""
     launcher, names = config.hydra.launcher, None
-    if not hydra.__version__.startswith("1.3."):  # later ones leave what is in a group to the jobs
+    if not hydra.__version__.startswith("1.3."):  # later versions leave to the jobs what stands in a group
         names = [key for key in launcher if not OmegaConf.is_config(launcher._get_node(key))]
     problems = Problems()
     check_resolvable(launcher, problems, names=names)

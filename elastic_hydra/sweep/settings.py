@@ -64,7 +64,7 @@ def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
         lines = str(error).splitlines()
         problems.lines = lines + [line for line in problems.lines if line not in lines]
     except OmegaConfBaseException:
-        return  # an interpolation that only a job's own configuration can resolve
+        return  # only a job's own configuration can resolve such an interpolation
 
 
 def check_same(settings: DictConfig, jobs: Sequence[Job]) -> None:

@@ -54,7 +54,7 @@ class StopSignals:
         self._holding = False
         self._kept: int | None = None
         self.deaf = False
-        """Whether further signals are ignored, because all has ended and is only being taken down."""
+        """Whether further signals are ignored: all jobs have ended, and only their ends are still being recorded."""
 
     def __enter__(self) -> Self:
         self._woken.__enter__()
@@ -73,7 +73,7 @@ class StopSignals:
         if self.deaf:
             return
         if number != signal.SIGINT and number in self._had:
-            return  # said once more, as batch systems do: it changes nothing
+            return  # batch systems repeat their signals: a repeated one changes nothing
         self._had.add(number)
         if self._holding and self._kept is None:
             self._kept = number

@@ -7,7 +7,6 @@ import itertools
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +15,10 @@ from typing import Any, cast
 from hydra.core.utils import filter_overrides
 
 from elastic_hydra.failures.cause import one_line
+from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.summary import shown_path
 
-__all__ = ["NOT_STARTED", "Ended", "common_overrides", "in_order", "kept", "render", "shown_value"]
-
-NOT_STARTED = "not started"
+__all__ = ["common_overrides", "in_order", "kept", "render", "shown_value"]
 
 _MANY = 40
 """Jobs above which only some of each state are shown."""
@@ -34,30 +32,7 @@ _PARTS = 8
 """Of a dictionary, a list or an object, that are shown at most."""
 
 
-@dataclass
-class Ended:
-    """One job, as the table shows it."""
-
-    num: int
-    overrides: Sequence[str]
-    state: str
-    """As in the journal, or `not started`."""
-    reason: str = ""
-    """In one line; empty when it finished."""
-    log: Path | None = None
-    """Where to read on."""
-    value: Any = None
-    """A number, or what `kept` makes of anything else."""
-    seconds: float = 0.0
-    """Since its first attempt began."""
-    attempts: int = 0
-    restarts: int = 0
-    """Of its workers, in all attempts."""
-    recorded: bool = False
-    """Whether an earlier launcher ran it."""
-
-
-def render(jobs: Sequence[Ended], maximize: bool | None = None, rest: Path | None = None) -> str:
+def render(jobs: Sequence[JobEnd], maximize: bool | None = None, rest: Path | None = None) -> str:
     """Render the table of a sweep.
 
     Args:
@@ -81,15 +56,15 @@ def render(jobs: Sequence[Ended], maximize: bool | None = None, rest: Path | Non
     return "\n".join(lines)
 
 
-def common_overrides(jobs: Sequence[Ended]) -> list[str]:
+def common_overrides(jobs: Sequence[JobEnd]) -> list[str]:
     """Return the overrides that all of several jobs have, which tell nothing about any one of them."""
     if len(jobs) < 2:
         return []
-    sets = [set(job.overrides) for job in jobs]
-    return [override for override in filter_overrides(jobs[0].overrides) if all(override in one for one in sets)]
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs[1:]))
+    return [override for override in filter_overrides(jobs[0].overrides) if override in common]
 
 
-def in_order(jobs: Sequence[Ended], maximize: bool | None) -> list[Ended]:
+def in_order(jobs: Sequence[JobEnd], maximize: bool | None) -> list[JobEnd]:
     """Return the jobs, the best first if it is known what is better; those without a number keep their order."""
     if maximize is None:
         return list(jobs)
@@ -143,7 +118,7 @@ class _ShortRepr(reprlib.Repr):
         """Write containers of any class and dataclasses by their parts; what else there is writes itself."""
         try:
             return self._by_parts(value, level)
-        except Exception:  # a class whose own methods fail: `repr` has an answer to that
+        except Exception:  # methods of the value's class fail: the standard library shows its type and address then
             return super().repr_instance(value, level)
 
     def _by_parts(self, value: Any, level: int) -> str:
@@ -164,7 +139,7 @@ class _ShortRepr(reprlib.Repr):
 def _fields(value: Any) -> dict[str, Any]:
     """Return the named parts that a value's `repr` would write down; nothing for what has none."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.repr}
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: getattr(value, name) for name in value._fields}
     return vars(value) if isinstance(value, SimpleNamespace) else {}
@@ -173,12 +148,12 @@ def _fields(value: Any) -> dict[str, Any]:
 _short_repr = _ShortRepr().repr
 
 
-def _number_of(job: Ended) -> float | None:
+def _number_of(job: JobEnd) -> float | None:
     number = float(job.value) if job.state == "finished" and isinstance(job.value, Real) else math.nan
     return None if math.isnan(number) else number
 
 
-def _the_telling(jobs: Sequence[Ended]) -> list[Ended]:
+def _the_telling(jobs: Sequence[JobEnd]) -> list[JobEnd]:
     """Choose of many jobs the first ones that finished, which are the best ones, and those that did not."""
     taken: dict[str, int] = {}
     shown = []
@@ -189,7 +164,7 @@ def _the_telling(jobs: Sequence[Ended]) -> list[Ended]:
     return shown
 
 
-def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence[Ended]) -> list[str]:
+def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence[JobEnd]) -> list[str]:
     """Set rows in columns; one that says nothing is left out, the reason of a job is put below its row."""
     columns = [column for column in range(len(heads)) if column < 2 or any(row[column] for row in rows)]
     widths = {column: max(len(row[column]) for row in (heads, *rows)) for column in columns}
@@ -205,7 +180,7 @@ def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence
     return lines
 
 
-def _row(job: Ended, common: Sequence[str]) -> tuple[str, ...]:
+def _row(job: JobEnd, common: Sequence[str]) -> tuple[str, ...]:
     ran = job.state != NOT_STARTED and not job.recorded
     differing = [override for override in filter_overrides(job.overrides) if override not in common]
     return (

@@ -66,7 +66,7 @@ def run_task(
     value, exited = None, ""
     try:
         value = task_function(task_config)
-    except SystemExit as stop:  # how many scripts end well
+    except SystemExit as stop:  # many scripts end with `sys.exit(0)`
         if exit_code(stop) != 0:
             raise
         exited = place(stop)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.resources.allocator import Allocator
 from elastic_hydra.resources.gpu_memory import GpuMemory
@@ -38,14 +39,14 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     write, write_end, machine = Journal.write, Journal.write_end, sweep.facts_of_this_host
 
-    def noted(self: Journal, event: str, **fields: object) -> object:
-        if event == "start":
-            found.append(f"start {fields['num']}")
-        return write(self, event, **fields)  # type: ignore[arg-type]
+    def noted(self: Journal, event: events.Event, *, durable: bool = False) -> None:
+        if isinstance(event, events.AttemptStarted):
+            found.append(f"start {event.num}")
+        write(self, event, durable=durable)
 
-    def noted_end(self: Journal, num: int, *args: object, **fields: object) -> object:
-        found.append(f"end {num}")
-        return write_end(self, num, *args, **fields)  # type: ignore[arg-type]
+    def noted_end(self: Journal, event: events.JobEnded, value: object) -> None:
+        found.append(f"end {event.num}")
+        write_end(self, event, value)
 
     monkeypatch.setattr(Journal, "write", noted)
     monkeypatch.setattr(Journal, "write_end", noted_end)

@@ -9,7 +9,7 @@ import pytest
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.topology import Cpu, Device, Node, Topology
-from elastic_hydra.resources.slots import OVERTAKING_LIMIT, Slot, Slots, cuda_visible_devices, next_to_start
+from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
 
 
 def host(
@@ -101,29 +101,6 @@ def test_jobs_with_and_without_a_number_of_cpus_do_not_meet() -> None:
     assert first is not None
     assert second is not None
     assert not cpus_of(first) & cpus_of(second)
-
-
-def test_the_first_in_the_queue_goes_first() -> None:
-    chosen = next_to_start([Demand(cpus=2), Demand(cpus=1)], host(8), overtaken=0)
-    assert chosen is not None
-    assert chosen[0] == 0
-
-
-def test_a_small_job_may_overtake_a_large_one_but_not_for_ever() -> None:
-    slots = host(8)
-    running = [slots.take(Demand(cpus=2))]
-    queue = [Demand(cpus=8), Demand(cpus=1)]
-    for overtaken in range(OVERTAKING_LIMIT):
-        chosen = next_to_start(queue, slots, overtaken)
-        assert chosen is not None
-        assert chosen[0] == 1
-        slots.give_back(chosen[1])
-    assert next_to_start(queue, slots, OVERTAKING_LIMIT) is None
-    assert running[0] is not None
-    slots.give_back(running[0])
-    chosen = next_to_start(queue, slots, OVERTAKING_LIMIT)
-    assert chosen is not None
-    assert chosen[0] == 0
 
 
 @pytest.mark.parametrize(("environ", "names"), [({}, "1,3"), ({"CUDA_VISIBLE_DEVICES": "4,5, GPU-ab,7"}, "5,7")])

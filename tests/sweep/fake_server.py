@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure
+from elastic_hydra.sweep.attempt_end import AttemptEnd
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.errors import JobError
-from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.returns import End
+from elastic_hydra.sweep.job import Attempt, Job
 
 
 class KilledError(BaseException):
@@ -31,7 +31,7 @@ class KilledError(BaseException):
 class FakeProcess:
     """An agent that has run its job already, and ends when it is told to."""
 
-    end: End
+    end: AttemptEnd
     pid: int = 0
     exitcode: int | None = None
 
@@ -77,14 +77,15 @@ class FakeServer:
 
     def start(self, _: Any, payload: tuple[Any, tuple[Any, ...]]) -> FakeProcess:
         self._may_die()
-        job: Job = payload[1][0]
+        attempt: Attempt = payload[1][0]
+        job = attempt.job
         self.ran.append((job.num, _where_hydra_runs(job)))
         made = JobReturn(status=JobStatus.COMPLETED, cfg=task_config(job.config))
         made.return_value = self.value(made.cfg)
-        end = End(made)
+        end = AttemptEnd(made)
         if self.dice.random() < self.failing:
             made.status, made.return_value = JobStatus.FAILED, JobError("bad luck")
-            end = End(made, "failed", Failure(Kind.exception, "bad luck", "here", 0.0))
+            end = AttemptEnd(made, Failure(Kind.exception, "bad luck", "here", 0.0))
         process = FakeProcess(end)
         self._running.append(process)
         assert len(self._running) <= self.parallel
@@ -111,7 +112,7 @@ class FakeServer:
             process.exitcode = 0
 
 
-def end_of(_: Job, process: FakeProcess, *__: Any, **___: Any) -> End:
+def end_of(_: Job, process: FakeProcess, *__: Any, **___: Any) -> AttemptEnd:
     """Stand for `returns.of`."""
     return process.end
 

@@ -17,7 +17,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from elastic_hydra.journal import lock
-from elastic_hydra.sweep import kept_server, returns, sweep
+from elastic_hydra.sweep import kept_server, returns
+from elastic_hydra.sweep.agents import Agents
 from tests.helpers import batches
 from tests.sweep.fake_server import FakeServer, KilledError, end_of
 
@@ -115,7 +116,7 @@ def _launch(
     parts = [[[f"+x={x}"] for x in xs[start : start + size]] for start in range(0, len(xs), size)]
     settings = [f"hydra.launcher.parallel={parallel}", f"hydra.launcher.resume={mode}"]
     killed_at: list[int] = []
-    monkey.setattr(sweep, "_stop", lambda *_: killed_at.append((model.folder / "journal.jsonl").stat().st_size))
+    monkey.setattr(Agents, "stop", lambda *_: killed_at.append((model.folder / "journal.jsonl").stat().st_size))
     try:
         with batches.sweep(print, model.folder, *settings, f"hydra.sweep.subdir='{subdir}'") as launch_batch:
             returned = [one for part in parts for one in launch_batch(*part)]

@@ -18,15 +18,15 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.outcome import Outcome
-from elastic_hydra.sweep import batch, sweep
-from elastic_hydra.sweep.agent_process import FinishedJob
+from elastic_hydra.sweep import agents, batch, ends, scheduler
+from elastic_hydra.sweep.attempt_end import AttemptEnd
 from elastic_hydra.sweep.kept_server import KeptServer
 from tests.helpers import batches
 
 pytestmark = pytest.mark.system
 
-STEPS = ("_start_next", "choose", "_start", "_work_off", "_settle", "_end", "_give_back_emptied")
-FILES = (sweep.__file__, batch.__file__)
+STEPS = ("_work_off", "_next", "next", "_start", "start", "_settle", "ended", "_do", "after", "_give_back_emptied")
+FILES = (batch.__file__, scheduler.__file__, agents.__file__, ends.__file__)
 
 
 class Agent(Process):
@@ -35,7 +35,7 @@ class Agent(Process):
             return None
         job_return = JobReturn(status=JobStatus.COMPLETED)
         job_return.return_value = 1.0
-        return Outcome(value=FinishedJob(job_return, None, None))
+        return Outcome(value=AttemptEnd(job_return))
 
 
 class Server:
@@ -48,8 +48,8 @@ class Server:
         self._at = at
 
     def start(self, _spec: Any, payload: Any) -> Agent:
-        job = payload[1][0]
-        self.started.append(Agent(job.num, -1))
+        attempt = payload[1][0]
+        self.started.append(Agent(attempt.job.num, -1))
         return self.started[-1]
 
     def wait(self, _done: Callable[[], bool], _timeout: float | None) -> bool:

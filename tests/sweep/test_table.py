@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.results import Results, duration
-from elastic_hydra.sweep.table import NOT_STARTED, Ended, kept, render, shown_value
+from elastic_hydra.sweep.table import kept, render, shown_value
 
 
-def job(num: int, state: str = "finished", value: Any = None, *overrides: str, reason: str = "") -> Ended:
+def job(num: int, state: str = "finished", value: Any = None, *overrides: str, reason: str = "") -> JobEnd:
     reason = reason or ("" if state == "finished" else f"because of {num}")
-    return Ended(num, overrides or (f"x={num}",), state, reason, Path("logs"), value, 1.5, 1)
+    return JobEnd(num, overrides or (f"x={num}",), state, reason, Path("logs"), value, 1.5, 1)
 
 
 def numbers(table: str) -> list[int]:

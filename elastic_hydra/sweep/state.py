@@ -1,0 +1,61 @@
+"""What lives as long as a sweep, over all batches of jobs that its sweeper hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from elastic_hydra.resources.host import Host
+from elastic_hydra.sweep.composer import Composer
+from elastic_hydra.sweep.failure_limit import FailureLimit
+from elastic_hydra.sweep.kept_server import KeptServer
+from elastic_hydra.sweep.obstacle import Obstacle
+from elastic_hydra.sweep.results import Results
+from elastic_hydra.sweep.resume import History
+from elastic_hydra.sweep.scheduler import Scheduler
+from elastic_hydra.sweep.task import HydraState
+
+__all__ = ["Shared", "SweepState"]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all agents get: a server that is a fork of the launcher has these objects, and they are not pickled."""
+
+    task: TaskFunction
+    context: HydraContext
+    hydra_state: HydraState
+
+
+@dataclass
+class SweepState:
+    """What the batches of a sweep have in common."""
+
+    dir: Path
+    """The sweep's."""
+    settings: DictConfig
+    """The sweep's `hydra.launcher`."""
+    hosts: Mapping[str, Host]
+    """By their names."""
+    shared: Shared
+    server: KeptServer
+    history: History
+    composer: Composer
+    results: Results
+    failures: FailureLimit
+    obstacle: Obstacle = field(default_factory=Obstacle)
+    said_way: str = ""
+    """How jobs are launched, as it was said last."""
+
+    def scheduler(self, planned: Iterable[tuple[int, list[str]]]) -> Scheduler:
+        """Make the scheduler of a batch, for which all slots are free.
+
+        Args:
+            planned: numbers and overrides of the jobs, in their order.
+        """
+        slots = {name: host.allocator.slots() for name, host in self.hosts.items()}
+        return Scheduler(planned, slots, stagger=float(self.settings.stagger), failures=self.failures)
