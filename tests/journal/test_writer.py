@@ -132,9 +132,11 @@ def test_a_journal_that_cannot_be_read_at_all_is_refused_in_words(
 
 
 def test_a_journal_that_goes_while_nothing_is_written_keeps_the_next_job_from_starting(record: Journal) -> None:
-    seen = Obstacle()
-    assert not seen.look(record, [])
+    obstacle = Obstacle()
+    obstacle.look(record, None)
+    assert obstacle.blocked is None
     shutil.rmtree(record.path.parent)
-    assert seen.look(record, [])
-    assert seen.is_lasting
-    assert "was removed" in seen.reason
+    obstacle.look(record, None)
+    assert obstacle.blocked is not None
+    assert obstacle.blocked.lasting
+    assert "was removed" in obstacle.blocked.reason
