@@ -92,9 +92,14 @@ def test_jobs_that_log_into_devices_run_and_the_device_stays_one(tmp_path: Path)
 
 @pytest.mark.system
 def test_a_file_that_is_to_be_truncated_is_so_once_and_then_has_the_lines_of_all(tmp_path: Path) -> None:
-    app = App(
-        tmp_path, BODY + '    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":\n        raise OSError("again")\n'
-    )
+    fails_once = """
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        Path(f"wrote.{os.environ['RANK']}").touch()
+        while not (Path("wrote.0").exists() and Path("wrote.1").exists()):
+            time.sleep(0.01)  # the first to fail has the other stopped
+        raise OSError("again")
+    """
+    app = App(tmp_path, BODY + fails_once, before="import time\nfrom pathlib import Path")
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     for name in ("app.log", "app.rank1.log"):
         (tmp_path / "sweep" / "0" / name).write_text("of an earlier sweep\n")
