@@ -27,7 +27,7 @@ from elastic_hydra.config.resolve import Launch, resolve
 from elastic_hydra.config.typed import check_resolvable, first_line, resolved, typed
 from elastic_hydra.elastic.rendezvous.store_process import host_store, wait_for_store
 from elastic_hydra.sweep.folders import may_be_folder, refuse_unwritable
-from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.job import Job, env_set_of
 from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
 
@@ -162,7 +162,7 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
 def _resolve(num: int, config: DictConfig, facts: HostFacts, loader: ConfigLoader) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-        environ = {**os.environ, **{str(k): str(v) for k, v in config.hydra.job.env_set.items()}}
+        environ = {**os.environ, **env_set_of(config)}
         check_nodes(settings["nodes"], loader)
         return resolve(settings, facts, environ)
     except OmegaConfBaseException as error:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from typing_extensions import Self
 
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.numa.allowance import Allowance
 
-__all__ = ["Attempt", "Job"]
+__all__ = ["Attempt", "Job", "env_set_of"]
 
 _HANG_MARGIN = 10.0
 """Seconds that an agent gets on top of all its timeouts before it is taken for one that hangs."""
@@ -33,7 +32,7 @@ class Job:
     @property
     def env_set(self) -> dict[str, str]:
         """Environment variables that it sets."""
-        return {str(name): str(value) for name, value in self.config.hydra.job.env_set.items()}
+        return env_set_of(self.config)
 
     @property
     def log_dir(self) -> Path:
@@ -81,7 +80,7 @@ class Attempt:
             return None
         return self.began + limit + launch.keys.shutdown_timeout + _HANG_MARGIN
 
-    def following(self, restarts: tuple[float, ...], not_before: float) -> Self:
+    def following(self, restarts: tuple[float, ...], not_before: float) -> Attempt:
         """Return the attempt that comes after this one.
 
         Args:
@@ -89,3 +88,12 @@ class Attempt:
             not_before: when it may start.
         """
         return replace(self, number=self.number + 1, restarts=restarts, not_before=not_before)
+
+
+def env_set_of(config: DictConfig) -> dict[str, str]:
+    """Return the environment variables that a job sets: its `hydra.job.env_set`, as texts.
+
+    Args:
+        config: of the job, with Hydra's part.
+    """
+    return {str(name): str(value) for name, value in config.hydra.job.env_set.items()}
