@@ -45,7 +45,7 @@ class Reader(lightning.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=self.lr)
 
 
-def load_data(batch_size: int, seed: int) -> tuple[DataLoader, DataLoader]:
+def load_data(batch_size: int, seed: int) -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, ...]]]:
     """Return batches of 1437 images to train and 360 to test; Lightning gives each worker its share."""
     scans = load_digits()
     images, digits = torch.tensor(scans.images, dtype=torch.float32) / 16, torch.tensor(scans.target)

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import resource
-import sys
 from pathlib import Path
 
 from tests.benchmarks import harness, report
@@ -79,4 +78,4 @@ def _own() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -72,7 +72,7 @@ def _watched(folder: str) -> None:
 
     def noted_join(self: ProcessContext, *args: Any, **kwargs: Any) -> bool:
         try:
-            return join(self, *args, **kwargs)
+            return bool(join(self, *args, **kwargs))
         except ProcessException:
             _note(folder, "detected")
             raise
@@ -104,6 +104,11 @@ def _floor() -> dict[str, float]:
         os.waitpid(pid, 0)
     (death,) = _noted(folder, "death")
     return {"detected": detected - death}
+
+
+def _measured_in_a_child(launch: Callable[[str], Any]) -> dict[str, float]:
+    found: dict[str, float] = in_child(_measured, launch).value
+    return found
 
 
 def _measured(launch: Callable[[str], Any]) -> dict[str, float]:
@@ -143,7 +148,7 @@ def run(rounds: int | None) -> list[Table]:
         "torch, spawn": partial(_torchs, "spawn"),
     }
     ways: dict[str, Callable[[], dict[str, float]]] = {"floor: a forked process": lambda: in_child(_floor).value}
-    ways |= {name: lambda launch=launch: in_child(_measured, launch).value for name, launch in launches.items()}
+    ways |= {name: partial(_measured_in_a_child, launch) for name, launch in launches.items()}
     samples = interleave(ways, rounds, {"torch, spawn": min(3, rounds)})
     columns = [
         *(Column(name, "ms", 1e-3, digits=1) for name in ("first start", "detected", "stopped", "restarted")),

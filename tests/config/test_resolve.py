@@ -14,8 +14,8 @@ from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.resources import Demand
 from tests.config.settings import CPU_HOST, GPU_HOST, launch, settings
 
-TWO_NODES = {"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "head:29400"}
-STATIC = {**TWO_NODES, "rendezvous__backend": "static", "rendezvous__node_rank": 1}
+TWO_NODES: dict[str, Any] = {"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "head:29400"}
+STATIC: dict[str, Any] = {**TWO_NODES, "rendezvous__backend": "static", "rendezvous__node_rank": 1}
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_c10d_gets_its_timeouts_under_their_own_names() -> None:
 
 @pytest.mark.parametrize("backend", ["static", "etcd"])
 def test_the_join_timeout_reaches_backends_that_call_it_timeout(backend: str) -> None:
-    rank = {"rendezvous__node_rank": 1} if backend == "static" else {}
+    rank: dict[str, Any] = {"rendezvous__node_rank": 1} if backend == "static" else {}
     job = launch(**{**TWO_NODES, "rendezvous__backend": backend, "rendezvous__join_timeout": 42, **rank})
     assert job.rendezvous.configs["timeout"] == 42
     assert "join_timeout" not in job.rendezvous.configs
@@ -364,8 +364,7 @@ def test_static_gets_the_rank_of_this_node() -> None:
 
 
 def test_the_problems_of_all_groups_are_told_at_once() -> None:
-    changed = {"numa__threads": 0, "numa__explicit": ["x"], "numa__reserve_cores": -1, "logs__dir": " ", "stagger": -1}
     with pytest.raises(ConfigError) as refused:
-        launch(**changed)
+        launch(numa__threads=0, numa__explicit=["x"], numa__reserve_cores=-1, logs__dir=" ", stagger=-1)
     keys = [line.partition("=")[0].removeprefix("hydra.launcher.") for line in str(refused.value).splitlines()]
     assert keys == ["numa.reserve_cores", "numa.threads", "numa.explicit", "numa.explicit", "stagger", "logs.dir"]

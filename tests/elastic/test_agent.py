@@ -106,7 +106,7 @@ def test_the_end_of_a_job_is_seen_at_once() -> None:
 
 def test_the_end_of_a_job_is_seen_at_once_by_a_group_that_can_grow() -> None:
     start = time.monotonic()
-    settings = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "monitor_interval": 60.0}
+    settings: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "monitor_interval": 60.0}
     assert elastic_launch(config(**settings), rank)() == {0: 0, 1: 1}
     assert time.monotonic() - start < 20
 

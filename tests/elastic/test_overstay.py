@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,8 +40,13 @@ def test_a_failed_rank_that_stays_ends_the_group_with_its_own_exception(how: str
     assert (error.verdict.failure.rank, error.verdict.failure.kind) == (1, Kind.exception)
 
 
+def upload(path: str) -> None:
+    time.sleep(1.0)
+    Path(path).touch()
+
+
 def fail_and_upload(path: str) -> None:
-    atexit.register(lambda: (time.sleep(1.0), open(path, "w").close()))
+    atexit.register(upload, path)
     raise ValueError
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing import SignalException
 
 from elastic_hydra.elastic.tail import Tail
-from tests.helpers.launching import launch, launch_failing, script, wait_until_gone
+from tests.helpers.launching import Script, launch, launch_failing, script, wait_until_gone
 
 pytestmark = pytest.mark.system
 
@@ -55,7 +56,7 @@ PIDS = 6
 
 def running(
     folder: Path, entrypoint: str = "function", start_method: str = "warm", timeout: int = 2, restarts: int = 0
-):
+) -> AbstractContextManager[Script]:
     return script(folder, SOURCE, entrypoint, start_method, str(timeout), str(restarts))
 
 

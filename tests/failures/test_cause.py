@@ -65,9 +65,9 @@ def handled(error: BaseException) -> BaseException:
 
 
 def group(*errors: BaseException) -> BaseException:
-    if sys.version_info < (3, 11):
-        pytest.skip("groups are new in Python 3.11")
-    return ExceptionGroup("two tasks failed", errors)  # noqa: F821
+    if sys.version_info >= (3, 11):
+        return BaseExceptionGroup("two tasks failed", errors)  # noqa: F821
+    pytest.skip("groups are new in Python 3.11")
 
 
 def failure_of(error: BaseException) -> Failure:

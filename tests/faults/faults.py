@@ -142,7 +142,7 @@ class Moments(Callback):
         (case.folder / "agent.pid").write_text(str(_agent))
         case.at("before", "agent", "agent")
 
-    def on_job_end(self, config: Any, **_: Any) -> None:
+    def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
         Case.current().at("exit", "agent", "agent")
 
 

@@ -115,8 +115,9 @@ def test_a_preempted_job_is_not_tried_again_if_the_policy_says_so(tmp_path: Path
 def test_a_stopped_process_does_not_hold_the_launcher_up(tmp_path: Path, stopped: str) -> None:
     with running(tmp_path, "hydra.launcher.shutdown_timeout=600") as sweep:
         an_agent = agent(sweep)
-        (worker, *_) = [p for p in an_agent.parent().children() if p.pid != an_agent.pid]
-        {"agent": an_agent, "server": an_agent.parent(), "worker": worker}[stopped].suspend()
+        server = psutil.Process(an_agent.ppid())
+        worker = next(child for child in server.children() if child.pid != an_agent.pid)
+        {"agent": an_agent, "server": server, "worker": worker}[stopped].suspend()
         sweep.signal(signal.SIGTERM)
         ended = sweep.finish()
         assert sweep.survivors() == []

@@ -64,7 +64,7 @@ def _launcher(task: Callable[[Any], Any], folder: Path, overrides: Sequence[str]
     )
     context = HydraContext(config_loader=hydra_.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-    common = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # as Hydra's sweepers do
+    common: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # as Hydra's sweepers do
     done = 0
 
     def launch_batch(*jobs: Sequence[str]) -> list[JobReturn]:

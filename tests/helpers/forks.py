@@ -57,7 +57,8 @@ def _outcome(test: pytest.Function, check: Callable[[], AbstractContextManager[A
     try:
         with check():
             test.obj(**{name: test.funcargs[name] for name in test._fixtureinfo.argnames})
-            if (patched := test.funcargs.get("monkeypatch")) is not None:
+            patched = test.funcargs.get("monkeypatch")
+            if isinstance(patched, pytest.MonkeyPatch):
                 patched.undo()
     except pytest.skip.Exception as skipped:
         return "skipped", str(skipped)

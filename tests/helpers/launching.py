@@ -27,14 +27,17 @@ from elastic_hydra.elastic.worker_failure import WorkersFailedError
 START_METHODS = ("warm", "forkserver", "spawn")
 
 
-def config(workers: int = 2, start_method: str = "warm", nodes: int = 1, **settings: Any) -> LaunchConfig:
-    """Make a configuration without restarts."""
-    return LaunchConfig(nodes, nodes, workers, start_method=start_method, **{"max_restarts": 0, **settings})
+def config(
+    workers: int = 2, start_method: str = "warm", nodes: int = 1, max_restarts: int = 0, **settings: Any
+) -> LaunchConfig:
+    """Make a configuration, without restarts unless a test asks for some."""
+    return LaunchConfig(nodes, nodes, workers, start_method=start_method, max_restarts=max_restarts, **settings)
 
 
 def launch(entrypoint: Any, *args: Any, **settings: Any) -> dict[int, Any]:
     """Launch with our launcher."""
-    return elastic_launch(config(**settings), entrypoint)(*args)
+    values: dict[int, Any] = elastic_launch(config(**settings), entrypoint)(*args)
+    return values
 
 
 def launch_failing(entrypoint: Any, *args: Any, **settings: Any) -> WorkersFailedError:
@@ -56,18 +59,19 @@ def end_at_once(code: int) -> None:
 
 def torch_config(workers: int = 2, **settings: Any) -> torch_api.LaunchConfig:
     """Make torch's own configuration for one node, without restarts, with the log folder that it never removes."""
-    settings = {
+    defaults: dict[str, Any] = {
         "max_restarts": 0,
         "start_method": "fork",
         "rdzv_backend": "c10d",
         "rdzv_endpoint": "localhost:0",
-    } | settings
-    return torch_api.LaunchConfig(1, 1, workers, **settings)
+    }
+    return torch_api.LaunchConfig(1, 1, workers, **(defaults | settings))
 
 
 def torch_launch(entrypoint: Any, *args: Any, **settings: Any) -> dict[int, Any]:
     """Launch with torch's launcher, in a process of its own because of all that it leaves behind."""
-    return in_a_fork(lambda: torch_api.elastic_launch(torch_config(**settings), entrypoint)(*args))
+    values: dict[int, Any] = in_a_fork(lambda: torch_api.elastic_launch(torch_config(**settings), entrypoint)(*args))
+    return values
 
 
 def in_a_fork(function: Callable[[], Any]) -> Any:

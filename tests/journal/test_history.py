@@ -148,7 +148,7 @@ def test_a_journal_that_says_its_version_in_each_line_is_read(tmp_path: Path, ca
     assert caplog.messages == []
 
 
-FILLED = {
+FILLED: dict[str, dict[str, Any]] = {
     "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "resume": True},
     "job": {"num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3"},
     "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5]},

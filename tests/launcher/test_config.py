@@ -69,7 +69,7 @@ def test_torchs_own_config_is_taken() -> None:
 
 @pytest.mark.smoke
 def test_torchs_launcher_takes_ours() -> None:
-    ours = {"start_method": "fork", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    ours: dict[str, Any] = {"start_method": "fork", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
     assert in_a_fork(lambda: torch_api.elastic_launch(config(**ours), rank)()) == {0: 0, 1: 1}
 
 
@@ -96,7 +96,7 @@ def test_wrong_values_are_refused_at_once(settings: dict[str, Any], message: str
 def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
     assert not getattr(config(), name)
     with pytest.raises(ValueError, match=f"^{name}=.*: needs torch 2.10 or newer; 2.* is installed"):
-        config(**{name: ["loss"]})
+        config(**dict[str, Any]({name: ["loss"]}))
 
 
 @pytest.mark.skipif(torch_version() >= (2, 13), reason="torch 2.13 and newer have this argument")

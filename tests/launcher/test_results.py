@@ -214,7 +214,7 @@ def test_what_is_no_program_is_refused_before_anything_starts_as_by_torch(kind: 
     program = {"no name": "no-such-program", "a folder": tmp_path, "no program": file, "a broken link": link}
     entrypoint = str(program.get(kind, tmp_path / "none"))
 
-    def refusal(start: Callable[..., Any]) -> tuple[type, int]:
+    def refusal(start: Callable[..., Any]) -> tuple[type[OSError], int | None]:
         with pytest.raises(OSError) as caught:
             start(entrypoint, workers=1, max_restarts=3)
         return type(caught.value), caught.value.errno
@@ -293,7 +293,12 @@ def _recorded(run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[
 def test_events_and_metrics_are_those_of_torch(
     entrypoint: Callable[[], Any], max_restarts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"workers": 1, "max_restarts": max_restarts, "run_id": "a", "event_log_handler": "console"}
+    settings: dict[str, Any] = {
+        "workers": 1,
+        "max_restarts": max_restarts,
+        "run_id": "a",
+        "event_log_handler": "console",
+    }
     ours = _recorded(lambda: launch(entrypoint, **settings), monkeypatch)
     theirs = in_a_fork(
         lambda: _recorded(lambda: torch_api.elastic_launch(torch_config(**settings), entrypoint)(), monkeypatch)
@@ -309,6 +314,7 @@ def _fields(config: torch_api.LaunchConfig, launcher: type[Any]) -> dict[str, An
         launcher(config, fail)()
     except ChildFailedError as error:
         (rank, failure), (root, _) = next(iter(error.failures.items())), error.get_first_failure()
+        assert isinstance(failure.message, dict)
         return {
             "ranks": (rank, root, failure.local_rank),
             "name": error.name,

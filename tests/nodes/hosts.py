@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 HERE = Path(__file__).parent
+Seen = TypeVar("Seen")
 _NETWORK = "10.211.78"
 _UNSHARE = ("unshare", "--net", "--uts", "--mount", "--propagation", "private", "sh", "-c")
 
@@ -140,7 +141,7 @@ class Program:
         """Return what it has printed so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, seen: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
+    def wait_for(self, seen: Callable[[], Seen | None], what: str, timeout: float = 60.0) -> Seen:
         """Wait until `seen()` is true, and return it; it is an error when the program ends before."""
         deadline = time.monotonic() + timeout
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ PROFILES = Path(__file__).parents[2] / "conf" / "hydra" / "launcher" / "rendezvo
         ("static", {"rdzv_timeout": 33}, {"timeout": 33}),
     ],
 )
-def test_translated(backend: str, given: dict[str, int], expected: dict[str, int]) -> None:
+def test_translated(backend: str, given: dict[str, Any], expected: dict[str, int]) -> None:
     config = LaunchConfig(1, 2, 1, rdzv_backend=backend, rdzv_endpoint="localhost:29400", **given)
     assert expected.items() <= config.rdzv_configs.items()
 

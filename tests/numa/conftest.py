@@ -15,7 +15,7 @@ from elastic_hydra.numa.topology import Topology, read_topology
 from tests.numa.machines import machine, write, write_real
 
 Host = tuple[Topology, Allowance]
-
+ReadSmall = Callable[..., Host]
 
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """The folder of a file system in memory, if there is one."""
@@ -42,7 +42,7 @@ def _read_real(folder: Path, name: str) -> Host:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Callable[..., Host]:
+def small(tmp_path: Path) -> ReadSmall:
     """Reads a small machine made of `machine`'s arguments."""
 
     def read(*args: object, **kwargs: object) -> Host:

@@ -77,15 +77,14 @@ def workers():
 
 
 def memory():
+    from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
+
     found, _ = host()
     reports = {}
-    for policy in ("local", "preferred", "bind", "interleave"):
-        from elastic_hydra.config.numa import NumaConfig
-
-        settings = NumaConfig(
-            cpus="package" if policy == "interleave" else "node", memory=policy, on_memory_error="error"
-        )
-        reports[policy] = watch(found.plan(settings, 1, {})[0])
+    for policy in (Memory.local, Memory.preferred, Memory.bind, Memory.interleave):
+        cpus = Cpus.package if policy == Memory.interleave else Cpus.node
+        settings = NumaConfig(cpus=cpus, memory=policy, on_memory_error=OnError.error)
+        reports[policy.value] = watch(found.plan(settings, 1, {})[0])
     return reports
 
 

@@ -19,12 +19,12 @@ def workers():
     import guest_torch
 
     from elastic_hydra import LaunchConfig, elastic_launch
-    from elastic_hydra.config.numa import NumaConfig
+    from elastic_hydra.config.numa import Cpus, Memory, NumaConfig, OnError
 
     turn_on_loopback()
     answers = {}
     for method in ("warm", "spawn"):
-        numa = NumaConfig(cpus="node", memory="bind", on_memory_error="error")
+        numa = NumaConfig(cpus=Cpus.node, memory=Memory.bind, on_memory_error=OnError.error)
         config = LaunchConfig(1, 1, 2, start_method=method, max_restarts=0, numa=numa)
         answers[method] = [value for _, value in sorted(elastic_launch(config, guest_torch.work)().items())]
     return answers

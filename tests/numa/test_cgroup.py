@@ -53,7 +53,7 @@ def test_version_2_has_the_limits_of_the_groups_around(tmp_path: Path) -> None:
     assert group_memory(root).peak == 3 * GB  # of the group with the limit
     assert oom_kills(root) == 2  # of the process's own group
     assert (cpu_quota(root), process_limit(root)) == (1.5, 500)
-    assert (cpuset("cpus", root), cpuset("mems", root)) == ({4, 5, 6, 7}, None)
+    assert (cpuset("cpus", root), cpuset("mems", root)) == (frozenset({4, 5, 6, 7}), None)
 
 
 def test_version_1_has_the_limits_of_the_groups_around(tmp_path: Path) -> None:

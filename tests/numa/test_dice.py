@@ -101,7 +101,8 @@ def _check(found: tuple[Binding, ...], topology: Topology, allowance: Allowance,
     if settings.cpus == Cpus.spread and settings.cores_per_worker is None and not settings.reserve_cores:
         assert set().union(*cores) == {topology.cpus[cpu].core for cpu in allowance.cpus}, case
     if settings.threads == "auto" and settings.cpus != Cpus.none:
-        several = [one.threads for one in found if (one.threads or 0) > 1]  # one thread is the least, however few cores
+        # One thread is the least, however few cores there are.
+        several = [one.threads for one in found if one.threads is not None and one.threads > 1]
         assert sum(several) <= len(set().union(*cores)), case
     assert render(found).count("\n") == len(found), case
 

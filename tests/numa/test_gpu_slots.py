@@ -15,7 +15,7 @@ from elastic_hydra.numa.allowance import read_allowance
 from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.nearness import remoteness
 from elastic_hydra.numa.topology import Device, read_topology
-from elastic_hydra.resources.slots import Slots
+from elastic_hydra.resources.slots import Slot, Slots
 from tests.numa import dice as throw
 from tests.numa.cheapest import cheapest_fill
 from tests.numa.machines import machine, real_machines, write
@@ -83,7 +83,8 @@ def test_jobs_of_any_size_wait_for_gpus_only(seed):
         allowance = throw.allowance(dice, topology)
         gpus, share = dice.randint(1, 8), dice.choice([1, 1, 2, 3])
         devices = devices_of(topology, dice.choices([None, *topology.nodes], k=gpus))
-        slots, held = Slots(topology, allowance, devices, gpus, 1 << 30, share, None), []
+        slots = Slots(topology, allowance, devices, gpus, 1 << 30, share, None)
+        held: list[Slot] = []
         for _ in range(40):
             size = dice.choice([1, 1, 2, 3, 4])
             slot = slots.take(Demand(gpus=size))

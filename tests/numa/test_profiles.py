@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import NumaConfig
@@ -22,6 +22,7 @@ PROFILES = sorted(path.stem for path in CONF.glob("*.yaml"))
 def profile(name: str) -> NumaConfig:
     """The settings of a profile, merged into the schema as Hydra does it."""
     loaded = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(loaded, DictConfig)
     assert loaded.pop("defaults") == ["_self_"]
     merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(NumaConfig), loaded))
     assert isinstance(merged, NumaConfig)

@@ -11,6 +11,7 @@ import pytest
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.resources.allocator import Allocator
+from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep import sweep
@@ -37,7 +38,7 @@ class Gpu:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the launcher sees and does, in turn."""
     found: list[str] = []
-    write, write_end, machine = Journal.write, Journal.write_end, sweep.facts_of_this_host
+    write, write_end = Journal.write, Journal.write_end
 
     def noted(self: Journal, event: events.Event, *, durable: bool = False) -> None:
         if isinstance(event, events.AttemptStarted):
@@ -50,7 +51,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Journal, "write", noted)
     monkeypatch.setattr(Journal, "write_end", noted_end)
-    monkeypatch.setattr(sweep, "facts_of_this_host", lambda: replace(machine(), gpus=1))
+    monkeypatch.setattr(sweep, "facts_of_this_host", lambda: replace(facts_of_this_host(), gpus=1))
     return found
 
 

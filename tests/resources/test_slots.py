@@ -8,7 +8,9 @@ import pytest
 
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.topology import Cpu, Device, Node, Topology
+from elastic_hydra.numa.cpus import Cpu
+from elastic_hydra.numa.nodes import Node
+from elastic_hydra.numa.topology import Device, Topology
 from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
 
 

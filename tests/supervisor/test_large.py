@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def _in_child(work: Any) -> float:
     return float(said)
 
 
-VALUES = {
+VALUES: dict[str, Callable[[], Any]] = {
     "bytes": lambda: b"x" * SIZE,
     "str": lambda: "x" * SIZE,
     "numpy": lambda: np.ones(SIZE // 8),

@@ -57,6 +57,7 @@ def open_too_many() -> None:
 def test_a_worker_that_opens_too_many_files_is_told_with_the_limit() -> None:
     with pytest.raises(WorkersFailedError) as caught:
         launch(open_too_many, workers=1)
+    assert caught.value.verdict is not None
     assert "RLIMIT_NOFILE=64 " in str(caught.value.verdict.failure.reason), "the worker's own"
 
 

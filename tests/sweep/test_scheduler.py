@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
-from elastic_hydra.numa.topology import Cpu, Node, Topology
+from elastic_hydra.numa.cpus import Cpu
+from elastic_hydra.numa.nodes import Node
+from elastic_hydra.numa.topology import Topology
 from elastic_hydra.resources.gpu_memory import INTERVAL, Leaving
 from elastic_hydra.resources.slots import Slot, Slots
 from elastic_hydra.sweep.failure_limit import FailureLimit

@@ -197,7 +197,7 @@ def torchrun(app: App) -> Callable[[str], dict[str, str]]:
     return found
 
 
-@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS.keys())
+@pytest.fixture(scope="module", params=list(WAYS.values()), ids=list(WAYS))
 def both(
     request: pytest.FixtureRequest, app: App, torchrun: Callable[[str], dict[str, str]]
 ) -> tuple[dict[str, str], dict[str, str]]:

@@ -58,9 +58,10 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.fixture(scope="module", params=list(VARIANTS.values()), ids=list(VARIANTS))
 def variant(request: pytest.FixtureRequest) -> tuple[bool, list[str]]:
-    return request.param  # type: ignore[no-any-return]
+    guarded, overrides = request.param
+    return guarded, overrides
 
 
 @pytest.fixture(scope="module")
