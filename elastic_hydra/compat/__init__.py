@@ -1,1 +1,1 @@
-"""Private names of torch, Hydra and OmegaConf, and switches between their versions: nowhere else."""
+"""Private names of torch, Hydra, OmegaConf and CPython, and switches between their versions: nowhere else."""

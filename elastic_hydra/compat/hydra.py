@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import configure_log
+from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["configure_hydra_log", "set_hydra_config"]
+from elastic_hydra.compat.omegaconf import hang_below
+
+__all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "returned", "set_hydra_config"]
 
 
 def set_hydra_config(config: DictConfig) -> None:
@@ -19,8 +27,39 @@ def set_hydra_config(config: DictConfig) -> None:
     OmegaConf.set_readonly(config.hydra, True)
     shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
     shown["hydra"] = config.hydra
-    config.hydra._set_parent(config)  # where its interpolations look
+    hang_below(config.hydra, config)
     HydraConfig.instance().cfg = shown  # type: ignore[assignment]
+
+
+def returned(job_return: JobReturn) -> Any:
+    """Return what a job has returned or raised; `JobReturn.return_value` raises that of a job that has failed."""
+    return job_return._return_value
+
+
+def call_at_start(of_run: Callable[[DictConfig], None], of_multirun: Callable[[DictConfig], None]) -> None:
+    """Have functions called whenever Hydra starts something in this process, before the callbacks of the app.
+
+    Hydra has no other place for this. A callback in the configuration would hear of starts, too, but Hydra 1.4 warns of
+    any callback, and refuses those that an app's whitelist lacks.
+
+    Args:
+        of_run: called with the configuration when a single run starts.
+        of_multirun: called with the configuration when a multirun starts.
+    """
+    if "elastic_hydra" not in vars(Callbacks):
+        made: Any = Callbacks
+        made.elastic_hydra = True  # once is enough
+        made.on_run_start = _after(of_run, Callbacks.on_run_start)
+        made.on_multirun_start = _after(of_multirun, Callbacks.on_multirun_start)
+
+
+def _after(look: Callable[[DictConfig], None], original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def notify(self: Callbacks, config: DictConfig, **kwargs: Any) -> None:
+        look(config)
+        original(self, config=config, **kwargs)
+
+    return notify
 
 
 def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:

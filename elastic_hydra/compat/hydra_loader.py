@@ -19,6 +19,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat.omegaconf import written
 from elastic_hydra.compat.patch import with_globals
 
 __all__ = ["compose_to_launch", "foreseen_directories", "remember_composition"]
@@ -80,7 +81,7 @@ def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
 
 def _foresee_directory(config: DictConfig) -> str | None:
     """Return where a job without a number is going to write; None: that cannot be said yet."""
-    raw = config.hydra.sweep._get_node("subdir")._value()
+    raw = written(config.hydra.sweep, "subdir")
     if "job.num" in str(raw) or "job.id" in str(raw):
         return None
     holder = HydraConfig.instance()

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import AnyNode, DictConfig
 
 from elastic_hydra.compat.hydra import set_hydra_config
+from elastic_hydra.compat.omegaconf import hang_below
 from elastic_hydra.compat.patch import with_globals
 
 __all__ = ["run_job"]
@@ -71,5 +72,5 @@ def run_job(**arguments: Any) -> JobReturn:
     ret = _run_job(**arguments)
     shown = ret.hydra_cfg
     assert shown is not None
-    shown.hydra._set_parent(shown)  # as in a copy; until now it had that of the whole configuration
+    hang_below(shown.hydra, shown)  # as in a copy; until now it had that of the whole configuration
     return ret

@@ -1,28 +1,133 @@
-"""What must be asked of torch with care."""
+"""Private names of torch's elastic agent, and what differs between its versions."""
 
 from __future__ import annotations
 
-import ctypes
+import dataclasses
+import inspect
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
 
-import torch
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.events import handlers
+from torch.distributed.elastic.metrics.api import prof
+from torch.distributed.elastic.multiprocessing import LogsSpecs, PContext
+from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
+from torch.distributed.launcher import api
 
-from elastic_hydra.numa import nvml
+from elastic_hydra.compat.patch import with_globals
 
-__all__ = ["lacks_cuda_driver"]
+__all__ = [
+    "AGENT_OPTIONS",
+    "TorchTail",
+    "check_has_port",
+    "construct_event",
+    "event_handlers",
+    "for_fields_of",
+    "forget_folder",
+    "has_uninterruptible_state",
+    "rendezvous_backends",
+    "replace_tails",
+    "start_workers_by",
+]
+
+AGENT_OPTIONS = frozenset(inspect.signature(LocalElasticAgent.__init__).parameters)
+"""Names of the arguments that the installed torch's agent takes."""
 
 
-def lacks_cuda_driver() -> bool:
-    """Whether this torch is made for CUDA, and this machine has no driver for it.
+def for_fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values for which a dataclass of the installed torch has a field."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in known}
 
-    Then there are no devices, and torch must not be asked for them: without NVML it asks CUDA, which spoils all later
-    forks, whatever the answer.
+
+def rendezvous_backends() -> set[str]:
+    """Return the names of the registered rendezvous backends, as far as torch says them."""
+    return set(getattr(rendezvous_handler_registry, "_registry", ()))
+
+
+def event_handlers() -> set[str]:
+    """Return the names of the registered handlers of events, as far as torch says them."""
+    return set(getattr(handlers, "_log_handlers", ()))
+
+
+def check_has_port(parameters: RendezvousParameters) -> None:
+    """Refuse a static rendezvous whose endpoint has no port, in torch's words.
+
+    Raises:
+        ValueError: it has none.
     """
-    return torch.version.cuda is not None and nvml.load() is None and not _can_load("libcuda.so.1")
+    api._get_addr_and_port(parameters)
 
 
-def _can_load(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+# --- the agent ----------------------------------------------------------------------------------------------------
+
+
+def start_workers_by(start_processes: Callable[..., PContext]) -> Any:
+    """Return the agent's method that starts its workers, with another function that starts processes.
+
+    Torch's method calls `start_processes` by its global name: it runs here with that one name replaced.
+
+    Args:
+        start_processes: takes the arguments of `torch.distributed.elastic.multiprocessing.start_processes`.
+    """
+    return prof(with_globals(LocalElasticAgent._start_workers, start_processes=start_processes))
+
+
+construct_event = with_globals(LocalElasticAgent._construct_event, _get_fq_hostname=socket.gethostname)
+"""The agent's method that makes an event. Torch's own asks the resolver for this host's full name at every event, which
+takes milliseconds, or seconds where the name server answers slowly."""
+
+
+def has_uninterruptible_state(agent: LocalElasticAgent) -> bool:
+    """Whether torch's agent is told to look for workers that hang in the kernel."""
+    return bool(getattr(agent, "_uninterruptible_state_timeout", 0.0) > 0)
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def forget_folder(specs: LogsSpecs) -> None:
+    """Have log settings make a new folder for their next launch."""
+    if hasattr(specs, "_run_log_dir"):
+        specs._run_log_dir = None
+
+
+@dataclass(frozen=True)
+class TorchTail:
+    """What torch has prepared to show of the workers' output."""
+
+    files: Mapping[int, str]
+    """Of each local rank."""
+    stream: TextIO
+    """Where it goes."""
+    prefixes: Mapping[int, str]
+    """What each line of a rank begins with."""
+    wanted: Callable[[str], bool] | None
+    """Which lines go into a file that all ranks share; None: all."""
+
+    @classmethod
+    def of(cls, tail: Any) -> TorchTail:
+        """Read what a `TailLog` of the installed torch has been given."""
+        is_file = tail._dst not in (sys.stdout, sys.stderr)
+        wanted = getattr(tail, "_log_line_filter", None) if is_file else None
+        return cls(tail._log_files, tail._dst, dict(tail._log_line_prefixes or {}), wanted)
+
+
+def replace_tails(context: PContext, make: Callable[[TorchTail], Any]) -> list[Any]:
+    """Replace what shows the workers' output, and return what stands there now.
+
+    Args:
+        context: torch's, which has not started anything.
+        make: makes what shows some output instead; it needs the methods of torch's `TailLog`.
+    """
+    group: Any = context
+    if hasattr(group, "_stdout_tail"):  # torch 2.9: two of them, each by a name
+        group._stdout_tail = make(TorchTail.of(group._stdout_tail))
+        group._stderr_tail = make(TorchTail.of(group._stderr_tail))
+        return [group._stdout_tail, group._stderr_tail]
+    group._tail_logs = [make(TorchTail.of(tail)) for tail in group._tail_logs]
+    made: list[Any] = group._tail_logs
+    return made

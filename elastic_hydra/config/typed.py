@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from elastic_hydra.compat.omegaconf import hang_like, is_group, node_at, written
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.schema import ElasticConfig
@@ -36,7 +37,7 @@ def typed(launcher: DictConfig) -> DictConfig:
         if key not in HYDRAS:
             _update(merged, key, _group(launcher, key) if OmegaConf.is_dict(merged[key]) else value, problems)
     problems.raise_any()
-    merged._set_parent(launcher._get_parent())  # where its interpolations look
+    hang_like(merged, launcher)
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -60,8 +61,7 @@ def resolved(node: DictConfig, name: str, full_key: str) -> Any:
     try:
         return node[name]
     except OmegaConfBaseException as error:
-        raw = node._get_node(name)._value()  # type: ignore[union-attr]
-        raise ConfigError(f"{full_key}={raw}: {first_line(error)}") from error
+        raise ConfigError(f"{full_key}={written(node, name)}: {first_line(error)}") from error
 
 
 def _update(merged: DictConfig, key: str, value: Any, problems: Problems) -> None:
@@ -86,8 +86,8 @@ def check_resolvable(
         names: of the keys to look at; None: all of the node.
     """
     for name in settings if names is None else names:
-        node: Any = settings._get_node(name)
-        if isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none():
+        node = node_at(settings, name)
+        if is_group(node):
             check_resolvable(node, problems, f"{prefix}{name}.")
             continue
         try:
@@ -95,7 +95,9 @@ def check_resolvable(
             if OmegaConf.is_config(value):
                 OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException as error:
-            problems.add(f"{prefix}{name}", node._value(), f"{first_line(error)}; name a key that exists, or a value")
+            problems.add(
+                f"{prefix}{name}", written(settings, name), f"{first_line(error)}; name a key that exists, or a value"
+            )
 
 
 def first_line(error: OmegaConfBaseException) -> str:

@@ -28,7 +28,6 @@ from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE, RunResult, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.metrics import put_metric
-from torch.distributed.elastic.metrics.api import prof
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
@@ -38,7 +37,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.compat.patch import with_globals
+from elastic_hydra.compat.torch import construct_event, has_uninterruptible_state, start_workers_by
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.watch import Action
 from elastic_hydra.config.words import Kind
@@ -131,11 +130,8 @@ class ElasticAgent(LocalElasticAgent):
         self.verdict: Verdict | None = None
         """The last decision about a failure: why the job has ended, if it has failed."""
 
-    # Torch's method calls `start_processes` by its global name: it runs here with that one name replaced.
-    _start_workers = prof(with_globals(LocalElasticAgent._start_workers, start_processes=_start_processes))
-    # Torch's method asks the resolver for this host's full name at every event, which takes milliseconds, or seconds
-    # where the name server answers slowly.
-    _construct_event = with_globals(LocalElasticAgent._construct_event, _get_fq_hostname=socket.gethostname)
+    _start_workers = start_workers_by(_start_processes)
+    _construct_event = construct_event
 
     def _rendezvous(self, worker_group: Any) -> None:
         self.close_peers()
@@ -291,7 +287,7 @@ class ElasticAgent(LocalElasticAgent):
         """Wait until a worker ends, or it is time to look at limits, or at other nodes, which can only be polled."""
         workers = self._pcontext
         assert isinstance(workers, WorkerGroup)
-        polls = self._has_others() or getattr(self, "_uninterruptible_state_timeout", 0.0) > 0
+        polls = self._has_others() or has_uninterruptible_state(self)
         pauses = [self._worker_group.spec.monitor_interval] if polls else []
         if (until_look := self._watch.pause()) is not None:
             pauses.append(until_look)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import os
 import shutil
@@ -14,6 +13,8 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.api import to_map
+
+from elastic_hydra.compat.torch import for_fields_of, forget_folder
 
 __all__ = ["JobLogs", "TemporaryLogs", "for_one_launch"]
 
@@ -79,8 +80,7 @@ class JobLogs(LogsSpecs):
             "filtered_stdout": str(folder / "filtered_stdout.log"),
             "filtered_stderr": str(folder / "filtered_stderr.log"),
         }
-        known = {field.name for field in dataclasses.fields(LogsDest)}
-        return LogsDest(**{name: value for name, value in destination.items() if name in known})
+        return LogsDest(**for_fields_of(LogsDest, destination))
 
 
 class TemporaryLogs(DefaultLogsSpecs):
@@ -108,8 +108,7 @@ def for_one_launch(specs: LogsSpecs) -> LogsSpecs:
     Settings of the user's own class are the user's: they are asked themselves, and no copy of them.
     """
     fresh = copy.copy(specs) if type(specs) in (DefaultLogsSpecs, JobLogs, TemporaryLogs) else specs
-    if hasattr(fresh, "_run_log_dir"):
-        fresh._run_log_dir = None
+    forget_folder(fresh)
     if isinstance(fresh, TemporaryLogs):
         fresh._owner = os.getpid()
     return fresh

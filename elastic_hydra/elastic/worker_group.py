@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -12,9 +13,9 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
-from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 from torch.distributed.elastic.utils.logging import get_logger
 
+from elastic_hydra.compat.torch import TorchTail, replace_tails
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.tail import Tail
 from elastic_hydra.elastic.worker_failure import WorkerFailure, death_of
@@ -38,14 +39,7 @@ class WorkerGroup(PContext):
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._tail_logs: list[Any]
-        if hasattr(self, "_stdout_tail"):  # torch 2.9: two of them, each by a name
-            made: Any = self
-            made._stdout_tail = self._tail(made._stdout_tail, starter.line_prefix)
-            made._stderr_tail = self._tail(made._stderr_tail, starter.line_prefix)
-            self._tail_logs = [made._stdout_tail, made._stderr_tail]
-        else:
-            self._tail_logs = [self._tail(torchs, starter.line_prefix) for torchs in self._tail_logs]
+        self._tails: list[Tail] = replace_tails(self, functools.partial(self._tail, starter.line_prefix))
         self._starter = starter
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
@@ -57,20 +51,19 @@ class WorkerGroup(PContext):
         self._gate: Gate | None = None
         """Where those that have finished wait for the others; None: they end at once."""
 
-    def _tail(self, torchs: TailLog, prefix: str | None) -> Tail:
+    def _tail(self, prefix: str | None, torchs: TorchTail) -> Tail:
         """Make our tail of what torch has prepared."""
-        prefixes = dict(torchs._log_line_prefixes or {})
+        prefixes = dict(torchs.prefixes)
         for rank in range(self.nprocs):
             if prefix is not None:
                 prefixes[rank] = prefix
             prefixes.setdefault(rank, f"[{self.name}{rank}]:")
-        filters = getattr(torchs, "_log_line_filter", None) if torchs._dst not in (sys.stdout, sys.stderr) else None
-        return Tail(torchs._log_files, torchs._dst, prefixes, filters, holds=torchs._dst is sys.stderr)
+        return Tail(torchs.files, torchs.stream, prefixes, torchs.wanted, holds=torchs.stream is sys.stderr)
 
     def start(self) -> None:
         """Start the workers. Torch's way would also set signal handlers: who launches has set better ones."""
         self._start()
-        for tail in self._tail_logs:
+        for tail in self._tails:
             tail.start()
 
     def _start(self) -> None:
@@ -281,7 +274,7 @@ class WorkerGroup(PContext):
         if self._closed:
             return
         silent = self._aftermath()
-        for tail in self._tail_logs:
+        for tail in self._tails:
             tail.hold_back(silent)
         server, processes = self._starter.server, list(self._processes.values())
         if self._gate is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
@@ -13,18 +12,16 @@ from dataclasses import dataclass, field, fields
 from types import FrameType
 from typing import Any
 
-import torch
 from torch.distributed.elastic import events, metrics
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
-from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.events import handlers as event_handlers
 from torch.distributed.elastic.multiprocessing import LogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError
 from torch.distributed.elastic.utils.logging import get_logger
 from torch.distributed.launcher import api as torch_api
 
-from elastic_hydra.compat.torch import lacks_cuda_driver
+from elastic_hydra.compat.torch import AGENT_OPTIONS, event_handlers, for_fields_of
+from elastic_hydra.compat.versions import text_of
 from elastic_hydra.config.backends import ON_ONE_NODE
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig
@@ -33,6 +30,7 @@ from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic import rendezvous
 from elastic_hydra.elastic.agent import ElasticAgent
+from elastic_hydra.elastic.cuda import lacks_cuda_driver
 from elastic_hydra.elastic.logs import TemporaryLogs, for_one_launch
 from elastic_hydra.elastic.placement import Placer, from_torch
 from elastic_hydra.elastic.script import check_program
@@ -145,7 +143,7 @@ class LaunchConfig(torch_api.LaunchConfig):
         for name in _SINCE_TORCH_2_10:
             if getattr(self, name) and name not in _KNOWN_TO_TORCH:
                 what = f"{name}={getattr(self, name)!r}"
-                raise ValueError(f"{what}: needs torch 2.10 or newer; {torch.__version__} is installed")
+                raise ValueError(f"{what}: needs torch 2.10 or newer; {text_of('torch')} is installed")
         for name in self.signals_to_handle.split(","):
             if name.strip() and name.strip() not in signal.Signals.__members__:  # an empty text names none
                 known_names = "SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and the others of `kill -l`"
@@ -154,8 +152,8 @@ class LaunchConfig(torch_api.LaunchConfig):
             raise ValueError(f"shutdown_timeout={self.shutdown_timeout}: must be 0 or more (seconds)")
         if self.start_method not in START_METHODS:
             raise ValueError(f"start_method={self.start_method!r}: must be one of {', '.join(START_METHODS)}")
-        known = getattr(event_handlers, "_log_handlers", None)
-        if known is not None and self.event_log_handler not in known:
+        known = event_handlers()
+        if known and self.event_log_handler not in known:
             raise ValueError(f"event_log_handler={self.event_log_handler!r}: must be one of {', '.join(sorted(known))}")
 
     def _choose_timeout(self) -> None:
@@ -382,8 +380,7 @@ def _spec(config: LaunchConfig, entrypoint: Callable[..., Any] | str, args: list
         "event_log_handler": config.event_log_handler,
     }
     same_name = ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
-    known = {f.name for f in fields(WorkerSpec)}
-    values |= {name: getattr(config, name) for name in same_name if name in known}
+    values |= for_fields_of(WorkerSpec, {name: getattr(config, name) for name in same_name})
     return _Spec(**values)
 
 
@@ -391,8 +388,7 @@ def _agent(
     config: LaunchConfig, spec: WorkerSpec, logs_specs: LogsSpecs, starter: Starter, health_check_server: Any
 ) -> ElasticAgent:
     optional = {"shutdown_timeout": int(starter.shutdown_timeout), "health_check_server": health_check_server}
-    known = inspect.signature(LocalElasticAgent.__init__).parameters
-    if health_check_server is not None and "health_check_server" not in known:
+    if health_check_server is not None and "health_check_server" not in AGENT_OPTIONS:
         raise ValueError("health_check_server needs torch 2.13 or newer")
     return ElasticAgent(
         spec=spec,
@@ -404,7 +400,7 @@ def _agent(
         on_verdict=config.on_verdict,
         exit_barrier_timeout=config.exit_barrier_timeout,
         log_line_prefix_template=config.log_line_prefix_template,
-        **{name: value for name, value in optional.items() if name in known},
+        **{name: value for name, value in optional.items() if name in AGENT_OPTIONS},
     )
 
 

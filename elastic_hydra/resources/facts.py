@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
 
 import psutil
 import torch
-from torch.distributed.elastic.events import handlers
-from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
-from elastic_hydra.compat.torch import lacks_cuda_driver
+from elastic_hydra.compat.torch import event_handlers, rendezvous_backends
+from elastic_hydra.compat.versions import version_of
 from elastic_hydra.config.facts import HostFacts
+from elastic_hydra.elastic.cuda import lacks_cuda_driver
 from elastic_hydra.numa.allowance import affinity
 from elastic_hydra.numa.cgroup import cpu_quota, memory_limit
 from elastic_hydra.supervisor.process_state import environment
@@ -22,24 +21,16 @@ __all__ = ["facts_of_this_host"]
 
 def facts_of_this_host() -> HostFacts:
     """Look at this host, without creating a CUDA context."""
-    # A private table; what torch ships is the least there is.
-    registered: Mapping[str, object] = getattr(rendezvous_handler_registry, "_registry", {})
     return HostFacts(
         cpus=len(affinity() or range(os.cpu_count() or 1)),
         gpus=_accelerators(),
-        torch=torch_version(),
+        torch=version_of("torch"),
         memory=_memory(),
-        backends=sorted({*HostFacts.backends, *registered}),
-        event_handlers=sorted({*HostFacts.event_handlers, *getattr(handlers, "_log_handlers", {})}),
+        backends=sorted({*HostFacts.backends, *rendezvous_backends()}),
+        event_handlers=sorted({*HostFacts.event_handlers, *event_handlers()}),
         has_etcd=importlib.util.find_spec("etcd") is not None,
         quota=cpu_quota(),
     )
-
-
-def torch_version() -> tuple[int, int]:
-    """Return major and minor version of the installed torch."""
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)
 
 
 def _memory() -> int:

@@ -18,8 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING
 
 from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
@@ -48,6 +47,9 @@ from elastic_hydra.supervisor.protocol import (
     decode,
 )
 from elastic_hydra.supervisor.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ENDS", "PAYLOAD", "Client", "Process", "ServerLost"]
 

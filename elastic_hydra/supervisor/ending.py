@@ -7,7 +7,6 @@ libraries are not taken down, which takes half a second with torch.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import signal
@@ -18,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from elastic_hydra.compat import cpython
 from elastic_hydra.supervisor import inherited, signals
 
 __all__ = ["end", "finalize_all"]
@@ -35,8 +35,8 @@ def end(code: int) -> NoReturn:
         code: its exit code.
     """
     steps: list[Callable[[], Any]] = [
-        threading._shutdown,  # type: ignore[attr-defined]
-        atexit._run_exitfuncs,
+        cpython.join_threads,
+        cpython.run_exit_functions,
         _flush_streams,
         _silence,
         _flush_files,  # the collector might close a file before the one that writes into it

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from elastic_hydra.compat import loaded
 from elastic_hydra.supervisor.thread_pools import openblas_threads
 
 __all__ = ["CannotFork", "check_not_poisoned", "fork_hazard"]
@@ -76,8 +77,7 @@ def check_not_poisoned() -> None:
     Raises:
         CannotFork: it has.
     """
-    cuda = sys.modules.get("torch.cuda")
-    if cuda is not None and cuda._is_in_bad_fork():
+    if loaded.cuda_is_unusable():
         raise CannotFork("it has asked CUDA for its devices, after which a forked process cannot use CUDA")
 
 

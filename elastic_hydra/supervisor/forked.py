@@ -8,7 +8,6 @@ kernel grants in part is said on standard error.)
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import gc
 import os
@@ -18,6 +17,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elastic_hydra.compat import cpython
 from elastic_hydra.numa import bind
 from elastic_hydra.supervisor import inherited, seeds, signals, standard_input, streams, thread_pools
 
@@ -97,13 +97,12 @@ def become(spec: ProcessSpec, inheritable: tuple[int, ...]) -> None:
     os.environ.clear()
     os.environ.update(spec.environment)
     if spec.agent:
-        atexit._clear()  # the app's exit functions run in each of its workers, and an agent is none
+        cpython.forget_exit_functions()  # the app's exit functions run in each of its workers, and an agent is none
         streams.renew()
     else:
         streams.take_over()
         signals.restore()
-    if (util := sys.modules.get("multiprocessing.util")) is not None:
-        util._run_after_forkers()  # queues and the like forget the threads that have served them in the parent
+    cpython.prepare_after_fork()
     seeds.apply(inherited.stock.seeds)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from elastic_hydra.compat import cpython
 from elastic_hydra.supervisor.seeds import Seeds, look
 
 __all__ = [
@@ -89,8 +90,7 @@ def take_stock() -> Stock:
     for file in in_order_of_writing(file for ref in found.files if (file := ref()) is not None):
         with contextlib.suppress(Exception):  # the app learns by itself that its file cannot be written
             file.flush()
-    finalizers: Any = weakref.finalize
-    for finalizer in list(finalizers._registry):
+    for finalizer in cpython.finalizers():
         if (alive := finalizer.peek()) is not None:
             found.kept.append(alive[0])
             found.finalizers += [finalizer] * finalizer.atexit
@@ -114,15 +114,10 @@ def adopt(found: Stock) -> None:
         finalizers=stock.finalizers + found.finalizers,
         seeds=replace(found.seeds, python=found.seeds.python or stock.seeds.python),
     )
-    finalizers: Any = weakref.finalize
-    for finalizer in list(finalizers._registry):
+    for finalizer in cpython.finalizers():
         finalizer.atexit = False
     atexit.unregister(_NotTheForks())  # type: ignore[arg-type]
-    if "multiprocessing.util" in sys.modules:
-        from multiprocessing import process, util
-
-        util._finalizer_registry.clear()  # type: ignore[attr-defined]
-        process._children.clear()  # type: ignore[attr-defined]
+    cpython.forget_processes()
 
 
 def leave_main() -> None:
@@ -167,7 +162,7 @@ def is_of_a_tool(obj: object) -> bool:
 
 def is_file(kind: type) -> bool:
     """Whether objects of a class are files."""
-    return issubclass(kind, io._io._IOBase)  # type: ignore[attr-defined]
+    return issubclass(kind, cpython.FileBase)
 
 
 def finalizer_of(kind: type) -> Any:

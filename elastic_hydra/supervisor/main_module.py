@@ -16,8 +16,8 @@ import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from elastic_hydra.compat import loaded
 from elastic_hydra.supervisor import context
 
 __all__ = ["Interpreter", "MainModule", "become_main", "stop_if_executed_again"]
@@ -162,10 +162,7 @@ def _launches_stopped(hydra: bool) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         if hydra:
-            importlib.import_module("hydra")
-            module: Any = sys.modules["hydra.main"]  # the name itself is the function's
-            stack.callback(setattr, module, "_run_hydra", module._run_hydra)
-            module._run_hydra = stop
+            stack.enter_context(loaded.hydra_runs(stop))
         _executing = True
         try:
             yield

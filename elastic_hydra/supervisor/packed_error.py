@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import time
 import traceback
@@ -13,6 +12,7 @@ from typing import Any, cast
 
 from tblib import Traceback
 
+from elastic_hydra.compat import cpython
 from elastic_hydra.supervisor import context, pickles
 from elastic_hydra.supervisor.process_limits import with_limit
 from elastic_hydra.supervisor.shorten import LONGEST, shortened
@@ -53,8 +53,7 @@ class PackedError:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    group: Any = getattr(builtins, "BaseExceptionGroup", None)  # new in Python 3.11
-    return tuple(error.exceptions) if group is not None and isinstance(error, group) else ()
+    return tuple(error.exceptions) if isinstance(error, cpython.EXCEPTION_GROUP) else ()
 
 
 def _rebuild(

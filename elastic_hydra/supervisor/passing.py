@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import context as multiprocessing_context
-from multiprocessing import process, resource_tracker
+from multiprocessing import process
 from typing import Any
 
+from elastic_hydra.compat import cpython
 from elastic_hydra.supervisor import context
 
 __all__ = ["HandedDown", "Pickled", "collected"]
@@ -26,7 +27,7 @@ class HandedDown:
         """Take it over, as a process that `multiprocessing` itself has started."""
         process.current_process().authkey = self.authkey
         if self.tracker is not None:
-            resource_tracker._resource_tracker._fd = context.current().received_files[self.tracker]  # type: ignore[attr-defined]
+            cpython.use_resource_tracker(context.current().received_files[self.tracker])
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class _Collector:
 def collected() -> Iterator[tuple[list[int], HandedDown]]:
     """Let what is pickled meanwhile name file descriptors by their places in the list that this gives."""
     collector: Any = _Collector()
-    tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    tracker = cpython.resource_tracker_fd()
     place = None if tracker is None else collector.duplicate_for_child(tracker)
     multiprocessing_context.set_spawning_popen(collector)
     try:

@@ -9,10 +9,11 @@ import pickle
 import sys
 import types
 from collections.abc import Container, Iterable, Iterator, Mapping
-from multiprocessing.reduction import ForkingPickler
 from typing import IO, Any, cast
 
 import cloudpickle
+
+from elastic_hydra.compat import cpython, loaded
 
 __all__ = ["EVERYTHING", "Pickler", "dumps", "loads", "objects_in"]
 
@@ -104,13 +105,12 @@ class _PicklerForNew(Pickler):
 
 def _as_shared(obj: Any) -> Any:
     """Reduce what processes share in the ways of `multiprocessing` and torch; None where it is not shared."""
-    reduce = ForkingPickler._extra_reducers.get(type(obj))  # type: ignore[attr-defined]
+    reduce = cpython.reducer_of(type(obj))
     torch = sys.modules.get("torch")
     if reduce is None:
         return None
     if torch is not None and (torch.is_tensor(obj) or torch.is_storage(obj)):
-        # A typed storage warns when it is asked itself.
-        return reduce(obj) if getattr(obj, "_untyped_storage", obj).is_shared() else None
+        return reduce(obj) if loaded.is_in_shared_memory(obj) else None
     return reduce(obj)
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from elastic_hydra.compat import loaded
+
 __all__ = ["Seeds", "apply", "look"]
 
 _WORDS = 624
@@ -60,16 +62,10 @@ def apply(seeds: Seeds) -> None:
 
 def _torch_is_seeded() -> bool:
     torch = sys.modules["torch"]
-    tracker = getattr(sys.modules.get("torch.cuda"), "_lazy_seed_tracker", None)
-    noted = getattr(tracker, "manual_seed_all_cb", None)
+    noted = loaded.noted_cuda_seed()
     # `torch.seed()`, too, is noted: with the stack of its caller, in which it stands by its name.
     by_seed = noted is not None and any(", in seed\n" in line for line in noted[1])
     return torch.initial_seed() < 1 << 32 or (noted is not None and not by_seed)
-
-
-def _numpy_is_seeded() -> bool:
-    generator = sys.modules["numpy.random"].get_state.__self__._bit_generator
-    return getattr(generator, "_seed_seq", None) is None
 
 
 def _python_is_seeded() -> bool:
@@ -123,7 +119,7 @@ def _key_repeats(words: list[int]) -> bool:
 
 
 _OTHERS: Mapping[str, tuple[Callable[[], bool], Callable[[], Any]]] = {
-    "numpy.random": (_numpy_is_seeded, lambda: sys.modules["numpy.random"].seed()),
+    "numpy.random": (loaded.numpy_is_seeded, lambda: sys.modules["numpy.random"].seed()),
     "torch": (_torch_is_seeded, lambda: sys.modules["torch"].default_generator.seed()),
 }
 """Of each module: whether it was seeded, and how it is given new numbers."""

@@ -24,6 +24,8 @@ from omegaconf import DictConfig
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousError
 
+from elastic_hydra.compat import cpython
+from elastic_hydra.compat.hydra import returned
 from elastic_hydra.compat.hydra_run_job import run_job
 from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.worker_failure import WorkersFailedError, facts_of
@@ -94,10 +96,10 @@ def _packed(job_return: JobReturn, launched: _LaunchedJob, restarts: tuple[float
     job_return = CompactReturn.of(job_return, main=context.current().main_names)
     if job_return.status is not JobStatus.FAILED:
         return AttemptEnd(job_return, restarts=restarts, imported=frozenset(launched.imported))
-    raised = job_return._return_value
+    raised = returned(job_return)
     raised.__traceback__ = _users_part(raised.__traceback__)
     error = pack(raised, _known_to_hydra)
-    job_return._return_value = None
+    job_return.return_value = None
     failure = launched.failure or agent_failure(error)
     return AttemptEnd(job_return, failure, restarts, agent_lost=failure.kind is Kind.preempted, error=error)
 
@@ -232,6 +234,5 @@ def _explained(error: WorkersFailedError, job: Job) -> BaseException:
         interrupted = JobError(f"{type(original).__name__} in a worker: {where}")
         interrupted.__cause__ = original
         return interrupted
-    if hasattr(original, "add_note"):  # new in Python 3.11; on 3.10 only the launcher's log line says where
-        original.add_note(where)
+    cpython.add_note(original, where)  # on Python 3.10 only the launcher's log line says it
     return original

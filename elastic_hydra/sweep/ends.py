@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
+from elastic_hydra.compat.hydra import returned
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.failures.policy import Decision, decide_attempt, in_time
 from elastic_hydra.journal import events, reader
@@ -82,7 +83,7 @@ class Ends:
             end.state,
             reason=failure.reason if failure is not None else "",
             log=log_of(failure, job.log_dir) if failure is not None else None,
-            value=end.job_return._return_value if failure is None else None,
+            value=returned(end.job_return) if failure is None else None,
             seconds=attempt.age(time.monotonic()),
             attempts=attempt.number + 1,
             restarts=len(self._restarts(attempt, end)),

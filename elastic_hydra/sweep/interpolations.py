@@ -10,6 +10,9 @@ from typing import Any
 
 from omegaconf import Container, ListConfig, OmegaConf, flag_override
 
+from elastic_hydra.compat.cpython import Environ
+from elastic_hydra.compat.omegaconf import written
+
 __all__ = ["evaluate_once"]
 
 _OF_A_WORKER = {
@@ -20,7 +23,7 @@ _OF_A_WORKER = {
 _RESOLVER = re.compile(r"\$\{\s*([\w.]+)\s*:")
 
 
-class _Watched(os._Environ):  # type: ignore[type-arg]
+class _Watched(Environ):
     """The environment, which notes what is read from it."""
 
     read: set[str]
@@ -60,7 +63,7 @@ def _evaluate(config: Any, key: Any) -> None:
             for new in set(values) - before.get(name, set()):
                 del values[new]
         return
-    names = _RESOLVER.findall(str(config._get_node(key)._value()))
+    names = _RESOLVER.findall(str(written(config, key)))
     if any(not name.startswith("oc.") and name not in cache for name in names):
         with flag_override(config, ["readonly", "struct"], False):
             config[key] = value

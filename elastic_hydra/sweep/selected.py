@@ -6,17 +6,16 @@ configuration would hear of both, but Hydra 1.4 warns of any callback, and refus
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
-import hydra
-from hydra._internal.callbacks import Callbacks
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat.hydra import call_at_start
+from elastic_hydra.compat.omegaconf import node_at
+from elastic_hydra.compat.versions import hydra_resolves_groups_of_launchers
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.typed import check_resolvable
@@ -31,11 +30,7 @@ _TARGET = "hydra_plugins.elastic_hydra_launcher.launcher.ElasticLauncher"
 
 def watch_start() -> None:
     """See to the starts of this process's app from now on; other apps on the machine are left alone."""
-    if "elastic_hydra" not in vars(Callbacks):
-        made: Any = Callbacks
-        made.elastic_hydra = True
-        made.on_run_start = _first(_warn_of_single_run, Callbacks.on_run_start)
-        made.on_multirun_start = _first(_check_interpolations, Callbacks.on_multirun_start)
+    call_at_start(_if_selected(_warn_of_single_run), _if_selected(_check_interpolations))
 
 
 def refuse(error: ConfigError) -> SystemExit:
@@ -51,14 +46,12 @@ def refuse(error: ConfigError) -> SystemExit:
     return SystemExit(2)
 
 
-def _first(look: Callable[[DictConfig], None], original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def notify(self: Callbacks, config: DictConfig, **kwargs: Any) -> None:
+def _if_selected(look: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    def look_if_selected(config: DictConfig) -> None:
         if OmegaConf.select(config, "hydra.launcher._target_") == _TARGET:
             look(config)
-        original(self, config=config, **kwargs)
 
-    return notify
+    return look_if_selected
 
 
 def _warn_of_single_run(config: DictConfig) -> None:
@@ -78,8 +71,8 @@ def _warn_of_single_run(config: DictConfig) -> None:
 def _check_interpolations(config: DictConfig) -> None:
     """Name the keys that Hydra is about to resolve in vain: it says which key it looked for, but not for which one."""
     launcher, names = config.hydra.launcher, None
-    if not hydra.__version__.startswith("1.3."):  # later versions leave to the jobs what stands in a group
-        names = [key for key in launcher if not OmegaConf.is_config(launcher._get_node(key))]
+    if not hydra_resolves_groups_of_launchers():  # it leaves to the jobs what stands in a group
+        names = [key for key in launcher if not OmegaConf.is_config(node_at(launcher, key))]
     problems = Problems()
     check_resolvable(launcher, problems, names=names)
     try:

@@ -9,15 +9,17 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import hydra
 from hydra.types import HydraContext
 from omegaconf import DictConfig
-from typing_extensions import Self
 
+from elastic_hydra.compat.versions import hydra_ends_interrupted_multiruns
 from elastic_hydra.supervisor import signals
 from elastic_hydra.supervisor.process_state import woken_by_signals
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["StopSignals", "Stopped", "keep_last_screen", "multirun_end_on_interrupt", "signal_of"]
 
@@ -122,6 +124,6 @@ def multirun_end_on_interrupt(context: HydraContext, config: DictConfig) -> Iter
     except Exception:
         raise
     except BaseException:
-        if tuple(map(int, hydra.__version__.split(".")[:2])) < (1, 4):
+        if not hydra_ends_interrupted_multiruns():
             context.callbacks.on_multirun_end(config=config, config_name=config.hydra.job.config_name)
         raise

@@ -17,16 +17,17 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra import LaunchConfig, elastic_launch
+from elastic_hydra.compat.versions import version_of
 from elastic_hydra.elastic.logs import JobLogs
 from elastic_hydra.launcher.api import _ours
-from elastic_hydra.resources.facts import facts_of_this_host, torch_version
+from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.supervisor.open_server import open_server
 from tests.helpers.launching import config, in_a_fork, launch, torch_config, variable
 
 pytestmark = pytest.mark.system
 
-since_2_10 = pytest.mark.skipif(torch_version() < (2, 10), reason="torch 2.10 and newer have this option")
-since_2_13 = pytest.mark.skipif(torch_version() < (2, 13), reason="torch 2.13 and newer have this argument")
+since_2_10 = pytest.mark.skipif(version_of("torch") < (2, 10), reason="torch 2.10 and newer have this option")
+since_2_13 = pytest.mark.skipif(version_of("torch") < (2, 13), reason="torch 2.13 and newer have this argument")
 
 
 def rank() -> int:
@@ -91,7 +92,7 @@ def test_wrong_values_are_refused_at_once(settings: dict[str, Any], message: str
         config(**settings)
 
 
-@pytest.mark.skipif(torch_version() >= (2, 10), reason="torch 2.10 and newer have these options")
+@pytest.mark.skipif(version_of("torch") >= (2, 10), reason="torch 2.10 and newer have these options")
 @pytest.mark.parametrize("name", ["virtual_local_rank", "duplicate_stdout_filters", "duplicate_stderr_filters"])
 def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
     assert not getattr(config(), name)
@@ -99,7 +100,7 @@ def test_an_option_that_torch_does_not_have_is_refused(name: str) -> None:
         config(**dict[str, Any]({name: ["loss"]}))
 
 
-@pytest.mark.skipif(torch_version() >= (2, 13), reason="torch 2.13 and newer have this argument")
+@pytest.mark.skipif(version_of("torch") >= (2, 13), reason="torch 2.13 and newer have this argument")
 def test_a_health_check_server_that_torch_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match=r"health_check_server needs torch 2\.13 or newer"):
         elastic_launch(config(1), rank, health_check_server=HealthCheckServer(lambda: 0, 0, 60))()

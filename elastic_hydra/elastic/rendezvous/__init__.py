@@ -16,8 +16,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.rendezvous import registry as rdzv_registry
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
-from torch.distributed.launcher import api as torch_api
 
+from elastic_hydra.compat.torch import check_has_port
 from elastic_hydra.config.backends import backend_of
 from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 from elastic_hydra.elastic.rendezvous.per_round_store import FreshStoreRendezvous
@@ -94,7 +94,7 @@ def _check_endpoint(parameters: RendezvousParameters) -> None:
     """Refuse an endpoint where something else answers: torch would wait there for ever."""
     host, port = parse_rendezvous_endpoint(parameters.endpoint, default_port=-1)
     if backend_of(parameters.backend).has_node_ranks and port == -1:
-        torch_api._get_addr_and_port(parameters)  # raises
+        check_has_port(parameters)
     if port <= 0 or parameters.get_as_bool("is_host"):
         return
     try:

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from torch.distributed import TCPStore
 from torch.distributed.elastic.rendezvous import (
@@ -18,13 +17,9 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
     RendezvousTimeoutError,
 )
-from torch.distributed.elastic.rendezvous.dynamic_rendezvous import (
-    DynamicRendezvousHandler,
-    _DistributedRendezvousOpExecutor,
-    _RendezvousExitOp,
-)
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
-from elastic_hydra.compat.patch import with_globals
+from elastic_hydra.compat import torch_rendezvous
 from elastic_hydra.config.backends import Backend, backend_of
 from elastic_hydra.elastic.rendezvous.listener import store_at
 from elastic_hydra.elastic.rendezvous.static import CLOSED
@@ -49,13 +44,13 @@ class FreshStoreRendezvous(RendezvousHandler):
     """
 
     def __init__(self, inner: RendezvousHandler, parameters: RendezvousParameters, address: str) -> None:
-        self._inner = _quicken(inner)
         self._parameters = parameters
         self._address = address
         self._timeout = float(parameters.get_as_int("read_timeout", 60) or 60)
         self._trainer_store: TCPStore | None = None
         self._waiting = (0, 0.0)
         backend = backend_of(inner.get_backend())
+        self._inner = torch_rendezvous.quicken(inner) if backend.in_memory else inner
         self.elastic = parameters.min_nodes < parameters.max_nodes
         """Whether the group goes on with fewer nodes."""
         self.can_grow = parameters.max_nodes > 1
@@ -80,7 +75,7 @@ class FreshStoreRendezvous(RendezvousHandler):
         """Meet the other nodes, and agree on a new store for this round's workers."""
         self._trainer_store = None
         with environment(_NO_SHARED_STORE, "1"), self._in_words():
-            info = _next_rendezvous(self._inner)
+            info = torch_rendezvous.next_rendezvous(self._inner)
             if info.rank == 0:
                 self._trainer_store = store_at(self._address)
                 info.store.set(_TRAINER_STORE, f"{self._address} {self._trainer_store.port}")
@@ -136,9 +131,7 @@ class FreshStoreRendezvous(RendezvousHandler):
         self._trainer_store = None
         if isinstance(self._inner, DynamicRendezvousHandler):
             with contextlib.suppress(Exception):  # then it is missed
-                self._inner._stop_heartbeats()
-                deadline = time.monotonic() + self._inner.settings.timeout.close.total_seconds()
-                self._inner._op_executor.run(_RendezvousExitOp(), deadline)
+                torch_rendezvous.leave(self._inner)
 
 
 def _patience(backend: Backend, parameters: RendezvousParameters) -> float:
@@ -146,37 +139,3 @@ def _patience(backend: Backend, parameters: RendezvousParameters) -> float:
         return backend.forgets_after
     interval = parameters.get_as_int("keep_alive_interval", 5) or 5
     return float(interval * (parameters.get_as_int("keep_alive_max_attempt", 3) or 3))
-
-
-# --- torch's dynamic rendezvous, without its pauses ----------------------------------------------------------------
-
-
-def _pause(seconds: float | tuple[float, float]) -> None:
-    """Stand for torch's `_delay`: a store in memory can be asked ten times a second while nodes come together."""
-    time.sleep(0.0 if isinstance(seconds, tuple) else min(seconds, 0.1))
-
-
-class _QuickExecutor(_DistributedRendezvousOpExecutor):
-    run = with_globals(_DistributedRendezvousOpExecutor.run, _delay=_pause)
-
-
-_quick_next_rendezvous = with_globals(DynamicRendezvousHandler.next_rendezvous, _delay=_pause)
-
-
-def _quicken(handler: RendezvousHandler) -> RendezvousHandler:
-    """Make a node see within a tenth of a second that the group is complete; torch looks once a second."""
-    if isinstance(handler, DynamicRendezvousHandler) and backend_of(handler.get_backend()).in_memory:
-        handler._op_executor = _QuickExecutor(handler._this_node, handler._state_holder, handler.settings)
-    return handler
-
-
-def _next_rendezvous(handler: RendezvousHandler) -> RendezvousInfo:
-    if not isinstance(getattr(handler, "_op_executor", None), _QuickExecutor):
-        return handler.next_rendezvous()
-    holder: Any = handler._state_holder  # type: ignore[attr-defined]
-    before, holder._cache_duration = holder._cache_duration, 0
-    try:
-        info: RendezvousInfo = _quick_next_rendezvous(handler)
-    finally:
-        holder._cache_duration = before
-    return info

@@ -21,6 +21,7 @@ from typing import NoReturn
 import psutil
 from torch.distributed import TCPStore
 
+from elastic_hydra.compat.psutil import connections
 from elastic_hydra.elastic.rendezvous.listener import listen, reachable_at
 from elastic_hydra.supervisor import entry
 
@@ -183,9 +184,8 @@ def main(argv: list[str]) -> NoReturn:
 
 def _connections(port: int) -> int:
     """Count the store's connections to others and to itself."""
-    process = psutil.Process()
-    found = getattr(process, "net_connections", None) or process.connections  # the name before psutil 6
-    return sum(1 for c in found("tcp") if c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port)
+    found = connections(psutil.Process(), "tcp")
+    return sum(1 for c in found if c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port)
 
 
 def own_address(other_host: str) -> str:

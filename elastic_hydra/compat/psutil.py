@@ -1,0 +1,21 @@
+"""What psutil has had under another name in earlier versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+
+__all__ = ["connections"]
+
+
+def connections(process: psutil.Process, kind: str) -> list[Any]:
+    """Return the sockets that a process has.
+
+    Args:
+        process: any.
+        kind: which ones, in psutil's words: "inet", "tcp" and so on.
+    """
+    process_or_older: Any = process
+    look = getattr(process_or_older, "net_connections", None) or process_or_older.connections  # before psutil 6
+    return list(look(kind))

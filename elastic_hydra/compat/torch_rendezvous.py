@@ -1,0 +1,64 @@
+"""torch's dynamic rendezvous, without its pauses, and a way out of it that torch has but does not offer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import (
+    DynamicRendezvousHandler,
+    _DistributedRendezvousOpExecutor,
+    _RendezvousExitOp,
+)
+
+from elastic_hydra.compat.patch import with_globals
+
+__all__ = ["leave", "next_rendezvous", "quicken"]
+
+
+def _pause(seconds: float | tuple[float, float]) -> None:
+    """Stand for torch's `_delay`: a store in memory can be asked ten times a second while nodes come together."""
+    time.sleep(0.0 if isinstance(seconds, tuple) else min(seconds, 0.1))
+
+
+class _QuickExecutor(_DistributedRendezvousOpExecutor):
+    run = with_globals(_DistributedRendezvousOpExecutor.run, _delay=_pause)
+
+
+_quick_next_rendezvous = with_globals(DynamicRendezvousHandler.next_rendezvous, _delay=_pause)
+
+
+def quicken(handler: RendezvousHandler) -> RendezvousHandler:
+    """Make a node see within a tenth of a second that the group is complete; torch looks once a second.
+
+    Args:
+        handler: of a backend whose store is in memory; one that is not torch's dynamic one stays as it is.
+    """
+    if isinstance(handler, DynamicRendezvousHandler):
+        handler._op_executor = _QuickExecutor(handler._this_node, handler._state_holder, handler.settings)
+    return handler
+
+
+def next_rendezvous(handler: RendezvousHandler) -> RendezvousInfo:
+    """Meet the other nodes; quickly, if the handler was quickened."""
+    if not isinstance(getattr(handler, "_op_executor", None), _QuickExecutor):
+        return handler.next_rendezvous()
+    holder: Any = handler._state_holder  # type: ignore[attr-defined]
+    before, holder._cache_duration = holder._cache_duration, 0
+    try:
+        info: RendezvousInfo = _quick_next_rendezvous(handler)
+    finally:
+        holder._cache_duration = before
+    return info
+
+
+def leave(handler: DynamicRendezvousHandler) -> None:
+    """Take this node out of the rendezvous, so that the others need not miss it.
+
+    Raises:
+        Exception: the store cannot be reached, or the like.
+    """
+    handler._stop_heartbeats()
+    deadline = time.monotonic() + handler.settings.timeout.close.total_seconds()
+    handler._op_executor.run(_RendezvousExitOp(), deadline)
