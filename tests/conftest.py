@@ -7,6 +7,7 @@ A test with the marker `system` starts processes, or takes more than a moment. S
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from tests.numa.machines import DATA
 
 _DEFAULT = "pure or smoke"
 _LEFT_OUT = (
-    "left out: tests that start many processes (.ci/lane system), take minutes (.ci/lane slow) "
-    "or boot a virtual machine (.ci/lane qemu)"
+    "left out: tests that start many processes (.ci/lane system), take minutes (.ci/lane slow), "
+    "need a GPU (.ci/lane gpu) or boot a virtual machine (.ci/lane qemu)"
 )
-_ON_REQUEST = ("slow", "qemu", "quarantine")
+_ON_REQUEST = ("slow", "qemu", "gpu", "quarantine")
 """Tests with these markers run only when `-m` names the marker."""
 _STARTS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 """What the interpreter calls the start of a process, for audit hooks."""
@@ -30,13 +31,15 @@ _started: list[str] | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the lanes, and hear signals that whoever started the suite ignores: programs inherit that.
+    """Choose the lanes, hide GPUs, and hear signals that whoever started the suite ignores: programs inherit that.
 
     `nohup` and a shell's `&` make their programs ignore some signals.
     """
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    # Tests expect the host of most runs: one without a GPU. Those that need one look at it again.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if not config.option.markexpr and config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.option.markexpr = _DEFAULT
     sys.addaudithook(_note_start)

@@ -122,7 +122,7 @@ def demand_of(
         problems.add("resources.memory_per_job", keys.memory_per_job, problem)
     if parallel == 1:
         asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
-        _check_it_fits(asked, workers, facts, problems)
+        _check_it_fits(keys, asked, workers, facts, problems)
         return Demand()
     gpus = workers * (min(1, facts.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
@@ -135,7 +135,7 @@ def demand_of(
         cpus = workers * cpus_per_worker
     elif parallel is None and not instances and not listed:
         cpus = None if gpus and facts.gpus else workers
-    _check_it_fits({"GPUs": gpus, "CPUs": cpus or 0}, workers, facts, problems)
+    _check_it_fits(keys, {"GPUs": gpus, "CPUs": cpus or 0}, workers, facts, problems)
     instance_cores = numa.cores_per_worker if instances else None
     own = parallel is None and gpus and cpus is None
     cores = _least_cores(numa, workers) if own else 1
@@ -151,13 +151,24 @@ def cpus_of(demand: Demand, facts: HostFacts, parallel: int | None, jobs_per_gpu
     return max(1, facts.cpus // (parallel or 1))
 
 
-def _check_it_fits(wanted: Mapping[str, int], workers: int, facts: HostFacts, problems: Problems) -> None:
+_WAYS_OUT = {
+    "GPUs": "or gpus_per_worker=0, with which a job sees all GPUs and none is counted",
+    "CPUs": "or fewer CPUs each",
+}
+
+
+def _check_it_fits(
+    keys: ResourcesConfig, wanted: Mapping[str, int], workers: int, facts: HostFacts, problems: Problems
+) -> None:
     there = {"GPUs": facts.gpus, "CPUs": facts.cpus}
     for what, number in wanted.items():
         if number > there[what]:
-            each = number // workers
-            problem = f"{workers} workers x {each} = {number} {what}, and this host has {there[what]}: it can never run"
-            problems.add(f"resources.{what[:-1].lower()}s_per_worker", each, problem)
+            key = f"{what[:-1].lower()}s_per_worker"
+            problem = (
+                f"{workers} workers x {number // workers} = {number} {what}, and this host has {there[what]}: it can "
+                f"never run. Choose fewer workers (hydra.launcher.nproc_per_node), {_WAYS_OUT[what]}"
+            )
+            problems.add(f"resources.{key}", getattr(keys, key), problem)
 
 
 def gpus_per_worker_of(keys: ResourcesConfig) -> int:

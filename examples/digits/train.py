@@ -36,8 +36,9 @@ def main(cfg: DictConfig) -> float:
 
 
 def join_group(wanted: str) -> torch.device:
-    """Join the other workers, NCCL on GPUs and gloo on CPUs, and return this worker's device."""
-    use_gpu = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+    """Join the other workers, NCCL on a GPU each and gloo on CPUs, and return this worker's device."""
+    enough_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    use_gpu = wanted == "cuda" or (wanted == "auto" and enough_gpus)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(device)

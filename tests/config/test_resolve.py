@@ -97,6 +97,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"logs__tee": 63}, "logs.tee=63", 'write "1:3"'),
     ({"resources__cpus_per_worker": 9}, "resources.cpus_per_worker=9", "this host has 8: it can never run"),
     ({"resources__gpus_per_worker": 1}, "resources.gpus_per_worker=1", "this host has 0: it can never run"),
+    (
+        {"nproc_per_node": 9, "parallel": "auto"},
+        "resources.cpus_per_worker=auto",
+        "it can never run. Choose fewer workers (hydra.launcher.nproc_per_node), or fewer CPUs each",
+    ),
     ({"resources__memory_per_job": "17TB"}, "resources.memory_per_job=17TB", "can never run"),
     ({"retry__only_on": ["RuntimeEror"]}, "retry.only_on=RuntimeEror", "did you mean RuntimeError?"),
     ({"retry__never_on": ["Oserror"]}, "retry.never_on=Oserror", "did you mean OSError?"),
