@@ -13,6 +13,7 @@ from tests.versions.__main__ import combinations
 from tests.versions.combination import ROOT as CHECKOUT
 from tests.versions.combination import TESTS, Combination, Outcome
 from tests.versions.interpreters import PYTHONS, find
+from tests.versions.torch_releases import select
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 OUTCOMES = {
@@ -58,6 +59,14 @@ def test_what_is_no_python_is_refused(tmp_path: Path) -> None:
 def test_corners_are_the_oldest_and_the_newest(corners: bool, expected: list[Combination]) -> None:
     options = argparse.Namespace(python=PYTHONS, torch=["2.9", "2.14"], hydra=["1.3", "1.4"], corners=corners)
     assert combinations(options) == expected
+
+
+def test_releases_of_torch_end_with_the_one_that_pip_would_install() -> None:
+    listed = (
+        "torch (2.15.0)\nAvailable versions: 2.15.0, 2.14.1, 2.14.0, 2.13.0+cpu, 2.10.0, 2.9.1, 2.9.0, 2.8.0, 1.13.1"
+    )
+    assert select(listed, "2.14.1") == ["2.9", "2.10", "2.13", "2.14"]
+    assert select(listed, "2.13.0+cpu") == ["2.9", "2.10", "2.13"]
 
 
 def test_the_tests_that_are_run_exist() -> None:
