@@ -7,12 +7,14 @@ A test with the marker `system` starts processes, or takes more than a moment. S
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
+from hydra.core.singleton import Singleton
 
 from tests.numa.machines import DATA
 
@@ -80,6 +82,17 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     finally:
         _started = None
     assert not started, f"a test that starts a process needs the marker `system`: {started[0]}"
+
+
+@pytest.fixture(scope="module")
+def kept_singletons() -> Iterator[None]:
+    """Give Hydra's singletons back as they were: composing sets the version base of the whole process.
+
+    Hydra's own fixture copies them for each test, which takes longer than what the tests do.
+    """
+    before = copy.deepcopy(Singleton.get_state())
+    yield
+    Singleton.set_state(before)
 
 
 def pytest_report_header() -> list[str]:

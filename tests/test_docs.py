@@ -214,18 +214,19 @@ def test_messages_in_the_troubleshooting_are_those_of_the_code() -> None:
 
 
 def commands() -> list[list[str]]:
-    """Return the arguments of every command that runs the example, or an app in its place."""
-    found = []
+    """Return the arguments of every command that runs the example, or an app in its place; each once."""
+    found: list[list[str]] = []
     for block in blocks("bash"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if any(word.endswith("train.py") for word in words) and "$" not in line:
                 script = next(index for index, word in enumerate(words) if word.endswith("train.py"))
-                found.append(words[script + 1 :])
+                if words[script + 1 :] not in found:
+                    found.append(words[script + 1 :])
     return found
 
 
-@pytest.mark.usefixtures("hydra_restore_singletons")  # composing sets the version base of the whole process
+@pytest.mark.usefixtures("kept_singletons")
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_compose_and_resolve(arguments: list[str]) -> None:
     overrides = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -16,13 +18,19 @@ GPU_HOST = HostFacts(cpus=64, gpus=8, torch=(2, 13), memory=512 * 2**30, has_etc
 
 def settings(**changed: Any) -> dict[str, Any]:
     """Return the defaults with some keys changed; `rendezvous__endpoint` stands for `rendezvous.endpoint`."""
-    result: Any = OmegaConf.to_container(OmegaConf.structured(ElasticConfig), resolve=True)
+    result = copy.deepcopy(_defaults())
     for key, value in changed.items():
         *groups, name = key.split("__")
-        place = result
+        place: Any = result
         for group in groups:
             place = place[group]
         place[name] = value
+    return result
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    result: Any = OmegaConf.to_container(OmegaConf.structured(ElasticConfig), resolve=True)
     return dict(result)
 
 

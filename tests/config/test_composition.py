@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize
+from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
@@ -21,8 +21,7 @@ from tests.config.settings import CPU_HOST
 # Hydra 1.4 registers what plugins store when it first looks for them; later is too late for its test fixtures.
 Plugins.instance()
 
-# Composing sets the version base of the whole process, which later tests would meet.
-pytestmark = pytest.mark.usefixtures("hydra_restore_singletons")
+pytestmark = pytest.mark.usefixtures("kept_singletons")
 
 CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 PROFILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))
@@ -34,7 +33,8 @@ NEEDS = {
 
 
 def composed(*overrides: str) -> Any:
-    with initialize(version_base=None, config_path=None):
+    # A folder without a configuration; with no folder, Hydra looks at the whole stack to find the app's.
+    with initialize_config_dir(str(Path(__file__).parent), version_base=None):
         config = compose(overrides=["hydra/launcher=elastic", *overrides], return_hydra_config=True)
         return config.hydra.launcher
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.system
+from tests.helpers.packages import needs
 
-pytest.importorskip("sklearn")
+pytestmark = [pytest.mark.system, needs("sklearn", extra="examples")]
 
 APP = Path(__file__).parents[2] / "examples" / "digits" / "train.py"
 

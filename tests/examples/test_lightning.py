@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.examples.pages import commands, run
+from tests.helpers.packages import needs
 
-pytestmark = pytest.mark.system
-
-pytest.importorskip("sklearn")
-pytest.importorskip("pytorch_lightning", reason="Lightning is not installed: pip install -e '.[lightning]'")
+pytestmark = [pytest.mark.system, needs("sklearn", "pytorch_lightning", extra="examples,lightning")]
 
 
 def test_each_job_trains_in_two_workers(tmp_path: Path) -> None:

@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.examples.pages import commands, run
+from tests.helpers.packages import needs
 
-pytestmark = pytest.mark.system
-
-pytest.importorskip("sklearn")
-pytest.importorskip(
-    "hydra_plugins.hydra_optuna_sweeper", reason="Hydra's Optuna sweeper is not installed: pip install -e '.[optuna]'"
-)
+pytestmark = [pytest.mark.system, needs("sklearn", "hydra_plugins.hydra_optuna_sweeper", extra="examples,optuna")]
 
 
 def test_trials_are_jobs_of_one_sweep(tmp_path: Path) -> None:

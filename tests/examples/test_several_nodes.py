@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.examples.pages import run
+from tests.helpers.packages import needs
 from tests.nodes.conftest import free_port
 
-pytestmark = pytest.mark.system
-
-pytest.importorskip("sklearn")
+pytestmark = [pytest.mark.system, needs("sklearn", extra="examples")]
 
 SLURM = {
     "scontrol": "#!/bin/sh\necho localhost\n",

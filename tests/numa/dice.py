@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from elastic_hydra.config.lists import format_list
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig
@@ -13,6 +16,11 @@ from elastic_hydra.numa.nodes import Node
 from elastic_hydra.numa.topology import Device, Topology
 
 GIGABYTE = 1 << 30
+
+
+def seeds() -> list[Any]:
+    """Parameters for a test over random machines: a few are pure tests; the others take more than a moment."""
+    return [pytest.param(seed, marks=[] if seed < 10 else pytest.mark.system) for seed in range(40)]
 
 
 def topology(dice: random.Random) -> Topology:

@@ -24,11 +24,10 @@ from elastic_hydra.resources.slots import Slot, Slots
 from tests.numa import dice as throw
 from tests.numa import hwloc
 
-SEEDS = range(40)
 ROUNDS = 25
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", throw.seeds())
 def test_every_plan_is_right_or_refused_with_the_key(seed):
     for turn in range(ROUNDS):
         dice = random.Random(f"{seed} {turn}")
@@ -107,7 +106,7 @@ def _check(found: tuple[Binding, ...], topology: Topology, allowance: Allowance,
     assert render(found).count("\n") == len(found), case
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", throw.seeds())
 def test_slots_stay_disjoint_and_nothing_is_lost(seed):
     for turn in range(ROUNDS // 5):
         dice = random.Random(f"{seed} {turn}")
@@ -152,7 +151,7 @@ def _check_slots(held: list[Slot], topology: Topology, whole: Allowance) -> None
     assert sum(part.quota or 0.0 for part in parts) <= (whole.quota or 0.0) + 1e-9
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", throw.seeds())
 def test_parts_are_no_less_even_than_those_of_hwloc_distrib(seed):
     for turn in range(ROUNDS):
         dice = random.Random(f"{seed} {turn}")
@@ -173,7 +172,7 @@ def _range(topology: Topology, parts: Sequence[frozenset[int]]) -> int:
     return max(sizes) - min(sizes)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", throw.seeds())
 def test_instances_stay_on_their_nodes_and_taken_cpus_are_whole_cores(seed):
     dice = random.Random(seed)
     topology = throw.topology(dice)

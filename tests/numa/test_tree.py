@@ -91,7 +91,7 @@ def test_lopsided_machines_are_cut_no_less_evenly_than_by_hwloc_distrib(small):
 def test_any_cpuset_is_cut_no_less_evenly_than_by_hwloc_distrib(real, name):
     topology, allowance = real(name)
     dice = random.Random(name)
-    for _ in range(10):
+    for _ in range(4):
         cpus = throw.cpuset(dice, topology, allowance.cpus)
         for parts in {2, 3, 4, 8, topology.cores(cpus)} - set(range(topology.cores(cpus) + 1, 9)):
             mine = [topology.cores(part) for part in distribute(topology, cpus, parts)]

@@ -10,20 +10,9 @@ import yaml
 
 from elastic_hydra.journal import reader, writer
 from tests.helpers.apps import App
+from tests.helpers.packages import needs
 
-pytestmark = pytest.mark.system
-
-pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
-optuna = pytest.importorskip("optuna")
-
-
-def _storage_works() -> bool:
-    try:
-        optuna.storages.RDBStorage("sqlite://")
-    except Exception:  # an old Optuna with a newer SQLAlchemy fails in many ways
-        return False
-    return True
-
+pytestmark = [pytest.mark.system, needs("hydra_plugins.hydra_optuna_sweeper", "optuna", extra="optuna")]
 
 BODY = """
 with open("ran", "a") as file:
@@ -54,8 +43,13 @@ def states(folder: Path) -> list[str]:
     return [job.state for _, job in sorted(reader.read(folder / writer.FILE_NAME).items())]
 
 
-@pytest.mark.skipif(not _storage_works(), reason="this Optuna's storages do not work with the installed SQLAlchemy")
 def test_a_study_in_a_storage_goes_on_and_no_directory_is_used_twice(tmp_path: Path) -> None:
+    import optuna
+
+    try:
+        optuna.storages.RDBStorage("sqlite://")
+    except Exception as error:  # an old Optuna with a newer SQLAlchemy fails in many ways
+        pytest.skip(f"this Optuna's storages do not work with the installed SQLAlchemy: {error!r}")
     storage = f"sqlite:///{tmp_path}/study.db"
     overrides = [*STUDY, f"hydra.sweeper.storage='{storage}'", "hydra.sweeper.study_name=s"]
     app = App(tmp_path, BODY)

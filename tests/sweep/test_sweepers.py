@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from tests.helpers.apps import App, Finished
+from tests.helpers.packages import needs
 
-pytestmark = pytest.mark.system
-
-pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+pytestmark = [pytest.mark.system, needs("hydra_plugins.hydra_optuna_sweeper", extra="optuna")]
 
 BODY = """
     if cfg.x > 5:
