@@ -19,7 +19,7 @@ class Connection:
     channel: Channel
     token: str
     """Marks, in their environment, the processes that this client has started, with all their descendants."""
-    grace: float = 30.0
+    shutdown_timeout: float = 30.0
     """Seconds between SIGTERM and SIGKILL for what still runs when this client is gone."""
     sessions: set[int] = field(default_factory=set)
     """Session ids of everything it has started so far."""

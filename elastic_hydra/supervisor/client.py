@@ -33,7 +33,6 @@ from elastic_hydra.supervisor.protocol import (
     Clean,
     Cleaned,
     Exited,
-    Grace,
     Message,
     Preload,
     Prepare,
@@ -41,6 +40,7 @@ from elastic_hydra.supervisor.protocol import (
     Ready,
     Refused,
     Request,
+    ShutdownTimeout,
     Signal,
     Start,
     Started,
@@ -60,7 +60,7 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 """Signals that say that the end has come; any other asks for a checkpoint first."""
 
 _MARGIN = 10.0
-"""Seconds that a server gets on top of its clients' grace to end."""
+"""Seconds that a server gets on top of its clients' shutdown time-out to end."""
 
 
 class ServerLost(RuntimeError):
@@ -80,7 +80,7 @@ class Client:
     """Names that its `__main__` and that of this process have in common."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     """The environment in which it has started."""
-    grace: float = 30.0
+    shutdown_timeout: float = 30.0
     """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
     process: ServerProcess | None = None
     """The server, where it is a child of this process; None in an agent."""
@@ -121,10 +121,10 @@ class Client:
             case _:
                 raise ProtocolError(f"a new server begins with {type(reply).__name__}")
 
-    def set_grace(self, grace: float) -> None:
+    def set_shutdown_timeout(self, shutdown_timeout: float) -> None:
         """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
-        self.grace = grace
-        self._send(Grace(grace))
+        self.shutdown_timeout = shutdown_timeout
+        self._send(ShutdownTimeout(shutdown_timeout))
 
     def preload(self, names: Iterable[str]) -> None:
         """Have the server import modules, so that the processes that it starts from now on need not."""
@@ -288,14 +288,14 @@ class Client:
         except ServerLost:
             return True
 
-    def stop(self, processes: Iterable[Process], number: int, grace: float) -> list[Process]:
-        """End processes: `number` first, SIGKILL for those that are still there after `grace` seconds.
+    def stop(self, processes: Iterable[Process], number: int, shutdown_timeout: float) -> list[Process]:
+        """End processes: `number` first, SIGKILL for those that are still there after `shutdown_timeout` seconds.
 
         Returns:
             those that did not die within five more seconds: stuck in the kernel.
         """
         mine = list(processes)
-        if not self.ask(mine, number, grace):
+        if not self.ask(mine, number, shutdown_timeout):
             self.ask(mine, signal.SIGKILL, 5.0)
         return [process for process in mine if process.exitcode is None]
 
@@ -315,7 +315,7 @@ class Client:
     def close(self) -> None:
         """End the connection, and with it all that was started through it."""
         self.sock.close()
-        self._await_end(self.grace + _MARGIN)  # it ends when all is gone that it has started
+        self._await_end(self.shutdown_timeout + _MARGIN)  # it ends when all is gone that it has started
         self.forget(list(self._processes.values()))
         for fd in self._failed or ():
             os.close(fd)

@@ -64,7 +64,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def open_server(
     start_method: str,
     shared: Mapping[str, object],
-    grace: float,
+    shutdown_timeout: float,
     *,
     preload: Sequence[str] = (),
     keep: Sequence[int] = (),
@@ -75,7 +75,7 @@ def open_server(
         start_method: `warm` forks this process where that is safe and starts a fresh interpreter elsewhere; `fork`
             and `forkserver` insist on one of the two; `spawn` needs the server as a supervisor only.
         shared: objects that payloads will refer to; they travel once or, with a fork, not at all.
-        grace: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
+        shutdown_timeout: seconds between SIGTERM and SIGKILL for what still runs when this process is gone.
         preload: modules that a server in a fresh interpreter imports, so that its processes need not.
         keep: file descriptors that a new server holds until it and all that it has started are gone: locks.
 
@@ -92,7 +92,7 @@ def open_server(
         except OSError as error:
             raise ServerLost(f"no warm server could be started: {with_limit(str(error))}") from error
     try:
-        client.set_grace(grace)
+        client.set_shutdown_timeout(shutdown_timeout)
     except BaseException:
         client.close()
         raise

@@ -3,7 +3,8 @@
 ::
 
     client: launcher or agent                       server
-        Grace, Preload, Prepare     ───────────>    no answer
+        ShutdownTimeout             ───────────>    no answer
+        Preload, Prepare            ───────────>    no answer
         Start                       ───────────>    Started and, when it has ended, Exited; or Refused
         Signal                      ───────────>    no answer
         Clean                       ───────────>    Cleaned
@@ -46,7 +47,6 @@ __all__ = [
     "Cleaned",
     "Exited",
     "Frame",
-    "Grace",
     "Load",
     "Message",
     "Preload",
@@ -56,6 +56,7 @@ __all__ = [
     "Refused",
     "Reply",
     "Request",
+    "ShutdownTimeout",
     "Signal",
     "Start",
     "Started",
@@ -68,7 +69,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Grace:
+class ShutdownTimeout:
     """When this connection ends, what still runs has so long between SIGTERM and SIGKILL."""
 
     seconds: float
@@ -183,7 +184,7 @@ class Load:
     """Whether the server executes `__main__` and loads the shared objects; else each of its processes does."""
 
 
-Request = Grace | Preload | Prepare | Start | Signal | Clean
+Request = ShutdownTimeout | Preload | Prepare | Start | Signal | Clean
 Reply = Ready | CannotServe | Started | Refused | Exited | Cleaned
 Message = Request | Reply | Become | Load
 

@@ -13,8 +13,8 @@ always sound: it has no threads, no locks and no CUDA context, and writes no fil
 Who dies with whom:
 
 - Each process lives as long as the connection by which it was asked for. When that closes, for whatever reason, the
-  process gets SIGTERM and, after the client's grace, SIGKILL. So workers end with their agent, and agents with the
-  launcher.
+  process gets SIGTERM and, after the client's shutdown time-out, SIGKILL. So workers end with their agent, and agents
+  with the launcher.
 - The server ends when it has neither clients nor children. When it is killed, the kernel kills its children.
 
 What must never happen: that one client or one process keeps the server from the others. So it waits for events only,
@@ -48,13 +48,13 @@ from elastic_hydra.supervisor.protocol import (
     Clean,
     Cleaned,
     Exited,
-    Grace,
     Message,
     Preload,
     Prepare,
     ProtocolError,
     Ready,
     Refused,
+    ShutdownTimeout,
     Signal,
     Start,
     Started,
@@ -162,8 +162,8 @@ class Server:
 
     def _serve(self, client: Connection, request: Message, lost: bool) -> None:
         match request:
-            case Grace(seconds):
-                client.grace = seconds
+            case ShutdownTimeout(seconds):
+                client.shutdown_timeout = seconds
             case Preload(modules):
                 self._preload(modules)
             case Prepare(count):
@@ -285,7 +285,7 @@ class Server:
         for child in list(self._children.values()):
             if child.client is client and child.id in ids:
                 if number == signal.SIGKILL and child.own is not None:
-                    child.own.grace = 0.0  # `_drop` kills at once what an agent that is killed has started
+                    child.own.shutdown_timeout = 0.0  # `_drop` kills at once what an agent that is killed has started
                 send_signal(child, number)
 
     # --- replies -------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class Server:
             kill_remains_of(child.client, self._children)
 
     def _drop(self, client: Connection, why: str = "") -> None:
-        """Stop what a client that is gone has started: first by SIGTERM, after its grace by SIGKILL.
+        """Stop what a client that is gone has started: first by SIGTERM, after its shutdown time-out by SIGKILL.
 
         Args:
             client: it is gone, or is treated as if it were.
@@ -359,7 +359,7 @@ class Server:
         for child in started:
             send_signal(child, signal.SIGTERM)
             send_signal(child, signal.SIGCONT)  # a process that is stopped would not hear of it
-            child.kill_at = time.monotonic() + client.grace
+            child.kill_at = time.monotonic() + client.shutdown_timeout
         if not started:
             kill_remains_of(client, self._children)
 

@@ -99,13 +99,13 @@ class Agents:
         with contextlib.suppress(ServerLost):
             self.server.signal([self._agents[num].process], signal.SIGKILL)
 
-    def stop(self, attempts: Sequence[Attempt], number: signal.Signals, grace: float) -> None:
+    def stop(self, attempts: Sequence[Attempt], number: signal.Signals, shutdown_timeout: float) -> None:
         """End all agents: in order, or at once if there is a second signal meanwhile.
 
         Args:
             attempts: those that run.
             number: the signal that has told the launcher to stop.
-            grace: seconds that an agent may need.
+            shutdown_timeout: seconds that an agent may need.
         """
         processes = [self._agents[attempt.job.num].process for attempt in attempts]
         jobs = ", ".join(f"#{attempt.job.num}" for attempt in attempts)
@@ -113,7 +113,7 @@ class Agents:
             try:
                 again = "a second Ctrl-C" if number == signal.SIGINT else "Ctrl-C"
                 log.warning("%s: stopping %s; %s kills at once", number.name, jobs, again)
-                wait = grace
+                wait = shutdown_timeout
                 if number not in ENDS:
                     wait += max(attempt.job.launch.keys.checkpoint_timeout for attempt in attempts)
                 self.server.stop(processes, number, wait)

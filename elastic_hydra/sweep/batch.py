@@ -30,7 +30,7 @@ log = logging.getLogger("elastic_hydra")
 
 _SERVERS_IN_VAIN = 3
 """After so many servers that have died before they started a job, what waits is not started."""
-_GRACE_MARGIN = 5.0
+_AGENTS_MARGIN = 5.0
 """Seconds that an agent gets on top of its own timeouts to end its workers and itself."""
 
 
@@ -119,12 +119,12 @@ class Batch:
         """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
         scheduler, in_vain = self._scheduler, 0
         method = self._launches[0].keys.start_method
-        grace = max(launch.keys.shutdown_timeout for launch in self._launches) + _GRACE_MARGIN
+        shutdown_timeout = max(launch.keys.shutdown_timeout for launch in self._launches) + _AGENTS_MARGIN
         while scheduler.waiting or scheduler.planned:
             before = scheduler.starts
-            with self._state.server.used(method, grace, [self._journal.lock]) as server:
+            with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:
                 self._say_how_many(server, method)
-                self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), grace)
+                self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), shutdown_timeout)
             in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
             if in_vain == _SERVERS_IN_VAIN:
                 raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
@@ -140,13 +140,13 @@ class Batch:
         jobs, folder = "job" if count == 1 else "jobs", shown_path(self._state.dir)
         log.log(level, "Launching %s %s, %s; output: %s", count, jobs, way, folder)
 
-    def _work_off_or_stop(self, agents: Agents, grace: float) -> None:
+    def _work_off_or_stop(self, agents: Agents, shutdown_timeout: float) -> None:
         try:
             self._work_off(agents)
         except BaseException as interrupt:
             number = signal_of(interrupt)
             try:
-                agents.stop([running.attempt for running in self._scheduler.running.values()], number, grace)
+                agents.stop([running.attempt for running in self._scheduler.running.values()], number, shutdown_timeout)
             finally:
                 self._signals.deaf = True
                 self._end_all(agents, number)

@@ -34,7 +34,7 @@ class KeptServer:
         self._end: weakref.finalize[..., KeptServer] | None = None
 
     @contextlib.contextmanager
-    def used(self, start_method: str, grace: float, keep: Sequence[int]) -> Iterator[Client]:
+    def used(self, start_method: str, shutdown_timeout: float, keep: Sequence[int]) -> Iterator[Client]:
         """Have the server for a batch of jobs: what it leaves behind, should it die meanwhile, comes to this process.
 
         It is kept afterwards, unless it was lost or an exception ends the batch. The arguments are those of
@@ -43,7 +43,7 @@ class KeptServer:
         Raises:
             ServerLost: it could not be started.
         """
-        server = self._ready(start_method, grace, keep)
+        server = self._ready(start_method, shutdown_timeout, keep)
         with server.adopting_orphans():
             try:
                 yield server
@@ -67,15 +67,15 @@ class KeptServer:
         if self._end is not None:
             self._end()
 
-    def _ready(self, start_method: str, grace: float, keep: Sequence[int]) -> Client:
+    def _ready(self, start_method: str, shutdown_timeout: float, keep: Sequence[int]) -> Client:
         if self._server is not None:
             with contextlib.suppress(ServerLost), self._server.adopting_orphans():
                 self._server.pump()  # notices when the server has died since the last batch
                 if self._start_method == start_method:
-                    self._server.set_grace(grace)
+                    self._server.set_shutdown_timeout(shutdown_timeout)
                     return self._server
             self.close()
-        self._server = server = open_server(start_method, self._shared, grace, preload=_PRELOAD, keep=keep)
+        self._server = server = open_server(start_method, self._shared, shutdown_timeout, preload=_PRELOAD, keep=keep)
         self._start_method = start_method
         self._end = weakref.finalize(self, _close, server, os.getpid())
         if self._learned:

@@ -20,10 +20,10 @@ from elastic_hydra.supervisor.protocol import (
     Become,
     Clean,
     Exited,
-    Grace,
     Preload,
     ProtocolError,
     Refused,
+    ShutdownTimeout,
     Start,
     decode,
     encode,
@@ -66,9 +66,9 @@ def test_every_message_is_a_frozen_class_that_cannot_be_mistaken(kind: Any) -> N
 
 
 def test_decoding_takes_whole_frames_only() -> None:
-    first, second = encode(Grace(1.0)), encode(Exited(3, -9, 1.5), files=2)
+    first, second = encode(ShutdownTimeout(1.0)), encode(Exited(3, -9, 1.5), files=2)
     data = first + second
-    assert decode(data) == (Grace(1.0), 0, len(first))
+    assert decode(data) == (ShutdownTimeout(1.0), 0, len(first))
     assert decode(data, len(first)) == (Exited(3, -9, 1.5), 2, len(data))
     for end in range(len(first)):
         assert decode(data[:end]) is None
@@ -105,10 +105,10 @@ def arrived(channel: Channel) -> list[protocol.Message]:
 
 
 def test_a_message_that_comes_in_parts_is_kept_until_all_of_it_is_there(pair: tuple[Channel, Channel]) -> None:
-    data = encode(Grace(1.0)) + encode(Clean())
+    data = encode(ShutdownTimeout(1.0)) + encode(Clean())
     for position in range(len(data) - 1):
         pair[0].sock.send(data[position : position + 1])
-        assert arrived(pair[1]) == ([Grace(1.0)] if position == len(encode(Grace(1.0))) - 1 else [])
+        assert arrived(pair[1]) == ([ShutdownTimeout(1.0)] if position == len(encode(ShutdownTimeout(1.0))) - 1 else [])
     pair[0].sock.send(data[-1:])
     assert arrived(pair[1]) == [Clean()]
     assert arrived(pair[1]) == [], "nothing there is no end"
@@ -130,7 +130,7 @@ def test_files_wait_with_their_message(pair: tuple[Channel, Channel]) -> None:
     pair[0].send(LONG)
     file = anonymous_file("test")
     os.write(file, b"content")
-    pair[0].send(Grace(2.0), [file])
+    pair[0].send(ShutdownTimeout(2.0), [file])
     os.close(file)
     pair[0].send(Clean())
     received: list[Received] = []
@@ -175,10 +175,10 @@ def test_files_that_a_stream_has_not_brought_are_missed(pair: tuple[Channel, Cha
 def test_a_channel_that_is_closed_keeps_no_file(pair: tuple[Channel, Channel]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     file = anonymous_file("test")
-    pair[0].send(Grace(0.0), [file])
+    pair[0].send(ShutdownTimeout(0.0), [file])
     pair[1].fill()
     pair[0].send(LONG)
-    pair[0].send(Grace(0.0), [file])
+    pair[0].send(ShutdownTimeout(0.0), [file])
     os.close(file)
     for channel in pair:
         channel.close()

@@ -56,7 +56,7 @@ class Server:
         next(agent for agent in self.started if agent.exitcode is None).exitcode = 0
         return True
 
-    def stop(self, agents: list[Agent], number: int, _grace: float) -> None:
+    def stop(self, agents: list[Agent], number: int, _shutdown_timeout: float) -> None:
         for agent in agents:
             agent.exitcode = -number if agent.exitcode is None else agent.exitcode
 
