@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -97,18 +96,14 @@ def test_an_error_of_the_agent_is_raised_as_it_is(
 
 @pytest.mark.smoke
 def test_the_end_of_a_job_is_seen_at_once() -> None:
-    launch(rank)
-    start = time.monotonic()
-    launch(rank, monitor_interval=60.0)
-    launch_failing(end_at_once, 1, monitor_interval=60.0)
-    assert time.monotonic() - start < 20
+    # The agent's next look would come after the end of the time that a test has.
+    launch(rank, monitor_interval=3600.0)
+    launch_failing(end_at_once, 1, monitor_interval=3600.0)
 
 
 def test_the_end_of_a_job_is_seen_at_once_by_a_group_that_can_grow() -> None:
-    start = time.monotonic()
-    settings: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "monitor_interval": 60.0}
+    settings: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "monitor_interval": 3600.0}
     assert elastic_launch(config(**settings), rank)() == {0: 0, 1: 1}
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.smoke

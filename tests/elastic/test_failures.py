@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,9 +61,8 @@ def kill_oneself(number: int) -> None:
 def test_a_worker_that_ends_ends_the_job(
     action: Callable[..., Any], argument: Any, code: int, words: str, start_method: str
 ) -> None:
-    start = time.monotonic()
-    error = launch_failing(rank_1_ends_by, action, argument, start_method=start_method)
-    assert time.monotonic() - start < 20
+    # Nobody waits for the healthy rank longer than it takes to end: the test itself has less time than this.
+    error = launch_failing(rank_1_ends_by, action, argument, start_method=start_method, shutdown_timeout=3600)
     assert list(error.failures) == [1]
     assert error.failures[1].exitcode == code
     assert words in str(error.failures[1].message)

@@ -111,10 +111,8 @@ def test_a_signal_ends_the_wait_at_once(launched: Launched, monkeypatch: pytest.
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     monkeypatch.setattr(launched, "verdicts", type("", (), {"append": staticmethod(at_first_verdict)}))
-    start = time.monotonic()
-    with pytest.raises(SignalException):
-        launched.run(misbehave, "value", retry=no_wait(backoff=wait(100.0)))
-    assert time.monotonic() - start < 30
+    with pytest.raises(SignalException):  # long before the wait is over: a test has less time than that
+        launched.run(misbehave, "value", retry=no_wait(backoff=wait(3600.0)))
 
 
 @pytest.mark.smoke

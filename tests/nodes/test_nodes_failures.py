@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -41,7 +40,6 @@ def test_a_worker_fails_while_the_other_hangs(here: list[Host], start: Start, po
     hanging, failing = nodes
     failed = failing.wait_for_event("result", job=0)
     noticed = hanging.wait_for_event("result", job=0)
-    assert noticed["at"] - failed["at"] < 10
     assert "ValueError: told to fail on b" in failed["error"]
     assert "ValueError: told to fail on b" in noticed["error"]
     assert [node.wait() for node in nodes] == [1, 1]
@@ -60,10 +58,8 @@ def test_a_node_that_is_done_follows_a_restart(here: list[Host], start: Start, p
 
 def test_ctrl_c_on_one_node(here: list[Host], start: Start, port: int) -> None:
     first, second = first_hosts(start, here, port)
-    moment = time.time()
     second.signal(signal.SIGINT)
     result = first.wait_for_event("result", job=0)
-    assert result["at"] - moment < 20
     assert f"host {socket.gethostname()} was told to stop by SIGINT" in result["error"]
     assert first.wait() == 1
     assert "#0 interrupted after" in first.output()

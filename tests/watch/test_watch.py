@@ -152,9 +152,7 @@ def test_progress_of_another_kind_does_not_count(how: str, launched: Launched) -
 
 
 def test_a_job_has_a_time_limit_whatever_the_action(launched: Launched) -> None:
-    start = time.monotonic()
-    error = launched.fail(time.sleep, 600, retry=no_wait(), watch={"time_limit": 0.7, "action": Action.log})
-    assert time.monotonic() - start < 20
+    error = launched.fail(time.sleep, 3600, retry=no_wait(), watch={"time_limit": 0.7, "action": Action.log})
     assert launched.kinds == ["timeout"]
     assert error.verdict is not None
     assert error.verdict.decision.reason == "the job's time is over"
