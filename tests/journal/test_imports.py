@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,6 @@ def test_a_journal_is_read_without_torch_and_hydra(tmp_path: Path) -> None:
     journal.write(JobComposed(num=0, overrides=["x=1"], config="x: 1\n", dir="0"))
     journal.write(AttemptStarted(num=0, attempt=0))
     journal.write_end(JobEnded(num=0, state="finished", seconds=1.0, reason=""), 0.5)
-    path = journal.path
-    del journal  # its launcher has ended
+    path = shutil.copy(journal.path, tmp_path / "copy.jsonl")  # one whose launcher has ended
     look = subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True, check=False)
     assert look.stdout == "finished 0.5 []\n", look.stderr
