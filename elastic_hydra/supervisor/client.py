@@ -20,7 +20,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles
+from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, signal_queue
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
 from elastic_hydra.supervisor.fork_safety import CannotFork
 from elastic_hydra.supervisor.forked import ProcessSpec
@@ -109,11 +109,14 @@ class Client:
             self.process.note_ready()
 
     def _hear_first_word(self) -> None:
+        incoming = channel.Channel(self.sock)
         try:
-            reply, _ = channel.receive(self.sock)
+            while (received := incoming.take()) is None:
+                self._poll(None)
+                incoming.fill()
         except EOFError:
             raise CannotFork("it ended at its start") from None
-        match reply:
+        match reply := received.message:
             case Ready():
                 return
             case CannotServe(reason):
@@ -207,16 +210,7 @@ class Client:
         """Take in what the server has said; wait for `timeout` seconds (None: for ever) when there is nothing yet."""
         if self.lost:
             raise ServerLost("the warm server has died")
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        for woken in wakeups[-1:]:
-            poll.register(woken, select.POLLIN)
-        if self._failed is not None:
-            poll.register(self._failed[0], select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
-        for woken in wakeups[-1:]:
-            with contextlib.suppress(BlockingIOError):
-                woken.recv(4096)  # the handler of the signal has run, or runs before the next line
+        ready = self._poll(timeout)
         announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
         if self.sock.fileno() not in ready:
             return announced
@@ -235,6 +229,25 @@ class Client:
         if used:
             self.sock.recv(used)
         return True
+
+    def _poll(self, timeout: float | None) -> list[int]:
+        """Wait until something can be read, and return where; a signal raises its exception here.
+
+        Args:
+            timeout: seconds; None waits for ever.
+        """
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        for woken in wakeups[-1:]:
+            poll.register(woken, select.POLLIN)
+        if self._failed is not None:
+            poll.register(self._failed[0], select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
+        for woken in wakeups[-1:]:
+            with contextlib.suppress(BlockingIOError):
+                woken.recv(4096)  # the handler of the signal has run, or runs before the next line
+        signal_queue.check()
+        return ready
 
     def _hear(self, reply: Message) -> None:
         """Note what the server has said; hearing it twice does no harm. It may speak of what is forgotten here."""

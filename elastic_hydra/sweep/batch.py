@@ -12,7 +12,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
-from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor import signal_queue, standard_input
 from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.agents import Agents
@@ -21,7 +21,7 @@ from elastic_hydra.sweep.ends import Ends
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import SweepState
 from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
-from elastic_hydra.sweep.stop import StopSignals, signal_of
+from elastic_hydra.sweep.stop import signal_of
 from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["Batch"]
@@ -41,15 +41,11 @@ class Batch:
         state: what lives as long as the sweep.
         journal: of the sweep.
         planned: numbers and overrides of the jobs, in their order.
-        signals: those that stop the sweep.
     """
 
-    def __init__(
-        self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]], signals: StopSignals
-    ) -> None:
+    def __init__(self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]]) -> None:
         self._state = state
         self._journal = journal
-        self._signals = signals
         self._admitted: list[tuple[int, list[str]]] = []
         self._launches: list[Launch] = []
         """Of the jobs that are composed."""
@@ -91,7 +87,7 @@ class Batch:
     def _compose(self, num: int, overrides: list[str]) -> None:
         """Compose one more job; when it is refused, those that run may end, and no other starts."""
         try:
-            job = self._state.composer.compose(num, overrides)
+            job = signal_queue.interruptibly(self._state.composer.compose, num, overrides)
             self._state.composer.check_same([job])
             self.admit(job)
         except ConfigError as error:
@@ -148,7 +144,6 @@ class Batch:
             try:
                 agents.stop([running.attempt for running in self._scheduler.running.values()], number, shutdown_timeout)
             finally:
-                self._signals.deaf = True
                 self._end_all(agents, number)
             raise
 
@@ -162,29 +157,22 @@ class Batch:
         """Do what the scheduler says until all jobs have ended, or the server is lost."""
         scheduler = self._scheduler
         while True:
+            signal_queue.check()
             self._give_back_emptied()
-            step = self._next(agents)
+            now = time.monotonic()
+            step = scheduler.next(now, self._blocked(agents, now))
             if isinstance(step, Done):
                 return
             if agents.server.lost and not scheduler.running and not scheduler.given_up:
                 return
             self._do(step, agents)
             for num in agents.ended():
-                with self._signals.held():
-                    self._settle(num, agents)
-
-    def _next(self, agents: Agents) -> Step:
-        """Ask what comes next; a start is made at once, so that no signal finds a job on its way."""
-        now = time.monotonic()
-        blocked = self._blocked(agents, now)
-        with self._signals.held():
-            step = self._scheduler.next(now, blocked)
-            if isinstance(step, StartJob):
-                self._start(step, agents)
-        return step
+                self._settle(num, agents)
 
     def _do(self, step: Step, agents: Agents) -> None:
-        if isinstance(step, ComposeJob):
+        if isinstance(step, StartJob):
+            self._start(step, agents)
+        elif isinstance(step, ComposeJob):
             self._compose(step.num, step.overrides)  # the jobs that run need nothing of this process meanwhile
             if self._scheduler.running:
                 agents.wait(time.monotonic())
@@ -234,7 +222,7 @@ class Batch:
         """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
         running = self._scheduler.running[num]
         attempt = running.attempt
-        end = returns.of(attempt.job, agents.process(num), overdue=running.overdue)
+        end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), overdue=running.overdue)
         self._state.server.learn(end.imported)
         self._scheduler.ended(num, agents.leaving(num))
         following = self._ends.after(attempt, end)

@@ -18,6 +18,7 @@ from elastic_hydra.journal import events, reader, writer
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.host import Host
+from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.batch import Batch
 from elastic_hydra.sweep.compose import teach_parser
@@ -34,10 +35,10 @@ from elastic_hydra.sweep.settings import sweep_settings
 from elastic_hydra.sweep.state import Shared, SweepState
 from elastic_hydra.sweep.stop import (
     Stopped,
-    StopSignals,
     keep_last_screen,
     multirun_end_on_interrupt,
     signal_of,
+    stop_signals,
 )
 from elastic_hydra.sweep.summary import describe, shown_path
 from elastic_hydra.sweep.task import HydraState
@@ -122,17 +123,15 @@ class Sweep:
         """Run a batch whose first jobs are composed."""
         journal = self._open_journal(any(job.launch.several_nodes for job in jobs))
         self._state.results.plan(len(planned))
-        signals = StopSignals(self._settings.signals_to_handle)
-        batch = Batch(self._state, journal, planned, signals)
+        batch = Batch(self._state, journal, planned)
         for job in jobs:
             batch.admit(job)
         del jobs[:]  # so that each configuration, which is large, is freed when its job has ended
-        with multirun_end_on_interrupt(self._context, self._config), signals:
+        with multirun_end_on_interrupt(self._context, self._config), stop_signals(self._settings.signals_to_handle):
             try:
                 batch.run()
-                journal.flush_patiently()
+                interruptibly(journal.flush_patiently)
             except BaseException as interrupt:
-                signals.deaf = True
                 by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
                 reason = signal_of(interrupt).name if by_signal else repr(interrupt)
                 journal.write(events.SweepStopped(reason=reason))

@@ -184,14 +184,15 @@ LAUNCHER = ["before", "start", "running", "returning", "exit", "restart", "backo
 
 
 def test_a_sweep_whose_launcher_is_ended_goes_on_when_resumed(tmp_path: Path) -> None:
-    faults = {
-        "start": "SIGKILL",
-        "running": "SIGTERM",
-        "returning": "SIGKILL",
-        "restart": "SIGKILL",
-        "backoff": "SIGINT",
-    }
-    check_launcher_faults(tmp_path, [f"launcher-{moment}-{fault}" for moment, fault in faults.items()])
+    faults = [
+        "start-SIGKILL",
+        "running-SIGTERM",
+        "returning-SIGKILL",
+        "returning-SIGTERM",
+        "restart-SIGKILL",
+        "backoff-SIGINT",
+    ]
+    check_launcher_faults(tmp_path, [f"launcher-{fault}" for fault in faults])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from tests.helpers import batches
 
 pytestmark = pytest.mark.system
 
-STEPS = ("_work_off", "_next", "next", "_start", "start", "_settle", "ended", "_do", "after", "_give_back_emptied")
+STEPS = ("_work_off", "next", "_start", "start", "_settle", "ended", "_do", "after", "_give_back_emptied")
 FILES = (batch.__file__, scheduler.__file__, agents.__file__, ends.__file__)
 
 

@@ -1,0 +1,121 @@
+"""Signals as events: their handler queues them, and they are raised where the main thread expects it.
+
+That is where it waits for a server's messages (`check`), and in calls that nothing else could end (`interruptibly`):
+user code, a rendezvous. Anywhere else, an exception would meet a job on its way from one list to another.
+
+What must never happen: a signal is lost, or a second Ctrl-C does nothing because the first one still waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from elastic_hydra.supervisor import signals
+from elastic_hydra.supervisor.process_state import woken_by_signals
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["SignalQueue", "check", "interruptibly"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_entered: list[SignalQueue] = []
+"""Those of the main thread; the last one is in use."""
+
+
+class _Arrived(BaseException):
+    """Ends a call of `interruptibly`; no exception of its own kind, which the code that is called might catch."""
+
+
+class SignalQueue:
+    """While entered, it handles signals: they end what the main thread does, at its next `check` or `interruptibly`.
+
+    A signal that comes again changes nothing, since batch systems repeat theirs. Only Ctrl-C counts each time: while an
+    earlier one waits, it is raised at once, whatever is under way. Threads other than the main one do not get any.
+
+    Args:
+        numbers: of the signals.
+        error: makes the exception to be raised for one.
+    """
+
+    def __init__(self, numbers: Iterable[int], error: Callable[[signal.Signals], BaseException]) -> None:
+        self._numbers = list(numbers)
+        self._error = error
+        self._had: set[int] = set()
+        self._waiting: deque[int] = deque()
+        self._interrupts = False
+        """Whether a call is under way that a signal ends at once."""
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._undo.enter_context(woken_by_signals())
+            for number in self._numbers:
+                self._undo.callback(signals.put_back, number, signals.displace(number, self._handle))
+            _entered.append(self)
+            self._undo.callback(_entered.remove, self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._undo.close()
+        if kind is None:
+            self.check()
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if number in self._had and number != signal.SIGINT:
+            return
+        self._had.add(number)
+        self._waiting.append(number)
+        if self._interrupts:
+            self._interrupts = False
+            raise _Arrived
+        if self._waiting.count(signal.SIGINT) > 1:
+            self.check()
+
+    def check(self) -> None:
+        """Raise the exception of the first signal that has come, and was not raised yet."""
+        if self._waiting:
+            raise self._error(signal.Signals(self._waiting.popleft()))
+
+    def interruptibly(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function, and end it when a signal comes; one that waits is raised first."""
+        try:
+            try:
+                self._interrupts = True
+                self.check()
+                return function(*args, **kwargs)
+            finally:
+                self._interrupts = False
+        except _Arrived:
+            self.check()
+            raise  # never: what has ended the call waits
+
+
+def check() -> None:
+    """Raise the exception of a signal that has come, if one has."""
+    if (queue := _in_use()) is not None:
+        queue.check()
+
+
+def interruptibly(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that cannot be woken, such as user code or torch's waits; a signal ends it at once."""
+    queue = _in_use()
+    return function(*args, **kwargs) if queue is None else queue.interruptibly(function, *args, **kwargs)
+
+
+def _in_use() -> SignalQueue | None:
+    if _entered and threading.current_thread() is threading.main_thread():
+        return _entered[-1]
+    return None
+
+
+os.register_at_fork(after_in_child=_entered.clear)
