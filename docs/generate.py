@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, get_args
 import yaml
 
 import elastic_hydra
+from elastic_hydra.compat.shortcuts import SHORTCUTS
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 from elastic_hydra.config.words import Kind
 from elastic_hydra.journal import events
@@ -259,6 +260,12 @@ def _rows(cls: type, prefix: str = "") -> Iterator[str]:
             yield from _rows(getattr(events, kind), f"{field.name}.")
 
 
+def shortcuts() -> str:
+    """Return a table of the shortcuts through Hydra."""
+    rows = [f"| `{name}` | {_cell(text)} |" for name, text in SHORTCUTS.items()]
+    return "\n".join(["| name | what it does |", "| --- | --- |", *rows])
+
+
 def packages() -> str:
     """Return the packages in the order that CI holds, each with the first paragraph that it begins with."""
     layers = re.search(r"^layers = \[(.*?)\]", (DOCS.parent / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
@@ -293,6 +300,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "python": ("reference/python.md", python),
     "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),
+    "shortcuts": ("guides/troubleshooting.md", shortcuts),
 }
 
 

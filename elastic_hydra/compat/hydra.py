@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.omegaconf import hang_below
 
 __all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "returned", "set_hydra_config"]
@@ -24,6 +25,9 @@ def set_hydra_config(config: DictConfig) -> None:
     Args:
         config: of a job; what is below its `hydra` stays as it is while it is set.
     """
+    if not shortcuts.is_taken("hydra_config"):
+        HydraConfig.instance().set_config(config)
+        return
     OmegaConf.set_readonly(config.hydra, True)
     shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
     shown["hydra"] = config.hydra

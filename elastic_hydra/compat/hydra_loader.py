@@ -19,6 +19,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.omegaconf import written
 from elastic_hydra.compat.patch import with_globals
 
@@ -99,9 +100,11 @@ def remember_composition(loader: ConfigLoader) -> None:
     """Have a loader compose the jobs of a sweep from what it has read and merged for earlier ones.
 
     Args:
-        loader: Hydra's; another kind of loader is left alone.
+        loader: Hydra's; another kind of loader is left alone, and each is where the shortcut is not taken.
     """
     if type(loader) is not ConfigLoaderImpl or "load_sweep_config" in vars(loader):
+        return
+    if not shortcuts.is_taken("composition"):
         return
     read: dict[str, Any] = {}
     merged: list[tuple[list[Any], DictConfig]] = []

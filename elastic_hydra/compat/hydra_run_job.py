@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import AnyNode, DictConfig
 
+from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.hydra import set_hydra_config
 from elastic_hydra.compat.omegaconf import hang_below
 from elastic_hydra.compat.patch import with_globals
@@ -69,6 +70,8 @@ _run_job = _of_installed_version()
 
 def run_job(**arguments: Any) -> JobReturn:
     """Do what Hydra's `run_job` does, in the version that is installed; takes the same arguments."""
+    if not shortcuts.is_taken("run_job"):
+        return utils.run_job(**arguments)
     ret = _run_job(**arguments)
     shown = ret.hydra_cfg
     assert shown is not None

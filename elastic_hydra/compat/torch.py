@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.events import handlers
 from torch.distributed.elastic.metrics.api import prof
-from torch.distributed.elastic.multiprocessing import LogsSpecs, PContext
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsSpecs, PContext
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
 from torch.distributed.launcher import api
 
@@ -21,6 +22,7 @@ from elastic_hydra.compat.patch import with_globals
 
 __all__ = [
     "AGENT_OPTIONS",
+    "INHERITED",
     "TorchTail",
     "check_has_port",
     "construct_event",
@@ -35,6 +37,35 @@ __all__ = [
 
 AGENT_OPTIONS = frozenset(inspect.signature(LocalElasticAgent.__init__).parameters)
 """Names of the arguments that the installed torch's agent takes."""
+
+INHERITED: dict[type, frozenset[str]] = {
+    LocalElasticAgent: frozenset(
+        {
+            "_construct_event",
+            "_exit_barrier_timeout",
+            "_initialize_workers",
+            "_invoke_run",
+            "_monitor_workers",
+            "_pcontext",
+            "_rdzv_handler",
+            "_remaining_restarts",
+            "_rendezvous",
+            "_restart_workers",
+            "_shutdown",
+            "_start_workers",
+            "_stop_workers",
+            "_worker_group",
+        }
+    ),
+    PContext: frozenset({"_close", "_poll", "_start"}),
+    LogsSpecs: frozenset({"_local_ranks_filter", "_redirects", "_root_log_dir", "_tee"}),
+    DefaultLogsSpecs: frozenset({"_run_log_dir"}),
+    ProcessFailure: frozenset({"_set_no_reply_file"}),
+}
+"""Private names of torch's classes that classes of ours use, or define anew, because they extend these.
+
+They are used where these classes stand; tests hold that the list is whole, and that the installed torch has all of it.
+"""
 
 
 def for_fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:

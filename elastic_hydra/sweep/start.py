@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from elastic_hydra.compat import shortcuts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.typed import resolved
 from elastic_hydra.sweep.folders import refuse_unwritable
@@ -16,7 +17,7 @@ __all__ = ["check_start", "started_by_torchrun"]
 
 
 def check_start(config: DictConfig) -> None:
-    """Refuse a sweep that torchrun has started several times, or whose directory cannot be written.
+    """Refuse a sweep that torchrun has started several times, or whose environment or directory will not do.
 
     Args:
         config: of the sweep.
@@ -24,6 +25,10 @@ def check_start(config: DictConfig) -> None:
     Raises:
         ConfigError: with what to do.
     """
+    try:
+        shortcuts.check_variable()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     rank = started_by_torchrun(os.environ)
     if rank is not None:
         raise ConfigError(

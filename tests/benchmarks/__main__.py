@@ -20,6 +20,7 @@ BENCHMARKS = {
     "workers": "groups of 1 to 64 workers",
     "memory": "what a worker takes, forked and spawned",
     "length": "a sweep of hundreds of jobs: what grows",
+    "shortcuts": "what each shortcut through Hydra gains",
     "unused": "what the plugin adds to a Hydra app that does not use it",
     "idle": "CPU of an agent whose workers run",
 }
@@ -31,7 +32,7 @@ def main() -> None:
         prog="python -m tests.benchmarks",
         description="Measure what launching costs. All values are of this machine; trust the ratios.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="benchmarks:\n" + "\n".join(f"  {name:8} {what}" for name, what in BENCHMARKS.items()),
+        epilog="benchmarks:\n" + "\n".join(f"  {name:9} {what}" for name, what in BENCHMARKS.items()),
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all")
     parser.add_argument("--rounds", type=int, help="how often each way is measured; default: enough for each benchmark")

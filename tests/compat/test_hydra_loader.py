@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.compat.hydra_loader import compose_to_launch, remember_composition
+from elastic_hydra.compat.shortcuts import VARIABLE
 
 FILES = {
     "config.yaml": "defaults:\n  - model: small\n  - _self_\nlr: 0.1\nname: ${model.kind}-${now:%f}\n",
@@ -23,6 +24,12 @@ FILES = {
     "model/large.yaml": "kind: large\nlayers: [3]\nextra: 1\n",
 }
 SWEEP = (["lr=1"], ["lr=2", "model=large"], ["lr=1"], ["model.layers=[7]"], ["model=large", "+new=1"], ["lr=3"])
+
+
+@pytest.fixture(autouse=True)
+def shortcuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the shortcut taken that is tested here, also where the suite runs without."""
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.fixture
