@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import signal
 import textwrap
 from collections.abc import Iterator
 
@@ -71,8 +72,8 @@ def test_what_is_listed_is_there_and_is_needed(base: type) -> None:
 
 def test_a_name_that_a_class_takes_from_its_base_is_found() -> None:
     class Extended(PContext):
-        def _poll(self) -> None:  # type: ignore[override]
-            super()._close()
+        def _poll(self) -> None:
+            self._close(signal.SIGTERM)
             self._ours = self._start
 
     assert inherited_names(Extended) == {"_poll", "_close", "_start"}

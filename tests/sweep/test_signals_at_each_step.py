@@ -90,7 +90,7 @@ class At:
         return self
 
 
-def ends(folder: Path) -> Counter[int]:
+def ends_of_jobs(folder: Path) -> Counter[int]:
     events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     return Counter(event["num"] for event in events if event["event"] == "end")
 
@@ -121,4 +121,4 @@ def test_no_job_is_lost_wherever_a_signal_comes(tmp_path: Path, monkeypatch: pyt
             else:
                 assert isinstance(error, SystemExit), step
                 assert error.code == 128 + number
-            assert ends(tmp_path) == started, step
+            assert ends_of_jobs(tmp_path) == started, step
