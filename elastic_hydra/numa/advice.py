@@ -1,4 +1,4 @@
-"""What to ask for instead of what a machine has too few cores for: only what has been tried on it."""
+"""What to ask for where a machine has too few cores for what was asked: only settings that were tried on it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,37 @@ from dataclasses import replace
 from elastic_hydra.config.numa import Near, NumaConfig
 
 Fits = Callable[[NumaConfig, int], bool]
-"""Whether workers can be bound with some settings."""
+"""Tells whether so many workers can be bound with some settings."""
 
 
 def advice(key: str, settings: NumaConfig, workers: int, cores: int, fits: Fits) -> str:
-    """Say what would work.
+    """Say what would work instead of a setting that was refused.
 
     Args:
         key: The setting that was refused, as `NumaConfig` names it.
-        settings: All of them.
-        workers: How many were asked for.
-        cores: How many there are.
-        fits: Tries it.
+        settings: All settings, with the refused one.
+        workers: Workers that were asked for.
+        cores: Physical cores that the machine has.
+        fits: Tries other settings, or another number of workers.
 
     Returns:
-        Such as `at most 4, or null to share cores`; empty when nothing was found.
+        Advice such as `at most 4, or null to share cores`; empty when nothing that was tried works.
     """
     if key == "near":
-        named = "(CUDA_VISIBLE_DEVICES, or name them in devices=[0000:07:00.0])"
-        evenly = fits(replace(settings, near=Near.auto), workers)
-        return f"near=auto would place its workers evenly {named}" if evenly else f"show it some {named}"
+        return _near(settings, workers, fits)
     if key == "reserve_cores":
         return _reserved(settings, workers, cores, fits)
+    return _cores(key, settings, workers, fits)
+
+
+def _near(settings: NumaConfig, workers: int, fits: Fits) -> str:
+    named = "(CUDA_VISIBLE_DEVICES, or name them in devices=[0000:07:00.0])"
+    evenly = fits(replace(settings, near=Near.auto), workers)
+    return f"near=auto would place its workers evenly {named}" if evenly else f"show it some {named}"
+
+
+def _cores(key: str, settings: NumaConfig, workers: int, fits: Fits) -> str:
+    """Advise on `cores_per_worker` and `exclusive`: smaller values, fewer workers, or shared cores."""
     size = settings.cores_per_worker
     ways = []
     if key == "cores_per_worker" and size is not None:
@@ -54,7 +63,15 @@ def _reserved(settings: NumaConfig, workers: int, cores: int, fits: Fits) -> str
 
 
 def _both(key: str, settings: NumaConfig, value: str, workers: int, fits: Fits) -> list[str]:
-    """Where another value of the setting is not enough: with fewer workers, too."""
+    """Advise another value of the setting together with fewer workers, where the value alone is not enough.
+
+    Args:
+        key: The setting.
+        settings: The settings with the other value.
+        value: The other value, as it is written.
+        workers: Workers that were asked for.
+        fits: Tries settings.
+    """
     fewer = _fewer(settings, workers, fits)
     return [] if fewer is None else [f"{fewer} worker{'s' * (fewer != 1)} with {key}={value} would fit"]
 

@@ -17,7 +17,7 @@ from elastic_hydra.numa.sysfs import read_text
 
 @dataclass(frozen=True)
 class Allowance:
-    """CPUs and memory nodes that a job may use; of the machine, or of a slot cut from it."""
+    """CPUs and memory nodes that a job may use: those of the whole machine, or those of a slot cut from it."""
 
     cpus: frozenset[int]
     """CPUs by the kernel's numbers."""
@@ -28,26 +28,26 @@ class Allowance:
     quota: float | None = None
     """CPUs' worth of time that the container may use at once; None without a limit."""
 
-    def without(self, other: Allowance) -> Allowance:
-        """What is left when a slot is taken; memory nodes stay, since slots may share a node."""
-        quota = self.quota if self.quota is None else self.quota - (other.quota or 0.0)
-        return replace(self, cpus=self.cpus - other.cpus, quota=quota)
+    def without(self, slot: Allowance) -> Allowance:
+        """What is left when a slot is taken. The memory nodes stay, since slots may share a node."""
+        quota = self.quota if self.quota is None else self.quota - (slot.quota or 0.0)
+        return replace(self, cpus=self.cpus - slot.cpus, quota=quota)
 
-    def plus(self, other: Allowance) -> Allowance:
-        """What is free again when a slot is given back."""
-        quota = self.quota if self.quota is None else self.quota + (other.quota or 0.0)
-        return replace(self, cpus=self.cpus | other.cpus, mems=self.mems | other.mems, quota=quota)
+    def plus(self, slot: Allowance) -> Allowance:
+        """What is free when a slot has been given back."""
+        quota = self.quota if self.quota is None else self.quota + (slot.quota or 0.0)
+        return replace(self, cpus=self.cpus | slot.cpus, mems=self.mems | slot.mems, quota=quota)
 
-    def within(self, other: Allowance) -> Allowance:
-        """What a slot still has when the process may use less than it did: CPUs can go away."""
-        return replace(self, cpus=self.cpus & other.cpus, mems=self.mems & other.mems)
+    def within(self, allowed: Allowance) -> Allowance:
+        """The part of a slot that the process may still use: CPUs can go away while a sweep runs."""
+        return replace(self, cpus=self.cpus & allowed.cpus, mems=self.mems & allowed.mems)
 
 
 def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance:
     """Read what a process may use.
 
-    The kernel's own answer is best: the affinity of the process, which its cpuset has already narrowed, and
-    `Mems_allowed`. A dump of another machine has only the cpuset's files, for cgroup version 1 or 2.
+    The kernel's own answer comes first: the affinity of the process, which its cpuset has already narrowed, and
+    `Mems_allowed`. Where they are missing, as in a dump of another machine, the files of the cpuset are read.
 
     Args:
         root: Folder with the machine's `sys` and `proc`.
@@ -57,7 +57,7 @@ def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance
         Its online CPUs, memory nodes and CPU quota.
 
     Raises:
-        TopologyError: Nothing says which CPUs there are (macOS).
+        TopologyError: Neither files nor the operating system say which CPUs there are (macOS).
     """
     top = Path(root)
     status = _status(top, pid)
@@ -68,11 +68,11 @@ def read_allowance(root: str | Path = "/", pid: int | str = "self") -> Allowance
     if mems is None:
         mems = cpuset("mems", root, pid)
     online, nodes = _online(top), online_nodes(top)
-    known = [numbers for numbers in (cpus, online) if numbers is not None]
-    if not known:
+    limits = [numbers for numbers in (cpus, online) if numbers is not None]
+    if not limits:
         raise TopologyError(f"neither {top / 'sys'} nor this system says which CPUs there are")
     return Allowance(
-        cpus=frozenset.intersection(*known), mems=nodes if mems is None else mems & nodes, quota=cpu_quota(root, pid)
+        cpus=frozenset.intersection(*limits), mems=nodes if mems is None else mems & nodes, quota=cpu_quota(root, pid)
     )
 
 
@@ -86,7 +86,7 @@ def affinity(pid: int | str = "self") -> frozenset[int] | None:
 def _online(top: Path) -> frozenset[int] | None:
     try:
         return online_cpus(top)
-    except TopologyError:  # a container without /sys: the affinity alone must do
+    except TopologyError:  # a container without /sys: the affinity alone counts
         return None
 
 

@@ -12,12 +12,14 @@ from elastic_hydra.numa.topology import Device, Topology
 
 @dataclass(frozen=True)
 class Anchor:
-    """Where one worker should be."""
+    """The NUMA node that one worker should be on, and the reason."""
 
     node: int | None
-    """A node with CPUs for the job; None to be placed evenly."""
+    """A node with CPUs for the job; None: the worker is placed evenly."""
     why: str = ""
+    """The reason, in words; empty when there is none."""
     device: Device | None = None
+    """The worker's accelerator; None: it has none."""
 
 
 def anchors(
@@ -25,9 +27,19 @@ def anchors(
 ) -> list[Anchor]:
     """The anchor of each worker; either all workers have a node, or none has.
 
-    Worker i uses device i; with more workers than devices they take turns. A device whose node has no CPUs for the job
-    (another cpuset, a memory-only node) stands for the nearest node that has some. A device whose node the firmware
-    does not tell stands for no node: not for node 0.
+    Worker i uses device i; with more workers than devices, the workers go through the devices again. A device whose
+    node has no CPUs for the job (another cpuset, a memory-only node) stands for the nearest node that has some. A
+    device whose node the firmware does not tell stands for no node at all, and in particular not for node 0.
+
+    Args:
+        topology: The machine.
+        cpus: The job's CPUs.
+        settings: `near` is read.
+        workers: Workers on this host.
+        devices: The accelerators that the workers see, by index.
+
+    Returns:
+        One anchor per local rank.
 
     Raises:
         NumaError: `near=gpu` and there is no device.
@@ -38,16 +50,16 @@ def anchors(
         return [Anchor(None)] * workers
     cores = {node: topology.cores(topology.nodes[node].cpus & cpus) for node in topology.nodes_of(cpus)}
     load = dict.fromkeys(cores, 0)
-    own = [devices[rank % len(devices)] for rank in range(workers)]
-    if not any(device.node in topology.nodes for device in own) or not cores:
-        return [Anchor(None, _unknown(device) + ", placed evenly", device) for device in own]
-    found: dict[int, Anchor] = {}
-    # The workers whose place is known first: the others then go where there is room.
-    for rank in sorted(range(workers), key=lambda rank: own[rank].node not in topology.nodes):
-        anchor = _anchor(topology, own[rank], cores, load)
-        found[rank] = anchor
+    device_of_rank = [devices[rank % len(devices)] for rank in range(workers)]
+    if not any(device.node in topology.nodes for device in device_of_rank) or not cores:
+        return [Anchor(None, _unknown(device) + ", placed evenly", device) for device in device_of_rank]
+    anchor_of_rank: dict[int, Anchor] = {}
+    # Workers whose node is known are placed first. The others then go where there is room.
+    for rank in sorted(range(workers), key=lambda rank: device_of_rank[rank].node not in topology.nodes):
+        anchor = _anchor(topology, device_of_rank[rank], cores, load)
+        anchor_of_rank[rank] = anchor
         load[anchor.node or 0] = load.get(anchor.node or 0, 0) + 1
-    return [found[rank] for rank in range(workers)]
+    return [anchor_of_rank[rank] for rank in range(workers)]
 
 
 def _anchor(topology: Topology, device: Device, cores: dict[int, int], load: dict[int, int]) -> Anchor:

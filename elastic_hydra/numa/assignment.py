@@ -1,4 +1,4 @@
-"""Who gets what at the least total cost: assignment problems, exact, for the small numbers of one host."""
+"""Which row gets which column at the least total cost: exact solutions of assignment problems of one host's size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import chain
 Costs = Sequence[Sequence[int]]
 """A cost per row and column; whole numbers, so that sums are exact."""
 _FAR = 1 << 62
+"""A cost that is larger than any sum of costs."""
 
 
 def assign(costs: Costs) -> tuple[int, ...]:
@@ -18,32 +19,34 @@ def assign(costs: Costs) -> tuple[int, ...]:
         costs: At least as many columns as rows.
 
     Returns:
-        The column of each row. Among equal rows, earlier ones get cheaper columns, and of equal columns earlier ones.
+        The column of each row. Of equal rows, the earlier one gets the cheaper column; of equal columns, the earlier
+        one is given first.
     """
     rows, columns = _alike(costs), _alike(list(zip(*costs, strict=True)))
     table = [[costs[row[0]][column[0]] for column in columns] for row in rows]
     flow = transport([len(row) for row in rows], [len(column) for column in columns], table, len(costs))
-    left = [iter(column) for column in columns]
-    found: dict[int, int] = {}
+    unused = [iter(column) for column in columns]
+    column_of_row: dict[int, int] = {}
     for row, shipped, prices in zip(rows, flow, table, strict=True):
         cheapest = sorted(range(len(columns)), key=prices.__getitem__)
-        taken = chain.from_iterable([column] * shipped[column] for column in cheapest)
-        found.update((member, next(left[column])) for member, column in zip(row, taken, strict=True))
-    return tuple(found[row] for row in range(len(costs)))
+        shipped_columns = chain.from_iterable([column] * shipped[column] for column in cheapest)
+        for member, column in zip(row, shipped_columns, strict=True):
+            column_of_row[member] = next(unused[column])
+    return tuple(column_of_row[row] for row in range(len(costs)))
 
 
 def nearest(costs: Costs, size: int, jobs: int) -> tuple[int, tuple[int, ...]]:
-    """Choose a place and its GPUs for the next of some jobs that are alike.
+    """Choose a place and its GPUs for the next one of some equal jobs.
 
-    All the jobs together get what costs least; of that, the next one takes the cheapest part.
+    The places and GPUs are chosen that cost least for all the jobs together. The next job takes the cheapest of these.
 
     Args:
-        costs: A row per place, a column per GPU. Each place takes one job, each GPU too.
-        size: How many GPUs a job has, 1 or more.
-        jobs: How many are to be looked ahead for, 1 or more: there are as many places, and GPUs for all.
+        costs: A row per place, a column per GPU. Each place takes one job, and so does each GPU.
+        size: GPUs of a job, 1 or more.
+        jobs: Jobs to look ahead for, the next one included, 1 or more: there are places and GPUs for all of them.
 
     Returns:
-        The row, and its columns.
+        The row of the place, and the columns of the GPUs.
     """
     rows = list(range(len(costs))) if size == 1 or jobs == len(costs) else _cheapest_rows(costs, size, jobs)
     columns = _alike(list(zip(*costs, strict=True)))
@@ -75,7 +78,7 @@ def transport(supply: Sequence[int], capacity: Sequence[int], costs: Costs, amou
     while amount:
         path = _cheapest_path(flow, supply, capacity, costs)
         (first, _), (_, last) = path[-1], path[0]
-        # Every second step takes back what was shipped before.
+        # Every second edge of the path takes back units that were shipped before.
         step = min(amount, supply[first], capacity[last], *(flow[row][column] for row, column in path[1::2]))
         for index, (row, column) in enumerate(path):
             flow[row][column] += step if index % 2 == 0 else -step
@@ -88,7 +91,7 @@ def transport(supply: Sequence[int], capacity: Sequence[int], costs: Costs, amou
 def _cheapest_path(
     flow: Sequence[Sequence[int]], supply: Sequence[int], capacity: Sequence[int], costs: Costs
 ) -> list[tuple[int, int]]:
-    """The (row, column) steps from a column with room back to a row with supply (Bellman and Ford)."""
+    """The edges (row, column) of the cheapest path from a column with room back to a row with supply (Bellman-Ford)."""
     rows, columns = range(len(supply)), range(len(capacity))
     to_row = [0 if supply[row] else _FAR for row in rows]
     to_column = [_FAR] * len(capacity)
@@ -116,14 +119,15 @@ def _cheapest_path(
 
 
 def _cheapest_rows(costs: Costs, size: int, jobs: int) -> list[int]:
-    """Which rows to fill, `size` columns each, at the least total cost: branch and bound."""
+    """The `jobs` rows that cost least in total when each is filled with `size` columns: branch and bound."""
     columns = _alike(list(zip(*costs, strict=True)))
     equal: Counter[tuple[int, ...]] = Counter()
     bounds: list[tuple[int, int]] = []
     for row, prices in enumerate(map(tuple, costs)):
-        # The second of equal rows can at best get the columns that are next to those of the first.
-        there = sorted(prices)[equal[prices] * size :][:size]
-        bounds.append((sum(there) if len(there) == size else _FAR, row))
+        # Equal rows compete for the same columns. So the second of them can at best get the columns that come next to
+        # those of the first one.
+        cheapest = sorted(prices)[equal[prices] * size :][:size]
+        bounds.append((sum(cheapest) if len(cheapest) == size else _FAR, row))
         equal[prices] += 1
     bounds.sort()
     best: tuple[int, list[int]] = (_FAR * jobs + 1, [])
@@ -148,7 +152,7 @@ def _cheapest_rows(costs: Costs, size: int, jobs: int) -> list[int]:
 def _fill(
     costs: Costs, rows: Sequence[int], columns: Sequence[Sequence[int]], size: int, jobs: int
 ) -> tuple[dict[int, list[int]], list[list[int]]]:
-    """What a unit costs from each row to each class of equal columns, and how `jobs` rows are filled best."""
+    """The cost of a unit from each row to each class of equal columns, and the cheapest way to fill `jobs` rows."""
     prices = {row: [costs[row][column[0]] for column in columns] for row in rows}
     supply, capacity = [size] * len(rows), [len(column) for column in columns]
     return prices, transport(supply, capacity, [prices[row] for row in rows], jobs * size)

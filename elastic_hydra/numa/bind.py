@@ -1,6 +1,6 @@
-"""Bind the calling process to CPUs and memory nodes, and read back what the kernel made of it.
+"""Bind the calling process to CPUs and memory nodes, and read back what the kernel has set.
 
-No library or program is needed: affinity is Python's own, and the memory policy is set by system call.
+No library or program is needed: Python itself sets the affinity, and a system call sets the memory policy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from elastic_hydra.numa.errors import KEY
 
 
 class _Calls(NamedTuple):
-    """Numbers of the system calls for memory policies, which no library of Python's or of C's wraps."""
+    """Numbers of the system calls for memory policies: neither Python nor the C library has functions for them."""
 
     set_mempolicy: int
     get_mempolicy: int
@@ -57,7 +57,7 @@ _MASK_BITS = 1024
 """Nodes in a mask. The kernel refuses a shorter mask than its own, which no distribution builds for more nodes."""
 _WORD = 8 * ctypes.sizeof(ctypes.c_ulong)
 _MOST_LOOKS = 8
-"""How often threads are looked for that have started while others were being bound."""
+"""How often the list of threads is read: threads may start while others are being bound."""
 
 
 _REASONS = {
@@ -68,7 +68,7 @@ _REASONS = {
 
 
 class BindError(RuntimeError):
-    """The kernel did not give what the binding requires."""
+    """The kernel refused CPUs or memory that the binding requires."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,22 @@ class Applied:
     migrated: bool
     """Whether pages that the process had already touched were moved to the nodes."""
     cpu_problems: tuple[str, ...]
-    """Where the CPUs differ from the binding, one sentence each; empty when all is as planned."""
+    """Where the CPUs differ from the binding, one sentence each; empty when they are as planned."""
     memory_problems: tuple[str, ...]
-    """Where the memory policy differs. A container that forbids the policy forbids it to all workers, so that one of
-    them says it for all (`supervisor.forked`)."""
+    """Where the memory policy differs from the binding, one sentence each. A container that forbids the policy forbids
+    it to all workers, so that only one of them warns (`supervisor.forked`)."""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """All that differs."""
+        """All differences from the binding."""
         return self.cpu_problems + self.memory_problems
 
 
 def apply(binding: Binding) -> Applied:
     """Bind every thread of this process to CPUs, and the calling thread to a memory policy.
 
-    The kernel lets a thread set the memory policy of itself only; threads and processes started later inherit both. So
-    call this from the main thread, before the user's code.
+    A thread can set only its own memory policy; threads and processes that it starts later inherit policy and CPUs. So
+    call this function from the main thread, before the user's code runs.
 
     Args:
         binding: CPUs (empty: leave them), memory policy and nodes, which of "cpus" and "memory" are required, and
@@ -110,7 +110,7 @@ def apply(binding: Binding) -> Applied:
         What the kernel reports afterwards.
 
     Raises:
-        BindError: Something that the binding requires could not be had.
+        BindError: The kernel refused something that the binding requires.
     """
     cpu_problems = _bind_threads(binding.cpus) if binding.cpus else []
     memory_problems = _set_policy(binding.memory, binding.nodes) if binding.memory != "none" else []
@@ -142,12 +142,12 @@ def read_policy() -> tuple[str, tuple[int, ...]]:
 
 
 def _bind_threads(cpus: Sequence[int]) -> list[str]:
-    """Bind all threads; threads that appear meanwhile are caught by looking again until none is outside."""
+    """Bind all threads, and return what went wrong. Threads that start meanwhile are found by looking again."""
     if not hasattr(os, "sched_setaffinity"):
         return [f"{sys.platform} cannot bind a process to CPUs"]
-    wanted = set(cpus)
+    planned = set(cpus)
     try:
-        os.sched_setaffinity(0, wanted)
+        os.sched_setaffinity(0, planned)
     except OSError as error:
         return [
             f"the kernel refused CPUs {format_list(cpus)}: {error.strerror}; allowed are {format_list(_affinity())}"
@@ -158,11 +158,11 @@ def _bind_threads(cpus: Sequence[int]) -> list[str]:
         if not outside:
             break
         for thread in outside:
-            with contextlib.suppress(OSError):  # it has ended, or the next look finds it outside still
+            with contextlib.suppress(OSError):  # the thread has ended; if not, the next look finds it again
                 os.sched_setaffinity(thread, granted)
     else:
         return [f"threads {outside} could not be bound to CPUs {format_list(cpus)}"]
-    missing = wanted - granted
+    missing = planned - granted
     return [f"the kernel granted CPUs {format_list(granted)}, not {format_list(missing)}"] if missing else []
 
 
@@ -172,7 +172,7 @@ def _set_policy(policy: str, nodes: Sequence[int]) -> list[str]:
         mode = _MPOL_PREFERRED_MANY
     mask = _mask(()) if mode == _MPOL_LOCAL else _mask(nodes)
     code = _syscall("set_mempolicy", mode, None if mode == _MPOL_LOCAL else mask, _MASK_BITS + 1)
-    if code == errno.EINVAL and mode == _MPOL_PREFERRED_MANY:  # before Linux 5.15 one node only can be preferred
+    if code == errno.EINVAL and mode == _MPOL_PREFERRED_MANY:  # before Linux 5.15 only one node can be preferred
         nodes = nodes[:1]
         code = _syscall("set_mempolicy", _MPOL_PREFERRED, _mask(nodes), _MASK_BITS + 1)
     where = f"memory policy {policy}" + (f" on nodes {format_list(nodes)}" if nodes and policy != "local" else "")
@@ -180,7 +180,7 @@ def _set_policy(policy: str, nodes: Sequence[int]) -> list[str]:
         return [f"{where} was refused: {_REASONS.get(code, os.strerror(code))}"]
     policy_now, nodes_now = read_policy()
     expected = () if policy == "local" else tuple(sorted(nodes))
-    # A sandbox may set a policy and not tell it: what nobody can read is taken for done.
+    # A sandbox may set a policy but not let it be read. A policy that cannot be read counts as set.
     if (policy_now, nodes_now) not in ((policy, expected), ("unknown", ())):
         return [f"{where} was asked for, the kernel reports {policy_now} on nodes {format_list(nodes_now) or 'none'}"]
     return []
@@ -189,16 +189,19 @@ def _set_policy(policy: str, nodes: Sequence[int]) -> list[str]:
 def _move_pages(nodes: Sequence[int]) -> bool:
     """Move this process's own pages to `nodes`.
 
-    Pages that are shared with the parent of a fork stay where they are: the parent's other children read them, too, and
-    what this process writes to it gets as a page of its own, on its nodes.
+    Pages that a forked process shares with its parent stay where they are, since the parent's other children read them
+    as well. When this process writes to such a page, the kernel gives it a copy on its own nodes.
+
+    Returns:
+        Whether the kernel has moved pages.
     """
     allowed = _mask(())
     if _syscall("get_mempolicy", None, allowed, _MASK_BITS + 1, None, _MPOL_F_MEMS_ALLOWED):
         return False
-    others = [node for node in _members(allowed) if node not in nodes]
-    if not others:
+    sources = [node for node in _members(allowed) if node not in nodes]
+    if not sources:
         return False
-    return _syscall("migrate_pages", 0, _MASK_BITS + 1, _mask(others), _mask(nodes)) == 0
+    return _syscall("migrate_pages", 0, _MASK_BITS + 1, _mask(sources), _mask(nodes)) == 0
 
 
 def _syscall(name: str, *args: object) -> int:
@@ -209,7 +212,7 @@ def _syscall(name: str, *args: object) -> int:
     number: int = getattr(calls, name)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    # A bare int would be passed as a C int, and the upper half of its register left undefined.
+    # ctypes would pass a bare int as a C int, and leave the upper half of the register undefined.
     plain = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
     return ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *plain) < 0 else 0
 
@@ -219,7 +222,7 @@ def _architecture() -> str:
 
 
 def _mask(nodes: Iterable[int]) -> ctypes.Array[ctypes.c_ulong]:
-    # One word more than the bits need: the kernel reads up to maxnode - 1 rounded up to a word.
+    # The mask has one word more than its bits need: the kernel reads maxnode - 1 bits, rounded up to whole words.
     mask = (ctypes.c_ulong * (_MASK_BITS // _WORD + 1))()
     for node in nodes:
         mask[node // _WORD] |= 1 << (node % _WORD)
@@ -233,14 +236,14 @@ def _members(mask: ctypes.Array[ctypes.c_ulong]) -> tuple[int, ...]:
 def _threads() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc/self/task")]
-    except OSError:  # no /proc: the calling thread is bound, which is all that can be done
+    except OSError:  # without /proc, only the calling thread can be bound, and it is bound already
         return []
 
 
 def _inside(thread: int, cpus: set[int]) -> bool:
     try:
         return os.sched_getaffinity(thread) <= cpus
-    except OSError:  # it has ended
+    except OSError:  # the thread has ended
         return True
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from elastic_hydra.config.lists import format_list
@@ -17,7 +19,7 @@ class Binding:
     """What one worker is bound to, and why."""
 
     cpus: tuple[int, ...] = ()
-    """CPUs, sorted; empty: the worker is not bound to CPUs."""
+    """The kernel's numbers of the CPUs, sorted; empty: the worker is not bound to CPUs."""
     memory: str = "none"
     """Memory policy: none, local, preferred, bind or interleave."""
     nodes: tuple[int, ...] = ()
@@ -33,12 +35,12 @@ class Binding:
     problem: str = ""
     """Why the worker is not bound although it should be (with `on_error=warn`); empty when all is as asked."""
     required: tuple[str, ...] = ()
-    """Which of "cpus" and "memory" must be had; the worker fails without."""
+    """Which of "cpus" and "memory" the worker cannot do without: it fails when the kernel refuses them."""
     migrate: bool = False
     """Whether the worker moves pages that it touched before it was bound."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the binding as plain values that JSON takes."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -58,20 +60,23 @@ def bindings(
 
     Args:
         topology: The machine.
-        usable: The CPUs the workers were placed on, and the memory nodes they may use.
+        usable: The CPUs that the workers were placed on, and the memory nodes that they may use.
         settings: `memory`, `threads`, `migrate`, `on_error` and `on_memory_error` are read.
-        places: One per local rank; without CPUs for a worker that is not bound.
+        places: One per local rank; a worker that is not bound has a place without CPUs.
+
+    Returns:
+        One binding per local rank.
     """
     threads = _threads(topology, usable, settings, places)
-    found = []
+    planned = []
     for place, count in zip(places, threads, strict=True):
         nodes, note = memory_nodes(topology, place.cpus or usable.cpus, usable.mems)
         memory = settings.memory if nodes else Memory.none
-        wanted = (
+        requirements = (
             ("cpus", bool(place.cpus) and settings.on_error == OnError.error),
             ("memory", memory != Memory.none and settings.on_memory_error == OnError.error),
         )
-        found.append(
+        planned.append(
             Binding(
                 cpus=tuple(sorted(place.cpus)),
                 memory=Memory(memory).value,
@@ -80,11 +85,11 @@ def bindings(
                 cores=topology.cores(place.cpus),
                 device=place.device.address if place.device else None,
                 why="; ".join(filter(None, (place.why, note if settings.memory != Memory.none else ""))),
-                required=tuple(kind for kind, is_required in wanted if is_required),
+                required=tuple(kind for kind, is_required in requirements if is_required),
                 migrate=settings.migrate and memory in (Memory.local, Memory.preferred, Memory.bind),
             )
         )
-    return tuple(found)
+    return tuple(planned)
 
 
 def memory_nodes(topology: Topology, cpus: frozenset[int], mems: frozenset[int]) -> tuple[tuple[int, ...], str]:
@@ -93,26 +98,27 @@ def memory_nodes(topology: Topology, cpus: frozenset[int], mems: frozenset[int])
     Args:
         topology: The machine.
         cpus: The worker's CPUs.
-        mems: What the process may use.
+        mems: The memory nodes that the process may use, by the kernel's numbers.
 
     Returns:
-        The nodes, empty where the kernel has no NUMA memory; and why they are not the CPUs' own, where so.
+        The nodes, empty where the kernel has no NUMA memory. The note says why they are not the nodes of the CPUs; it
+        is empty when they are.
     """
     usable = {
         node.id: tuple(mem for mem in node.mems if mem in mems) for node in topology.nodes.values() if node.memory != 0
     }
-    usable = {node: own for node, own in usable.items() if own}
+    usable = {node: node_mems for node, node_mems in usable.items() if node_mems}
     if not usable:
         return (), "this kernel has no memory nodes to choose from"
     homes = topology.nodes_of(cpus)
-    own = [node for node in homes if node in usable]
+    chosen = [node for node in homes if node in usable]
     note = ""
-    if not own:
-        nearest = {other for home in homes for other in topology.nearest(home, usable)}
-        own = sorted(nearest or usable)
+    if not chosen:
+        nearest = {node for home in homes for node in topology.nearest(home, usable)}
+        chosen = sorted(nearest or usable)
         missing = f"node {format_list(homes)} has no memory for this job" if homes else "the CPUs belong to no node"
-        note = f"{missing}: node {format_list(own)} is nearest"
-    return tuple(sorted(mem for node in own for mem in usable[node])), note
+        note = f"{missing}: node {format_list(chosen)} is nearest"
+    return tuple(sorted(mem for node in chosen for mem in usable[node])), note
 
 
 def _threads(
@@ -123,10 +129,9 @@ def _threads(
         return (None,) * len(places)
     if settings.threads != "auto":
         return (int(settings.threads),) * len(places)
-    cores = [{topology.cpus[cpu].core for cpu in place.cpus or usable.cpus} for place in places]
-    sharers: dict[int, int] = {}
-    for core in (core for own in cores for core in own):
-        sharers[core] = sharers.get(core, 0) + 1
+    cores_of_workers = [{topology.cpus[cpu].core for cpu in place.cpus or usable.cpus} for place in places]
+    sharers = Counter(chain.from_iterable(cores_of_workers))
     most = float("inf") if usable.quota is None else usable.quota / len(places)
-    # The sum of a worker's shares: 0.001 keeps 3 * 1/3 from being rounded down.
-    return tuple(max(1, int(min(most, sum(1 / sharers[core] for core in own)) + 0.001)) for own in cores)
+    shares = (sum(1 / sharers[core] for core in cores) for cores in cores_of_workers)
+    # 0.001 keeps a sum such as 3 * 1/3 from being rounded down.
+    return tuple(max(1, int(min(most, share) + 0.001)) for share in shares)

@@ -16,22 +16,25 @@ from elastic_hydra.numa.tree import CpuSet, branches, distribute, leaves, split,
 
 
 def reserve(topology: Topology, allowance: Allowance, cores: int) -> Allowance:
-    """Keep the first cores back for the system and the agents; once, however often it is asked.
+    """Keep the first cores back for the system and the agents; an allowance that has reserved CPUs stays as it is.
 
     Args:
         topology: The machine.
-        allowance: What there is.
+        allowance: The CPUs to reserve from.
         cores: `hydra.launcher.numa.reserve_cores`, physical cores.
+
+    Returns:
+        The allowance without the reserved CPUs, which its `reserved` names.
 
     Raises:
         NumaError: No core would be left.
     """
     if not cores or allowance.reserved:
         return allowance
-    there = leaves(topology, allowance.cpus)
-    if cores >= len(there):
-        raise Refusal("reserve_cores", cores, f"this host has {len(there)} cores", f"at most {len(there) - 1}")
-    return replace(allowance, cpus=union(there[cores:]), reserved=union(there[:cores]))
+    all_cores = leaves(topology, allowance.cpus)
+    if cores >= len(all_cores):
+        raise Refusal("reserve_cores", cores, f"this host has {len(all_cores)} cores", f"at most {len(all_cores) - 1}")
+    return replace(allowance, cpus=union(all_cores[cores:]), reserved=union(all_cores[:cores]))
 
 
 def cut(
@@ -54,7 +57,7 @@ def cut(
     if isinstance(parts, int):
         return _cut_evenly(topology, allowance, parts, near)
     free, slots = allowance, dict[int, Allowance]()
-    # Large slots first: what is left over of their nodes still holds small ones.
+    # Large slots come first: small ones still fit into what the large ones leave of their nodes.
     for index in sorted(range(len(parts)), key=lambda index: -parts[index]):
         slots[index] = take(topology, free, parts[index], near[index] if near else ())
         free = free.without(slots[index])
@@ -71,14 +74,14 @@ def take(topology: Topology, free: Allowance, cpus: int, near: Near = ()) -> All
         topology: The machine.
         free: What no other job holds.
         cpus: Hardware threads, 1 or more; rounded up to whole cores.
-        near: The job's accelerators (or node numbers): each has an equal part of the slot, as near as what is free
-            allows.
+        near: The job's accelerators, or numbers of nodes. An equal part of the slot is carved for each of them, as near
+            to it as the free CPUs allow.
 
     Returns:
         The slot.
 
     Raises:
-        NumaError: Less than that is free.
+        NumaError: Fewer CPUs are free.
     """
     if not 1 <= cpus <= len(free.cpus):
         raise NumaError(f"a slot of {cpus} CPUs: {len(free.cpus)} are free")
@@ -98,7 +101,10 @@ def instances(topology: Topology, allowance: Allowance, cores: int | None = None
     Args:
         topology: The machine.
         allowance: What to cut.
-        cores: Physical cores of each; None: a whole node each.
+        cores: Physical cores of each instance; None: each instance has a whole node.
+
+    Returns:
+        The slots, node by node.
 
     Raises:
         NumaError: No node has that many cores.
@@ -106,35 +112,41 @@ def instances(topology: Topology, allowance: Allowance, cores: int | None = None
     nodes = topology.groups("node", allowance.cpus)
     if cores is None:
         return tuple(slot_of(topology, allowance, node) for node in nodes)
-    runs = [split(own, len(own) // cores) for own in (leaves(topology, node) for node in nodes) if len(own) >= cores]
-    found = [union(run[:cores]) for own in runs for run in own]
-    if not found:
+    parts: list[CpuSet] = []
+    for node_cores in (leaves(topology, node) for node in nodes):
+        if len(node_cores) >= cores:
+            parts += [union(run[:cores]) for run in split(node_cores, len(node_cores) // cores)]
+    if not parts:
         most = max((topology.cores(node) for node in nodes), default=0)
         raise setting_error("cores_per_worker", cores, f"the largest NUMA node has {most} cores for this host's jobs")
-    return tuple(slot_of(topology, allowance, own) for own in found)
+    return tuple(slot_of(topology, allowance, part) for part in parts)
 
 
-def take_instances(topology: Topology, free: Allowance, there: Sequence[Allowance], count: int) -> Allowance | None:
-    """A slot of several instances: of one node where one has enough free, and of the idlest.
+def take_instances(
+    topology: Topology, free: Allowance, host_instances: Sequence[Allowance], count: int
+) -> Allowance | None:
+    """A slot of several instances: of one node where one has enough free, else of as few nodes as possible.
+
+    The nodes with the most free instances come first.
 
     Args:
         topology: The machine.
         free: What no other job holds.
-        there: All instances of the host, see `instances`.
-        count: How many, 1 or more.
+        host_instances: All instances of the host, as `instances` returns them.
+        count: How many instances the slot has, 1 or more.
 
     Returns:
-        The slot; None while fewer are free.
+        The slot; None while fewer instances are free.
     """
     homes: dict[tuple[int, ...], list[Allowance]] = {}
-    for one in there:
-        if one.cpus <= free.cpus:
-            homes.setdefault(topology.nodes_of(one.cpus), []).append(one)
+    for instance in host_instances:
+        if instance.cpus <= free.cpus:
+            homes.setdefault(topology.nodes_of(instance.cpus), []).append(instance)
     idlest = sorted(homes.values(), key=len, reverse=True)
-    chosen = [one for home in idlest for one in home][:count]
+    chosen = [instance for home in idlest for instance in home][:count]
     if len(chosen) < count:
         return None
-    return slot_of(topology, free, union(one.cpus for one in chosen))
+    return slot_of(topology, free, union(instance.cpus for instance in chosen))
 
 
 def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Sequence[str]) -> Allowance | None:
@@ -143,25 +155,25 @@ def take_listed(topology: Topology, free: Allowance, whole: Allowance, lists: Se
     Args:
         topology: The machine.
         free: What no other job holds.
-        whole: What there is for jobs.
+        whole: What all jobs together may use.
         lists: `hydra.launcher.numa.explicit`.
 
     Returns:
-        The slot; None while another job holds some of them.
+        The slot; None while another job holds some of its CPUs.
 
     Raises:
-        NumaError: They are not lists, or name CPUs that no job may use.
+        NumaError: A text is not a list of CPUs, or names CPUs that no job may use.
     """
     try:
-        wanted = union(frozenset(parse_list(text)) for text in lists)
+        listed = union(frozenset(parse_list(text)) for text in lists)
     except ValueError:
-        wanted = frozenset()
-    if not wanted:
+        listed = frozenset()
+    if not listed:
         raise setting_error("explicit", list(lists), "must be lists of CPUs such as '0-3,8'")
-    if outside := wanted - whole.cpus:
+    if outside := listed - whole.cpus:
         problem = f"no job may use CPU {format_list(outside)}; there are {format_list(whole.cpus)}"
         raise setting_error("explicit", list(lists), problem)
-    cores = {topology.cpus[cpu].core for cpu in wanted}
+    cores = {topology.cpus[cpu].core for cpu in listed}
     held = frozenset(cpu for cpu in whole.cpus if topology.cpus[cpu].core in cores)
     return slot_of(topology, free, held) if held <= free.cpus else None
 
@@ -170,16 +182,16 @@ def _cut_evenly(topology: Topology, allowance: Allowance, parts: int, near: Sequ
     cores = topology.cores(allowance.cpus)
     if not 1 <= parts <= cores:
         raise NumaError(f"{parts} jobs side by side: this host has {cores} cores for them, so at most {cores} jobs")
-    found = closest(topology, distribute(topology, allowance.cpus, parts), near or [()] * parts)
-    return tuple(slot_of(topology, allowance, part) for part in found)
+    cut_cpus = closest(topology, distribute(topology, allowance.cpus, parts), near or [()] * parts)
+    return tuple(slot_of(topology, allowance, cpus) for cpus in cut_cpus)
 
 
 def _pools(topology: Topology, free: CpuSet, cpus: int, near: Sequence[int]) -> list[tuple[CpuSet, int]]:
-    """From which CPUs to take how many, so that each of some nodes has its part as near as can be."""
+    """From which CPUs to take how many, so that an equal part lies as near as possible to each of the `near` nodes."""
     if not near:
         return [(free, cpus)]
     nodes = topology.groups("node", free)
-    # Of nodes that are equally far: the smallest that is large enough, else the largest.
+    # Among nodes that are equally far, the smallest that is large enough comes first, else the largest.
     order = sorted(nodes, key=lambda node: (len(node) < cpus, len(node) if len(node) >= cpus else -len(node)))
     costs = [[remoteness(topology, node, home) * len(nodes) + order.index(node) for node in nodes] for home in near]
     parts = [len(part) for part in split(range(cpus), len(near))]
@@ -196,7 +208,7 @@ def _carve(topology: Topology, free: CpuSet, cpus: int) -> CpuSet:
         if enough:
             free = min(enough, key=lambda branch: (len(branch), min(branch)))
             continue
-        # No branch is enough: the largest whole, until one is enough for the rest.
+        # No branch is enough by itself: take the largest ones whole, until one branch is enough for the rest.
         used = 0
         while len(below[used]) < cpus:
             cpus -= len(below[used])
@@ -207,9 +219,15 @@ def _carve(topology: Topology, free: CpuSet, cpus: int) -> CpuSet:
 
 
 def slot_of(topology: Topology, source: Allowance, cpus: Iterable[int]) -> Allowance:
-    """Some CPUs of an allowance, with their memory nodes and their share of the container's CPU time."""
-    own = frozenset(cpus)
-    # Where the kernel has no memory nodes to choose from, the slot keeps what the host has.
-    mems = memory_nodes(topology, own, source.mems)[0] or source.mems
-    quota = None if source.quota is None else source.quota * len(own) / len(source.cpus)
-    return replace(source, cpus=own, mems=frozenset(mems), quota=quota)
+    """Some CPUs of an allowance, with their memory nodes and their share of the container's CPU time.
+
+    Args:
+        topology: The machine.
+        source: The allowance.
+        cpus: CPUs of that allowance, by the kernel's numbers.
+    """
+    slot_cpus = frozenset(cpus)
+    # Where the kernel has no memory nodes to choose from, the slot keeps the memory nodes of the allowance.
+    mems = memory_nodes(topology, slot_cpus, source.mems)[0] or source.mems
+    quota = None if source.quota is None else source.quota * len(slot_cpus) / len(source.cpus)
+    return replace(source, cpus=slot_cpus, mems=frozenset(mems), quota=quota)

@@ -1,10 +1,10 @@
-"""What the control groups of a process allow it: the one reader of cgroups, of version 1 and 2.
+"""What the control groups of a process allow it to use: the one reader of cgroups, of version 1 and 2.
 
 A limit may be set on any group around a process: Slurm and systemd set it on the group of the step or of the service,
-and the process is in a group below that one. So all of these groups are read, from the process's own one outwards, and
-the smallest limit counts. Systems with both versions at once have each controller in one of them.
+and the process is in a group below that one. So all of these groups are read, from the group of the process outwards,
+and the smallest limit counts. On systems that use both versions at once, each controller belongs to one version.
 
-Everything is read below a root, `/` by default: tests and dumps of other machines have one of their own.
+Everything is read below a root folder. It is `/` by default; tests and dumps of other machines have another one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 log = logging.getLogger("elastic_hydra.numa")
 
 _UNLIMITED = 1 << 60
-"""Version 1 writes the largest multiple of a page in place of "no limit": no limit is as large as this."""
+"""Bytes from which a limit means "no limit": version 1 writes the largest multiple of a page for it."""
 
 _VERSIONS = {"cgroup": 1, "cpuset": 1, "cgroup2": 2}
 """The version of the control groups that a kind of file system shows."""
@@ -42,12 +42,12 @@ _VERSIONS = {"cgroup": 1, "cpuset": 1, "cgroup2": 2}
 
 @dataclass(frozen=True)
 class GroupMemory:
-    """The memory of the control group that limits a process most; without a limit, of the process's own group."""
+    """The memory of the control group with the smallest limit around a process; without a limit, of its own group."""
 
     limit: int | None = None
     """Bytes that the group may use; None without a limit."""
     peak: int | None = None
-    """Bytes that the group has used at most; None where the kernel does not say."""
+    """The most bytes that the group has used at once; None where the kernel does not say."""
 
 
 def group_memory(root: str | Path = "/", pid: int | str = "self") -> GroupMemory:
@@ -101,7 +101,7 @@ def cpu_quota(root: str | Path = "/", pid: int | str = "self") -> float | None:
         words = text.split()
         if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
             limits.append(int(words[0]) / int(words[1]))
-        elif words and words[0] not in ("max", "-1"):  # versions 2 and 1 of "no limit"
+        elif words and words[0] not in ("max", "-1"):  # "no limit" in version 2 and in version 1
             warn_once(f"the CPU quota of {folder}", text)
     return min(limits, default=None)
 
@@ -118,7 +118,9 @@ def process_limit(root: str | Path = "/", pid: int | str = "self") -> int | None
 
 
 def cpuset(kind: str, root: str | Path = "/", pid: int | str = "self") -> frozenset[int] | None:
-    """Read which CPUs or memory nodes a process's cpuset has: the nearest group that says it; None: none does.
+    """Read which CPUs or memory nodes a process's cpuset has; None where no group says it.
+
+    The nearest group that says it counts.
 
     Args:
         kind: `cpus` or `mems`.
@@ -127,13 +129,13 @@ def cpuset(kind: str, root: str | Path = "/", pid: int | str = "self") -> frozen
     """
     for folder in group_folders(root, "cpuset", pid):
         for name in (f"cpuset.{kind}.effective", f"cpuset.{kind}", kind):
-            if found := read_list(folder / name):
-                return found
+            if members := read_list(folder / name):
+                return members
     return None
 
 
 def group_folders(root: str | Path, controller: str, pid: int | str = "self") -> list[Path]:
-    """Find the folders of a process's groups for a controller: its own first, then those around it.
+    """Find the folders of a process's groups for a controller, from the innermost group outwards.
 
     Args:
         root: Folder with the machine's `sys` and `proc`.
@@ -141,57 +143,62 @@ def group_folders(root: str | Path, controller: str, pid: int | str = "self") ->
         pid: The process; this one by default.
 
     Returns:
-        The folders that there are, those of version 1 before those of version 2.
+        The folders that exist, those of version 1 before those of version 2.
     """
     top = Path(root)
-    found = []
+    candidates = []
     for mount in _mounts(top, controller):
         path = _path_of_group(top, controller if mount.version == 1 else "", pid)
         if path is not None:
             inner = mount.inside(path)
-            found += [mount.point / part for part in (inner, *inner.parents)]
-    return [folder for folder in found if folder.is_dir()]
+            candidates += [mount.point / part for part in (inner, *inner.parents)]
+    return [folder for folder in candidates if folder.is_dir()]
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """A place where a hierarchy of control groups can be seen."""
+    """A folder that shows a hierarchy of control groups."""
 
     point: Path
     version: int
     group: str = "/"
-    """The group that is shown there: in a container this may be the container's own one."""
+    """The group that the folder itself stands for: in a container this may be the group of the container."""
 
     def inside(self, path: str) -> Path:
-        """Return where below the mount a group is; of one that is not shown here, the mount stands for it."""
+        """Return the path of a group below the mount.
+
+        Args:
+            path: The group's path, as `/proc/PID/cgroup` has it.
+        """
         with contextlib.suppress(ValueError):
             return Path(path).relative_to(self.group)
-        # The path is that of another namespace; a part of it may be here all the same.
+        # The path belongs to another namespace. Some of its parents may exist below this mount all the same.
         return Path(path.strip("/"))
 
 
 def _mounts(top: Path, controller: str) -> Iterator[_Mount]:
     """Find the mounts of version 1 that have a controller, and then those of version 2."""
     mounts = _from_mountinfo(top) or _from_mounts(top)
-    first = [(kind, options, mount) for kind, options, mount in mounts if mount.version == 1]
-    yield from (mount for kind, options, mount in first if kind == controller or controller in options.split(","))
+    for kind, options, mount in mounts:
+        if mount.version == 1 and (kind == controller or controller in options.split(",")):
+            yield mount
     yield from (mount for _, _, mount in mounts if mount.version == 2)
 
 
 def _from_mountinfo(top: Path) -> list[tuple[str, str, _Mount]]:
     """Read the file system's kind, the options and the place of each mount, with the group that it shows."""
-    found = []
+    mounts = []
     for line in (read_text(top / "proc/self/mountinfo") or "").splitlines():
         head, _, tail = line.partition(" - ")
         words, filesystem = head.split(), tail.split(" ", 2)
         if len(words) > 4 and len(filesystem) == 3 and filesystem[0] in _VERSIONS:
             mount = _Mount(top / words[4].strip("/"), _VERSIONS[filesystem[0]], words[3])
-            found.append((filesystem[0], filesystem[2], mount))
-    return found
+            mounts.append((filesystem[0], filesystem[2], mount))
+    return mounts
 
 
 def _from_mounts(top: Path) -> list[tuple[str, str, _Mount]]:
-    """Read the same from the older file, which dumps of machines have, and which does not tell the group."""
+    """Read the same from `/proc/mounts`, an older file that does not tell the group. Dumps of machines have it."""
     lines = [line.split() for line in (read_text(top / "proc/mounts") or "").splitlines()]
     return [
         (words[2], words[3], _Mount(top / words[1].strip("/"), _VERSIONS[words[2]]))
@@ -211,7 +218,7 @@ def _path_of_group(top: Path, controller: str, pid: int | str) -> str | None:
 
 
 def _limit(folder: Path) -> int | None:
-    limit = _first_number(folder, "memory.max", "memory.limit_in_bytes")  # "max" is no number: there is no limit
+    limit = _first_number(folder, "memory.max", "memory.limit_in_bytes")  # without a limit, the file says "max"
     return None if limit is None or limit >= _UNLIMITED else limit
 
 
@@ -231,5 +238,10 @@ def _first_number(folder: Path, *names: str) -> int | None:
 
 @cache
 def warn_once(name: str, text: str) -> None:
-    """Say once that a file of the kernel, or of whoever stands in for it, holds what nobody understands."""
+    """Warn, once, that the content of a file cannot be understood: containers imitate files of the kernel.
+
+    Args:
+        name: What was read, for people.
+        text: Its content.
+    """
     log.warning("%s says %.80r, which makes no sense: passed over", name, text)

@@ -13,7 +13,8 @@ from elastic_hydra.numa.errors import TopologyError
 from elastic_hydra.numa.sysfs import numbered, read_list, read_number, read_set, read_text
 
 _CPU = "sys/devices/system/cpu"
-_MOST_THREADS = 8  # of a core, on any machine (POWER): a file that lists more is wrong
+_MOST_THREADS = 8
+"""Hardware threads of a core at most, on any machine (POWER has 8): a file that lists more is wrong."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,23 @@ def read_cpus(top: Path, node_of: dict[int, int]) -> dict[int, Cpu]:
     cores = _cores(top, online)
     packages = _packages(top, online)
     caches = _caches(top, online, cores)
-    found = {}
+    cpus = {}
     for cpu in sorted(online):
-        # A core is in one place: where files say otherwise of its second hardware thread, its first one counts.
+        # All hardware threads of a core are in one place. Where the files of two threads differ, those of the core's
+        # first thread count.
         core = cores[cpu]
-        own = caches.get(core, [])
-        level, llc = own[0] if own else (None, None)
-        inwards = tuple(first for _, first in own)
-        found[cpu] = Cpu(cpu, core, packages.get(core), node_of.get(core), llc, level, inwards)
-    return found
+        caches_of_core = caches.get(core, [])
+        level, llc = caches_of_core[0] if caches_of_core else (None, None)
+        inwards = tuple(first for _, first in caches_of_core)
+        cpus[cpu] = Cpu(cpu, core, packages.get(core), node_of.get(core), llc, level, inwards)
+    return cpus
 
 
 def online_cpus(top: Path) -> frozenset[int]:
-    """CPUs that run: those of `online` or, on old kernels, whose own `online` is not 0 and that have a topology.
+    """CPUs that run.
+
+    The file `online` lists them. Old kernels lack this file: there, a CPU runs if it has a topology and its own
+    `online` is not 0.
 
     Raises:
         TopologyError: There is no list of CPUs.
@@ -83,14 +88,14 @@ def online_cpus(top: Path) -> frozenset[int]:
 def _cores(top: Path, online: frozenset[int]) -> dict[int, int]:
     """CPU to the smallest CPU of its core.
 
-    CPUs are one core when the file of either says so: workers may be kept from sharing a core, and two cores that are
-    taken for one do no harm, but one that is taken for two does.
+    Two CPUs are of one core when the file of either of them says so. Taking two cores for one does no harm. Taking one
+    core for two would let two workers share it, although `exclusive` promises that they do not.
     """
     members = {cpu: {cpu} for cpu in online}
     for cpu in online:
-        told = read_set(top / _CPU / f"cpu{cpu}" / "topology", "core_cpus", "thread_siblings", holding=cpu)
-        if told and len(told) <= _MOST_THREADS and not told & online <= members[cpu]:
-            joined = members[cpu].union(*(members[sibling] for sibling in told & online))
+        siblings = read_set(top / _CPU / f"cpu{cpu}" / "topology", "core_cpus", "thread_siblings", holding=cpu)
+        if siblings and len(siblings) <= _MOST_THREADS and not siblings & online <= members[cpu]:
+            joined = members[cpu].union(*(members[sibling] for sibling in siblings & online))
             members.update(dict.fromkeys(joined, joined))
     return {cpu: min(core) for cpu, core in members.items()}
 
@@ -100,9 +105,9 @@ def _packages(top: Path, online: frozenset[int]) -> dict[int, int]:
     owner: dict[int, int] = {}
     for cpu in sorted(online):
         if cpu not in owner:
-            told = read_set(top / _CPU / f"cpu{cpu}" / "topology", "package_cpus", "core_siblings", holding=cpu)
-            if told is not None:
-                _claim(owner, told & online, cpu)
+            siblings = read_set(top / _CPU / f"cpu{cpu}" / "topology", "package_cpus", "core_siblings", holding=cpu)
+            if siblings is not None:
+                _claim(owner, siblings & online, cpu)
     by_number: dict[str, set[int]] = {}
     for cpu in sorted(online - owner.keys()):
         number = read_text(top / _CPU / f"cpu{cpu}" / "topology" / "physical_package_id")
@@ -114,7 +119,10 @@ def _packages(top: Path, online: frozenset[int]) -> dict[int, int]:
 
 
 def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
-    """Core to (level, smallest CPU that shares it) of each data cache that tells, the last level first."""
+    """Core to its data caches, the last level first: (level, smallest CPU that shares the cache).
+
+    A cache whose file does not say who shares it is left out.
+    """
     owners: dict[int, dict[int, int]] = {}
     for core in sorted(set(cores.values())):  # hardware threads share all caches
         for _, folder in numbered(top / _CPU / f"cpu{core}" / "cache", "index"):
@@ -124,17 +132,18 @@ def _caches(top: Path, online: frozenset[int], cores: dict[int, int]) -> dict[in
             group = read_set(folder, "shared_cpu", holding=core) if core not in owner else None
             if group is not None:
                 _claim(owner, group & online, core)
-    found: dict[int, list[tuple[int, int]]] = {}
+    caches_of_core: dict[int, list[tuple[int, int]]] = {}
     for level, owner in sorted(owners.items(), reverse=True):
         for cpu, first in owner.items():
-            found.setdefault(cpu, []).append((level, first))
-    return found
+            caches_of_core.setdefault(cpu, []).append((level, first))
+    return caches_of_core
 
 
 def _claim(owner: dict[int, int], group: Iterable[int], cpu: int) -> None:
-    """Give the CPUs of a group to their smallest, unless an earlier group has one of them: then this one is wrong.
+    """Let the smallest CPU of a group own the whole group.
 
-    An empty group means the CPU alone (ia64).
+    A group that shares a CPU with an earlier group is wrong, and is passed over. An empty group means the CPU alone:
+    that is what ia64 writes.
     """
     members = set(group) or {cpu}
     if not members & owner.keys():

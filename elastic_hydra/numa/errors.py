@@ -8,7 +8,7 @@ KEY = f"{ROOT}.numa"
 
 
 class NumaError(ValueError):
-    """A binding cannot be planned as asked; the text names the key, what is there and what would work."""
+    """A binding cannot be planned as asked; the text names the key, what the machine has and what would work."""
 
 
 class TopologyError(NumaError):
@@ -16,12 +16,12 @@ class TopologyError(NumaError):
 
 
 class Refusal(NumaError):
-    """The machine does not have what one setting asks for; something less may work.
+    """The machine does not have what one setting asks for; asking for less may work.
 
     Args:
         key: The setting.
-        value: What it asks for.
-        problem: What there is.
+        value: Its value.
+        problem: What the machine has instead.
         advice: What would work; empty where that is not known.
     """
 
@@ -30,7 +30,7 @@ class Refusal(NumaError):
         self.key, self.value, self.problem = key, value, problem
 
     def advised(self, advice: str) -> Refusal:
-        """The same with other advice."""
+        """The same refusal with other advice."""
         return Refusal(self.key, self.value, self.problem, advice)
 
 

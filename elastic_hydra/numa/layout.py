@@ -18,10 +18,16 @@ _PREFIXES = {Cpus.package: "package of ", Cpus.llc: "last-level cache of ", Cpus
 
 
 def explicit(cpus: CpuSet, settings: NumaConfig, workers: int) -> list[Place]:
-    """The user's own lists, one per local rank.
+    """The lists of CPUs that the user has given, one per local rank.
+
+    Args:
+        cpus: The job's CPUs.
+        settings: `explicit` and `exclusive` are read.
+        workers: Workers on this host.
 
     Raises:
-        NumaError: Too few or many lists, a CPU that the job may not use, or with `exclusive` one given twice.
+        NumaError: There are too few or too many lists, a list has a CPU that the job may not use, or, with
+            `exclusive`, two lists share a CPU.
     """
     lists = [frozenset(parse_list(text)) for text in settings.explicit]
 
@@ -30,17 +36,24 @@ def explicit(cpus: CpuSet, settings: NumaConfig, workers: int) -> list[Place]:
 
     if len(lists) != workers:
         raise refuse(f"{len(lists)} lists for {workers} workers; give one list of CPUs per local rank")
-    for rank, wanted in enumerate(lists):
-        if wanted - cpus:
-            raise refuse(f"rank {rank} may not use CPU {format_list(wanted - cpus)}; this job has {format_list(cpus)}")
-        twice = wanted & union(lists[:rank])
+    for rank, cpus_of_rank in enumerate(lists):
+        if cpus_of_rank - cpus:
+            forbidden = format_list(cpus_of_rank - cpus)
+            raise refuse(f"rank {rank} may not use CPU {forbidden}; this job has {format_list(cpus)}")
+        twice = cpus_of_rank & union(lists[:rank])
         if settings.exclusive and twice:
             raise refuse(f"CPU {format_list(twice)} is in two lists, and exclusive=true allows one")
-    return [Place(wanted, "the list given for this rank") for wanted in lists]
+    return [Place(cpus_of_rank, "the list given for this rank") for cpus_of_rank in lists]
 
 
 def spread(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequence[Anchor]) -> list[Place]:
     """An even cut of all the job's CPUs; each worker gets the part that is closest to its accelerator.
+
+    Args:
+        topology: The machine.
+        cpus: The job's CPUs.
+        settings: `exclusive` and `cores_per_worker` are read.
+        wished: The anchor of each worker.
 
     Raises:
         NumaError: Fewer cores than `exclusive` or `cores_per_worker` ask for.
@@ -50,13 +63,14 @@ def spread(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Seque
         _check_room(settings, "this job", topology.cores(cpus), workers)
     parts = distribute(topology, cpus, workers)
     if size:
-        found = _sized(topology, cpus, size, wished, parts)
-        what = "cores spread over the job's nodes"
+        cpus_of_ranks = _sized(topology, cpus, size, wished, parts)
+        words = "cores spread over the job's nodes"
     else:
-        found = list(closest(topology, parts, [(anchor.node,) for anchor in wished]))
-        what = f"one of {workers} even parts" if workers > 1 else "all CPUs of the job"
+        cpus_of_ranks = list(closest(topology, parts, [(anchor.node,) for anchor in wished]))
+        words = f"one of {workers} even parts" if workers > 1 else "all CPUs of the job"
     return [
-        _place(f"{what}, on {_name(topology, own)}", own, anchor) for own, anchor in zip(found, wished, strict=True)
+        _place(f"{words}, on {_name(topology, cpus_of_rank)}", cpus_of_rank, anchor)
+        for cpus_of_rank, anchor in zip(cpus_of_ranks, wished, strict=True)
     ]
 
 
@@ -65,40 +79,55 @@ def units(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequen
 
     With `exclusive`, workers that get the same unit share it out by cores.
 
+    Args:
+        topology: The machine.
+        cpus: The job's CPUs.
+        settings: `cpus` says which unit; `exclusive` and `cores_per_worker` are read, too.
+        wished: The anchor of each worker.
+
     Raises:
         NumaError: Fewer cores than `exclusive` or `cores_per_worker` ask for.
     """
-    members: dict[int | None, list[int]] = {}
+    seats = _seats(topology, cpus, settings, wished)
+    if settings.exclusive:
+        seats = _disjoint(seats)
+    cpus_of_rank: dict[int, CpuSet] = {}
+    for unit, ranks in seats.items():
+        cpus_of_rank.update(zip(ranks, _share_out(topology, unit, settings, len(ranks)), strict=True))
+    return [
+        _place(_unit_name(topology, settings, cpus_of_rank[rank], seats), cpus_of_rank[rank], anchor)
+        for rank, anchor in enumerate(wished)
+    ]
+
+
+def _seats(topology: Topology, cpus: CpuSet, settings: NumaConfig, wished: Sequence[Anchor]) -> dict[CpuSet, list[int]]:
+    """The ranks of the workers that each unit gets, by unit."""
+    ranks_of_node: dict[int | None, list[int]] = {}
     for rank, anchor in enumerate(wished):
-        members.setdefault(anchor.node, []).append(rank)
+        ranks_of_node.setdefault(anchor.node, []).append(rank)
     seats: dict[CpuSet, list[int]] = {}
-    for node, ranks in members.items():
+    for node, ranks in ranks_of_node.items():
         pool = _pool(topology, cpus, settings, node, len(ranks))
         room = _room(topology, pool, settings)
-        pool = [unit for unit, there in zip(pool, room, strict=True) if there] or pool
+        pool = [unit for unit, capacity in zip(pool, room, strict=True) if capacity] or pool
         room = list(filter(None, room)) or [1] * len(pool)
         in_turns = node is not None or settings.cpus == Cpus.core
         order = _in_turns(room, len(ranks)) if in_turns else _evenly(room, len(ranks))
         for rank, index in zip(ranks, order, strict=True):
             seats.setdefault(pool[index], []).append(rank)
-    if settings.exclusive:
-        seats = _disjoint(seats)
-    found: dict[int, CpuSet] = {}
-    for unit, ranks in seats.items():
-        found.update(zip(ranks, _share_out(topology, unit, settings, len(ranks)), strict=True))
-    return [
-        _place(_unit_name(topology, settings, found[rank], seats), found[rank], anchor)
-        for rank, anchor in enumerate(wished)
-    ]
+    return seats
 
 
 def _disjoint(seats: dict[CpuSet, list[int]]) -> dict[CpuSet, list[int]]:
-    """Units that overlap become one: virtual machines have packages that lie across the borders of nodes."""
+    """The same seats, where units that overlap have become one.
+
+    Units can overlap: virtual machines have packages that lie across the borders of nodes.
+    """
     apart: dict[CpuSet, list[int]] = {}
     for unit, ranks in seats.items():
-        touching = [other for other in apart if other & unit]
-        members = sorted([*ranks, *(rank for other in touching for rank in apart.pop(other))])
-        apart[union([unit, *touching])] = members
+        touching = [placed for placed in apart if placed & unit]
+        ranks_of_all = sorted([*ranks, *(rank for placed in touching for rank in apart.pop(placed))])
+        apart[union([unit, *touching])] = ranks_of_all
     return apart
 
 
@@ -108,7 +137,10 @@ def _room(topology: Topology, pool: Sequence[CpuSet], settings: NumaConfig) -> l
 
 
 def _in_turns(room: Sequence[int], workers: int) -> list[int]:
-    """Which unit each worker gets: in turns where they are equal, else the one with the most room per worker."""
+    """The index of the unit that each worker gets: the units in turns if they are equal, else the one with most room.
+
+    What counts is the room per worker, with those workers that a unit already has.
+    """
     taken = [0] * len(room)
     order = []
     for _ in range(workers):
@@ -119,37 +151,40 @@ def _in_turns(room: Sequence[int], workers: int) -> list[int]:
 
 
 def _evenly(room: Sequence[int], workers: int) -> list[int]:
-    """Which unit each worker gets: far apart while there are more units than workers, else by the units' room."""
+    """The index of the unit that each worker gets: far apart if there are fewer workers than units, else by room."""
     if workers < len(room):
         return [turn * len(room) // workers for turn in range(workers)]
     return [index for index, share in enumerate(apportion(room, workers)) for _ in range(share)]
 
 
 def _pool(topology: Topology, cpus: CpuSet, settings: NumaConfig, node: int | None, workers: int) -> list[CpuSet]:
-    """The units that workers anchored to a node (None: to nothing) may get, best first."""
-    here = cpus if node is None else cpus & topology.nodes[node].cpus
-    homes = topology.groups("node", here)
+    """The units that workers may get, best first: of the node they are anchored to, or of all (None)."""
+    cpus_near = cpus if node is None else cpus & topology.nodes[node].cpus
+    homes = topology.groups("node", cpus_near)
     if settings.cpus == Cpus.core:
-        return _core_runs(topology, here, settings, f"node {node}" if node is not None else "this job", workers)
+        return _core_runs(topology, cpus_near, settings, f"node {node}" if node is not None else "this job", workers)
     if settings.cpus == Cpus.llc:
         pool = [cache for home in homes for cache in topology.groups("llc", home)]
-        # torch's order: a cache that the cpuset has halved comes last
+        # torch has the same order: a cache of which the cpuset allows only a part comes last.
         return sorted(pool, key=len, reverse=True) if node is not None else pool
     if settings.cpus == Cpus.node:
         return list(homes)
     packages = topology.groups("package", cpus)
-    return list(packages) if node is None else [union(package for package in packages if package & here)]
+    return list(packages) if node is None else [union(package for package in packages if package & cpus_near)]
 
 
-def _core_runs(topology: Topology, here: CpuSet, settings: NumaConfig, where: str, workers: int) -> list[CpuSet]:
-    """Runs of `cores_per_worker` (1) neighbouring cores; they cross nodes only when too few fit otherwise."""
+def _core_runs(topology: Topology, cpus_near: CpuSet, settings: NumaConfig, where: str, workers: int) -> list[CpuSet]:
+    """Runs of `cores_per_worker` neighbouring cores, by default of one core.
+
+    Runs cross the borders of nodes only where there would be too few runs otherwise.
+    """
     size = settings.cores_per_worker or 1
-    nodes = [leaves(topology, node) for node in topology.groups("node", here)]
+    nodes = [leaves(topology, node) for node in topology.groups("node", cpus_near)]
     runs = [run for cores in nodes for run in _runs(cores, size)]
     if len(runs) < workers:
-        runs = max(runs, _runs(leaves(topology, here), size), key=len)
+        runs = max(runs, _runs(leaves(topology, cpus_near), size), key=len)
     if not runs or (settings.exclusive and len(runs) < workers):
-        _check_room(settings, where, topology.cores(here), workers)
+        _check_room(settings, where, topology.cores(cpus_near), workers)
     return runs
 
 
@@ -158,7 +193,11 @@ def _runs(cores: Sequence[CpuSet], size: int) -> list[CpuSet]:
 
 
 def _share_out(topology: Topology, unit: CpuSet, settings: NumaConfig, workers: int) -> list[CpuSet]:
-    """What each worker of one unit gets: with `exclusive` its own run of cores, else all or `cores_per_worker`."""
+    """The CPUs of each worker of one unit.
+
+    With `exclusive`, each worker has a run of cores for itself. Else the workers share all cores of the unit, or each
+    has `cores_per_worker` of them, which may overlap.
+    """
     cores, size = leaves(topology, unit), settings.cores_per_worker
     name = _PREFIXES.get(settings.cpus, "") + _name(topology, unit)
     if settings.exclusive:
@@ -174,7 +213,7 @@ def _share_out(topology: Topology, unit: CpuSet, settings: NumaConfig, workers: 
 def _sized(
     topology: Topology, cpus: CpuSet, size: int, wished: Sequence[Anchor], parts: Sequence[CpuSet]
 ) -> list[CpuSet]:
-    """Parts of `size` cores, each on or near the worker's node; they cross nodes only if they must."""
+    """Parts of `size` cores, each on or near the worker's node; a part crosses nodes only if too few fit otherwise."""
     nodes = [leaves(topology, node) for node in topology.groups("node", cpus)]
     seats = [index for index, cores in enumerate(nodes) for _ in range(min(len(cores) // size, len(wished)))]
     if len(seats) < len(wished):
@@ -185,35 +224,39 @@ def _sized(
     ]
     costs = [[remoteness(topology, union(cores), node) for cores in nodes] for node in near]
     homes = [seats[seat] for seat in assign([[row[index] for index in seats] for row in costs])]
-    found: dict[int, CpuSet] = {}
+    cpus_of_rank: dict[int, CpuSet] = {}
     for index, cores in enumerate(nodes):
         ranks = [rank for rank, home in enumerate(homes) if home == index]
         if ranks:
-            found.update(zip(ranks, (union(run[:size]) for run in split(cores, len(ranks))), strict=True))
-    return [found[rank] for rank in range(len(wished))]
+            cpus_of_rank.update(zip(ranks, (union(run[:size]) for run in split(cores, len(ranks))), strict=True))
+    return [cpus_of_rank[rank] for rank in range(len(wished))]
 
 
 def _check_room(settings: NumaConfig, where: str, cores: int, workers: int) -> None:
-    """Refuse when the workers' cores do not fit."""
+    """Refuse if there are too few cores for the workers.
+
+    Raises:
+        NumaError: The workers need more cores.
+    """
     size = settings.cores_per_worker
     if cores >= workers * (size or 1):
         return
-    there = f"{where} has {_count(cores, 'core')} for {_count(workers, 'worker')}"
+    problem = f"{where} has {_count(cores, 'core')} for {_count(workers, 'worker')}"
     if settings.exclusive and (size is None or cores < workers):
-        raise Refusal("exclusive", True, there)
-    raise Refusal("cores_per_worker", size, there)
+        raise Refusal("exclusive", True, problem)
+    raise Refusal("cores_per_worker", size, problem)
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _place(what: str, cpus: CpuSet, anchor: Anchor) -> Place:
-    return Place(cpus, "; ".join(filter(None, (what, anchor.why))), anchor.device)
+def _place(words: str, cpus: CpuSet, anchor: Anchor) -> Place:
+    return Place(cpus, "; ".join(filter(None, (words, anchor.why))), anchor.device)
 
 
-def _unit_name(topology: Topology, settings: NumaConfig, own: CpuSet, seats: dict[CpuSet, list[int]]) -> str:
-    unit, ranks = next((unit, ranks) for unit, ranks in seats.items() if own <= unit)
+def _unit_name(topology: Topology, settings: NumaConfig, cpus: CpuSet, seats: dict[CpuSet, list[int]]) -> str:
+    unit, ranks = next((unit, ranks) for unit, ranks in seats.items() if cpus <= unit)
     whole = _PREFIXES.get(settings.cpus, "") + _name(topology, unit)
     if len(ranks) > 1:
         return f"{whole}, {'shared out among' if settings.exclusive else 'shared by'} {len(ranks)} workers"

@@ -1,4 +1,4 @@
-"""This host as the launcher sees it: topology, allowance and accelerators together, and what to do without them."""
+"""This host as the launcher sees it: its topology, allowance and accelerators, also where the system hides them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from elastic_hydra.numa.topology import Device, Topology, read_topology
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to plan with."""
+    """All that is known of a host, to plan bindings with."""
 
     topology: Topology
     allowance: Allowance
     accelerators: Accelerators
     unreadable: str = ""
-    """Why the topology is not the machine's own; empty where it is."""
+    """Why the topology could not be read, and is only assumed; empty where it was read."""
 
     def devices(self, settings: NumaConfig, environ: Mapping[str, str]) -> tuple[Device, ...]:
         """The accelerators of local rank 0, 1, …: those that the settings name, else those that the workers see.
 
+        Args:
+            settings: `devices` is read.
+            environ: The workers' environment; CUDA_VISIBLE_DEVICES and its like are read.
+
         Raises:
-            NumaError: The settings name one that is not there.
+            NumaError: The settings name an accelerator that this machine does not have.
         """
         if settings.devices:
             return self.accelerators.named(settings.devices)
@@ -48,18 +52,21 @@ class Machine:
         slot: Allowance | None = None,
         gpus_per_worker: int = 1,
     ) -> tuple[Binding, ...]:
-        """`plan.plan` for this machine, on all of it or on a slot.
+        """Decide what each worker of a job is bound to, as `plan.plan` does.
 
         Args:
             settings: `hydra.launcher.numa`.
             workers: Workers on this host.
             environ: Their environment; CUDA_VISIBLE_DEVICES and its like are read.
-            slot: What the job holds of the machine; None: all that this process may use.
-            gpus_per_worker: Each worker is placed at the first of so many accelerators that it sees.
+            slot: The part of the machine that the job holds; None: all that this process may use.
+            gpus_per_worker: Accelerators that belong to each worker. The worker is placed at the first of them.
+
+        Returns:
+            One binding per local rank. With `on_error=warn`, bindings that could not be planned name the problem
+            instead of CPUs.
 
         Raises:
-            NumaError: It cannot be done as asked; also where the system does not tell its topology and something is to
-                be bound. With `on_error=warn`, the workers are not bound and know why.
+            NumaError: The workers cannot be bound as asked, or the system does not tell its topology.
         """
         usable = self.allowance if slot is None else slot.within(self.allowance)
         devices: Sequence[Device] = ()
@@ -81,7 +88,7 @@ class Machine:
 
 
 def read_machine(root: str | Path = "/") -> Machine:
-    """Read this host, without a CUDA context.
+    """Read this host without creating a CUDA context.
 
     Where the system does not tell its topology (macOS, a container without /sys), all CPUs count as one node.
 
@@ -97,7 +104,10 @@ def read_machine(root: str | Path = "/") -> Machine:
 
 
 def _flat(problem: str) -> Machine:
-    """All CPUs as one node without memory nodes; neighbouring CPUs make a core, as many as psutil counts."""
+    """A machine whose CPUs are all in one node without memory nodes.
+
+    Neighbouring CPUs are taken for the hardware threads of a core, so that there are as many cores as psutil counts.
+    """
     cpus = sorted(affinity() or range(os.cpu_count() or 1))
     per_core = max(1, len(cpus) // (psutil.cpu_count(logical=False) or len(cpus)))
     cores = {cpu: cpus[index - index % per_core] for index, cpu in enumerate(cpus)}

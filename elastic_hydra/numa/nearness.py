@@ -1,4 +1,4 @@
-"""How far CPUs are from accelerators, and which of several parts go where so that all are as near as can be."""
+"""How far CPUs are from accelerators, and how parts of a machine are given out so that all are as near as possible."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from elastic_hydra.numa.assignment import assign
 from elastic_hydra.numa.topology import Device, Topology
 
 Near = Sequence["Device | int | None"]
-"""Accelerators or node numbers that CPUs should be close to; what has no known node is left out."""
-_UNREACHABLE = 255  # what firmware writes for that; here: CPUs whose node is offline
+"""Accelerators or node numbers that CPUs should be close to; those without a known node do not count."""
+_UNREACHABLE = 255
+"""Distance of CPUs whose node is offline. Firmware writes this number for nodes that cannot be reached."""
 
 
 def remoteness(topology: Topology, cpus: frozenset[int], node: int | None) -> int:
@@ -17,8 +18,8 @@ def remoteness(topology: Topology, cpus: frozenset[int], node: int | None) -> in
 
     Args:
         topology: The machine.
-        cpus: Not empty.
-        node: That of an accelerator.
+        cpus: CPUs, one or more.
+        node: The number of an accelerator's node.
     """
     if node not in topology.nodes or node is None:
         return 0
@@ -33,21 +34,25 @@ def distance(topology: Topology, cpu: int, node: int) -> int:
 
 
 def homes(topology: Topology, near: Near) -> list[int]:
-    """The known nodes of accelerators, once for each of them."""
-    nodes = [one.node if isinstance(one, Device) else one for one in near]
+    """The nodes of accelerators, one for each accelerator whose node is known."""
+    nodes = [wish.node if isinstance(wish, Device) else wish for wish in near]
     return [node for node in nodes if node is not None and node in topology.nodes]
 
 
 def closest(topology: Topology, parts: Sequence[frozenset[int]], wishes: Sequence[Near]) -> tuple[frozenset[int], ...]:
-    """The parts in the order in which they are given to wishers: as near to all of them as can be.
+    """Give each job or worker a part of the machine, so that all together are as near as possible to what they use.
 
     Args:
         topology: The machine.
-        parts: As many as wishers.
-        wishes: What each wants to be near to; one without wishes takes what the others leave.
+        parts: CPUs, one part for each job or worker.
+        wishes: For each job or worker, what its part should be near to. Those that wish for nothing get the parts that
+            the others leave.
+
+    Returns:
+        The parts, in the order of the wishes.
     """
-    wanted = [homes(topology, wish) for wish in wishes]
-    if not any(wanted):
+    nodes_of_wishes = [homes(topology, wish) for wish in wishes]
+    if not any(nodes_of_wishes):
         return tuple(parts)
-    order = assign([[sum(remoteness(topology, part, node) for node in nodes) for part in parts] for nodes in wanted])
-    return tuple(parts[part] for part in order)
+    costs = [[sum(remoteness(topology, part, node) for node in nodes) for part in parts] for nodes in nodes_of_wishes]
+    return tuple(parts[index] for index in assign(costs))

@@ -1,6 +1,6 @@
-"""NVIDIA's GPUs as the driver's own library lists them, which makes no CUDA context.
+"""NVIDIA's GPUs as NVML lists them, the library of the driver. Asking it creates no CUDA context.
 
-The functions are those of NVML's API reference (nvml.h); `nvidia-smi` asks the same library.
+The functions are described in NVML's API reference (nvml.h); `nvidia-smi` uses the same library.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Memory(ctypes.Structure):
 
 
 def load() -> Any:
-    """The library; None where no driver is installed."""
+    """The library NVML; None where no driver is installed."""
     try:
         return ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -50,7 +50,8 @@ def load() -> Any:
 def read_gpus(library: Any) -> list[Gpu]:
     """The GPUs that this process may open, in the order of their PCI addresses; none where the driver does not answer.
 
-    In a container or a Slurm job these are the container's or the job's, and CUDA_VISIBLE_DEVICES counts only them.
+    In a container or a Slurm job, these are the GPUs of the container or the job, and the indices in
+    CUDA_VISIBLE_DEVICES count only these.
 
     Args:
         library: NVML, as `load` returns it.
@@ -67,7 +68,9 @@ def read_gpus(library: Any) -> list[Gpu]:
 
 
 def used_memory(library: Any, addresses: Iterable[str]) -> dict[str, int]:
-    """Bytes in use on some GPUs, by whomever; those of which the driver does not say it are left out.
+    """Bytes that all processes together use on some GPUs, by PCI address.
+
+    GPUs for which the driver does not say it are left out.
 
     Args:
         library: NVML, as `load` returns it.
@@ -75,20 +78,20 @@ def used_memory(library: Any, addresses: Iterable[str]) -> dict[str, int]:
     """
     if library is None or library.nvmlInit_v2():
         return {}
-    found, handle, memory = {}, ctypes.c_void_p(), _Memory()
+    used, handle, memory = {}, ctypes.c_void_p(), _Memory()
     try:
         for address in addresses:
             if library.nvmlDeviceGetHandleByPciBusId_v2(address.encode(), ctypes.byref(handle)):
                 continue
             if not library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
-                found[address] = int(memory.used)
+                used[address] = int(memory.used)
     finally:
         library.nvmlShutdown()
-    return found
+    return used
 
 
 def _gpu(library: Any, index: int) -> Iterator[Gpu]:
-    """One GPU, or none if it may not be opened or has fallen off the bus."""
+    """One GPU, or none if this process may not open it or it has fallen off the bus."""
     handle, place = ctypes.c_void_p(), _PciInfo()
     if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)):
         return

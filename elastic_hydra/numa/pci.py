@@ -13,7 +13,7 @@ from elastic_hydra.numa.nodes import Node
 from elastic_hydra.numa.sysfs import folders, read_number, read_set
 
 NVIDIA, AMD = 0x10DE, 0x1002
-"""PCI vendors."""
+"""Numbers of PCI vendors."""
 _PCI = "sys/bus/pci/devices"
 _NVIDIA_DRIVER = "proc/driver/nvidia/gpus"
 # PCI base classes: 0x03 display controllers (all GPUs), 0x12 processing accelerators, 0x0b40 co-processors
@@ -34,7 +34,7 @@ class Device:
     model: int
     """PCI device id, 0 where unknown."""
     node: int | None
-    """NUMA node; None where the kernel does not say or names none that exists."""
+    """NUMA node; None where the kernel does not say it, or says one that does not exist."""
     note: str = ""
     """What is uncertain about the device's place or number; empty when nothing is."""
 
@@ -58,15 +58,15 @@ def read_devices(top: Path, nodes: Mapping[int, Node]) -> Iterator[Device]:
 
 
 def _node(folder: Path, nodes: Mapping[int, Node]) -> int | None:
-    """The device's node: `numa_node`, else the one node that holds its local CPUs; with one node, that.
+    """The node of a device: `numa_node`, else the only node of the machine, else the only one with its local CPUs.
 
     `numa_node` is -1 where firmware says nothing, is missing on POWER9, and may name a node that is offline.
     """
-    told = read_number(folder / "numa_node")
-    if told in nodes:
-        return told
+    number = read_number(folder / "numa_node")
+    if number in nodes:
+        return number
     if len(nodes) == 1:
         return next(iter(nodes))
     local = read_set(folder, "local_cpu") or frozenset()
-    near = [node.id for node in nodes.values() if node.cpus & local]
-    return near[0] if len(near) == 1 else None
+    holders = [node.id for node in nodes.values() if node.cpus & local]
+    return holders[0] if len(holders) == 1 else None

@@ -28,17 +28,17 @@ def plan(
 
     Args:
         topology: The machine.
-        allowance: What the job may use: the whole allowance of the process, or the slot it holds.
+        allowance: What the job may use: the whole allowance of the process, or the slot that the job holds.
         settings: `hydra.launcher.numa`.
         workers: Workers on this host, 1 or more.
         devices: The accelerators that the workers see, by index; worker i uses the i-th, as under torchrun.
 
     Returns:
-        One binding per local rank. With `on_error=warn`, when it cannot be done, bindings without CPUs that name the
-        problem.
+        One binding per local rank. With `on_error=warn`, bindings that cannot be planned as asked have no CPUs, and
+        name the problem.
 
     Raises:
-        NumaError: It cannot be done as asked; the text names the key and what would work.
+        NumaError: The workers cannot be bound as asked; the text names the key and what would work.
     """
 
     def bind(settings: NumaConfig, workers: int) -> tuple[Binding, ...]:
@@ -68,17 +68,28 @@ def plan(
 def unbound(
     topology: Topology, allowance: Allowance, settings: NumaConfig, workers: int, problem: str
 ) -> tuple[Binding, ...]:
-    """Workers without CPUs and memory policy, because of a problem; with `threads=auto` they share the job's cores."""
+    """Bindings of workers that are not bound, because of a problem; with `threads=auto` they share the job's cores.
+
+    Args:
+        topology: The machine.
+        allowance: What the job may use.
+        settings: `threads` is read.
+        workers: Workers on this host.
+        problem: Why they are not bound, in words.
+
+    Returns:
+        One binding per local rank, without CPUs and memory policy.
+    """
     free = NumaConfig(threads="auto" if settings.threads == "auto" else None)
     places = [Place(frozenset(), "not bound, see the problem")] * max(1, workers)
-    return tuple(replace(one, problem=problem) for one in bindings(topology, allowance, free, places))
+    return tuple(replace(binding, problem=problem) for binding in bindings(topology, allowance, free, places))
 
 
 def _check(settings: NumaConfig, workers: int) -> None:
-    """Refuse what no machine could follow: settings that are made in Python come here unchecked.
+    """Refuse settings that no machine could follow: settings that are made in Python arrive here unchecked.
 
     Raises:
-        NumaError: It names all keys that are wrong, and what they may be.
+        NumaError: Settings are wrong; the text names all of them, and what they may be.
     """
     problems = Problems()
     check_numa(settings, problems)
@@ -89,7 +100,10 @@ def _check(settings: NumaConfig, workers: int) -> None:
 
 
 def _usable(topology: Topology, allowance: Allowance, settings: NumaConfig) -> Allowance:
-    """What is left for workers: online, not reserved, and one hardware thread per core with `smt=false`."""
+    """The part of an allowance that workers may use.
+
+    Its CPUs are online and not reserved; with `smt=false` it has one hardware thread per core.
+    """
     online = replace(allowance, cpus=allowance.cpus & topology.cpus.keys())
     if not online.cpus:
         raise setting_error("cpus", settings.cpus, "none of the CPUs that this job may use is online")

@@ -12,9 +12,12 @@ _RIGHT = {"rank", "cores", "threads"}
 
 
 def render(bindings: Sequence[Binding]) -> str:
-    """The plan as a table, one line per local rank; problems that all ranks share stand once below it.
+    """The plan as a table, one line per local rank; each problem stands once below the table.
 
-    Columns that say nothing for any rank are left out.
+    Columns that are empty for all ranks are left out.
+
+    Args:
+        bindings: One per local rank.
     """
     rows = [_HEAD, *(_row(rank, binding) for rank, binding in enumerate(bindings))]
     columns = [column for column in zip(*rows, strict=True) if column[0] in ("rank", "why") or set(column[1:]) != {"-"}]
@@ -26,7 +29,7 @@ def render(bindings: Sequence[Binding]) -> str:
         ).rstrip()
         for row in zip(*columns, strict=True)
     ]
-    return "\n".join([*lines, *dict.fromkeys(f"! {one.problem}" for one in bindings if one.problem)])
+    return "\n".join([*lines, *dict.fromkeys(f"! {binding.problem}" for binding in bindings if binding.problem)])
 
 
 def _row(rank: int, binding: Binding) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Small files of sysfs and procfs, as real machines have them: missing, renamed, as list or mask, with stray NULs."""
+"""Small files of sysfs and procfs. On real machines they may be missing or renamed, be lists or masks, or have NULs."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _T = TypeVar("_T")
 
 
 def read_text(path: Path) -> str | None:
-    """The content of a small file without the NUL bytes of old gatherings; None where it cannot be read."""
+    """The content of a small file, without the NUL bytes that old dumps have; None where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").replace("\0", "").strip()
-    except OSError:  # sysfs answers some files of devices that are gone with EINVAL or ENXIO
+    except OSError:  # for a device that is gone, reading some files of sysfs fails with EINVAL or ENXIO
         return None
 
 
 def read_number(path: Path, base: int = 10) -> int | None:
-    """A file such as `3`, or `0x10de` with base 16; None where it cannot be read, or holds something else."""
+    """The number in a file, such as `3`, or `0x10de` with base 16; None where there is none, or no such file."""
     return _parsed(lambda text: int(text, base), read_text(path))
 
 
 def read_list(path: Path) -> frozenset[int] | None:
-    """A file such as `0-3,8`; None where it cannot be read, is empty, or holds something else."""
+    """The numbers in a file such as `0-3,8`; None where there are none, or no such file."""
     return _parsed(lambda text: frozenset(parse_list(text)), read_text(path))
 
 
 def _parsed(parse: Callable[[str], _T], text: str | None) -> _T | None:
     try:
         return parse(text) if text else None
-    except ValueError:  # what a file says that nobody understands, it does not say
+    except ValueError:  # a file with other content counts as a missing one
         return None
 
 
@@ -42,18 +42,18 @@ def read_set(base: Path, *names: str, holding: int | None = None) -> frozenset[i
     Masks are tried before lists: kernels before 5.16 cut off a list that is longer than a page.
 
     Args:
-        base: Folder.
-        names: Files without their ending. A file `X_list` or `Xlist` holds `0-3,8`, its older brother `X`, `X_map` or
-            `Xmap` hexadecimal words of 32 bits, most significant first.
-        holding: The CPU that tells it: a set that is not empty and lacks it is wrong, and passed over.
+        base: Folder of the files.
+        names: Names of files without their endings. A file `X_list` or `Xlist` is a list such as `0-3,8`. A file `X`,
+            `X_map` or `Xmap` is a mask: hexadecimal words of 32 bits, the most significant one first.
+        holding: A CPU that the set must have, unless it is empty. A file without this CPU is wrong, and passed over.
     """
     for suffixes, parse in ((("_map", "map", "", "s"), parse_mask), (("_list", "list"), parse_list)):
         for name in names:
             for suffix in suffixes:
                 members = _parsed(parse, read_text(base / f"{name}{suffix}"))
-                found = None if members is None else frozenset(members)
-                if found is not None and (holding is None or not found or holding in found):
-                    return found
+                numbers = None if members is None else frozenset(members)
+                if numbers is not None and (holding is None or not numbers or holding in numbers):
+                    return numbers
     return None
 
 
@@ -66,7 +66,7 @@ def parse_mask(text: str) -> tuple[int, ...]:
 
 
 def folders(path: Path) -> list[Path]:
-    """What a folder holds, PCI addresses by domain; nothing where it cannot be read."""
+    """The entries of a folder, sorted by name, PCI addresses by the number of their domain; none without the folder."""
     try:
         return sorted(path.iterdir(), key=_pci_order)
     except OSError:
@@ -74,11 +74,12 @@ def folders(path: Path) -> list[Path]:
 
 
 def _pci_order(path: Path) -> tuple[int, str]:
-    domain = path.name.partition(":")[0]  # four digits, or up to eight: not to be sorted as text
+    domain = path.name.partition(":")[0]  # it has four to eight digits, so it must not be sorted as text
     return (int(domain, 16) if all(digit in "0123456789abcdefABCDEF" for digit in domain) else 0, path.name)
 
 
 def numbered(path: Path, prefix: str) -> list[tuple[int, Path]]:
-    """Folders `prefix0`, `prefix1`, … by number."""
-    found = [(folder.name.removeprefix(prefix), folder) for folder in folders(path) if folder.name.startswith(prefix)]
-    return sorted((int(number), folder) for number, folder in found if number.isdecimal())
+    """The entries `prefix0`, `prefix1`, … of a folder, each with its number, sorted by number."""
+    entries = [entry for entry in folders(path) if entry.name.startswith(prefix)]
+    suffixes = [(entry.name.removeprefix(prefix), entry) for entry in entries]
+    return sorted((int(suffix), entry) for suffix, entry in suffixes if suffix.isdecimal())

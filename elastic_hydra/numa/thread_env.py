@@ -23,10 +23,10 @@ _FOLDERS = ("usr/local/lib", "usr/local/lib64", "usr/lib/*-linux-gnu*", "lib/*-l
 
 @dataclass(frozen=True)
 class Environment:
-    """Variables to set, and what to tell the user."""
+    """Environment variables to set, and warnings for the user."""
 
     variables: Mapping[str, str]
-    """Only those that are to be set or changed."""
+    """Only the variables that are to be set or changed."""
     warnings: tuple[str, ...] = ()
     """Where the user's own settings contradict the binding, one sentence each."""
 
@@ -34,19 +34,19 @@ class Environment:
 def environment(binding: Binding, environ: Mapping[str, str], extra: Mapping[str, str] | None = None) -> Environment:
     """The variables of one worker and its children.
 
-    What the user has set stays. MKL and OpenBLAS follow OMP_NUM_THREADS where they have no variable of their own, so a
-    user's OMP_NUM_THREADS settles all.
+    Variables that the user has set stay. MKL and OpenBLAS read OMP_NUM_THREADS where their own variables are missing.
+    So if the user has set OMP_NUM_THREADS, none of these variables is added.
 
     Args:
         binding: The worker's binding.
         environ: The environment that the worker would inherit.
-        extra: `hydra.launcher.numa.environ`: variables to set unless they are set.
+        extra: `hydra.launcher.numa.environ`: variables to set unless the user has set them.
     """
     users = re.match(r"\s*(\d+)", environ.get(_OPENMP, ""))
     variables = {key: value for key, value in (extra or {}).items() if key not in environ}
     if binding.threads is not None and not users:
-        own = {name: str(binding.threads) for name in (_OPENMP, *_LIBRARIES) if name not in environ}
-        variables = own | variables
+        threads = {name: str(binding.threads) for name in (_OPENMP, *_LIBRARIES) if name not in environ}
+        variables = threads | variables
     return Environment(variables, tuple(_contradictions(binding, environ)))
 
 
@@ -55,11 +55,11 @@ def preload(allocator: Allocator, environ: Mapping[str, str], root: str | Path =
 
     Args:
         allocator: `hydra.launcher.numa.allocator`.
-        environ: The environment of the script; an allocator already in its LD_PRELOAD stays.
-        root: Folder whose library folders are searched; the running interpreter's and conda's come first.
+        environ: The environment of the script; an allocator that is already in its LD_PRELOAD stays.
+        root: Folder whose library folders are searched. Those of the running interpreter and of conda come first.
 
     Raises:
-        NumaError: The allocator is not installed; with `auto` that is a warning.
+        NumaError: The allocator is not installed; with `auto`, there is only a warning.
     """
     loaded = environ.get("LD_PRELOAD", "")
     if allocator == Allocator.none or "tcmalloc" in loaded or "jemalloc" in loaded:
@@ -93,8 +93,8 @@ def _contradictions(binding: Binding, environ: Mapping[str, str]) -> Iterable[st
         listed = re.search(pattern, environ.get(name, ""))
         outside = _cpus(listed.group(1)) - set(binding.cpus) if listed else set()
         if outside:
-            theirs, own = format_list(outside), format_list(binding.cpus)
-            yield f"{name}={environ[name]} is kept, but names CPU {theirs}, and the worker is bound to {own}"
+            outside_text, bound_to = format_list(outside), format_list(binding.cpus)
+            yield f"{name}={environ[name]} is kept, but names CPU {outside_text}, and the worker is bound to {bound_to}"
     if "norespect" in environ.get("KMP_AFFINITY", ""):
         yield "KMP_AFFINITY has norespect, so Intel OpenMP's threads will leave the worker's CPUs"
     if environ.get("OMP_PROC_BIND", "").lower() in ("master", "primary"):
@@ -103,12 +103,12 @@ def _contradictions(binding: Binding, environ: Mapping[str, str]) -> Iterable[st
 
 def _cpus(text: str) -> set[int]:
     """CPUs in the notations of OpenMP: `0 3 4-8:2` (first-last:stride) and `{0:4}` (first:length)."""
-    found: set[int] = set()
+    cpus: set[int] = set()
     for first, length in re.findall(r"\{(\d+):(\d+)", text):
-        found.update(range(int(first), int(first) + int(length)))
+        cpus.update(range(int(first), int(first) + int(length)))
     for first, last, stride in re.findall(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.sub(r"\{\d+:\d+[^}]*\}[:\d]*", "", text)):
-        found.update(range(int(first), int(last or first) + 1, int(stride or 1)))
-    return found
+        cpus.update(range(int(first), int(last or first) + 1, int(stride or 1)))
+    return cpus
 
 
 def _find(names: Iterable[str], environ: Mapping[str, str], root: Path) -> Path | None:
@@ -118,7 +118,7 @@ def _find(names: Iterable[str], environ: Mapping[str, str], root: Path) -> Path 
     folders += [folder for pattern in _FOLDERS for folder in sorted(root.glob(pattern))]
     for name in names:
         for folder in folders:
-            found = sorted(folder.glob(f"{name}.so*"))
-            if found:
-                return found[-1]
+            versions = sorted(folder.glob(f"{name}.so*"))
+            if versions:
+                return versions[-1]
     return None

@@ -1,7 +1,7 @@
 """What the machine has: CPUs, cores, caches, packages, NUMA nodes and accelerators, read from Linux' sysfs.
 
-Real machines leave out, rename or contradict many of the files; each reader says which of that it handles. No file but
-the list of CPUs is required.
+On real machines many of these files are missing, have other names or contradict each other; each reader says which of
+these cases it handles. Only the list of CPUs is required.
 """
 
 from __future__ import annotations
@@ -35,18 +35,23 @@ class Topology:
         return self.nodes[first].distances.get(second, default) if first in self.nodes else default
 
     def nearest(self, node: int, candidates: Iterable[int]) -> tuple[int, ...]:
-        """The candidates closest to a node, sorted: the node itself, else its initiators, else by distance."""
-        distances = {other: self.distance(node, other) for other in sorted(set(candidates))}
-        told = self.nodes[node].initiators if node in self.nodes else ()
-        for closest in ((node,), told):
+        """The candidates closest to a node, sorted: the node itself, else its initiators, else by distance.
+
+        Args:
+            node: A node's number.
+            candidates: Numbers of nodes.
+        """
+        distances = {candidate: self.distance(node, candidate) for candidate in sorted(set(candidates))}
+        initiators = self.nodes[node].initiators if node in self.nodes else ()
+        for closest in ((node,), initiators):
             if distances.keys() & set(closest):
                 return tuple(sorted(distances.keys() & set(closest)))
-        return tuple(other for other, distance in distances.items() if distance == min(distances.values()))
+        return tuple(candidate for candidate, distance in distances.items() if distance == min(distances.values()))
 
     def local_cpus(self, node: int) -> frozenset[int]:
         """The CPUs of a node; for a memory-only node, those of the nearest nodes that have some."""
-        with_cpus = [other.id for other in self.nodes.values() if other.cpus]
-        return frozenset().union(*(self.nodes[other].cpus for other in self.nearest(node, with_cpus)))
+        with_cpus = [candidate.id for candidate in self.nodes.values() if candidate.cpus]
+        return frozenset().union(*(self.nodes[number].cpus for number in self.nearest(node, with_cpus)))
 
     def groups(self, level: Level, cpus: Iterable[int] | None = None) -> tuple[frozenset[int], ...]:
         """The CPUs that share a package, node, last-level cache or core, in the order of their smallest CPU.
@@ -55,10 +60,10 @@ class Topology:
             level: What the CPUs of a group share.
             cpus: Only these CPUs; all by default. CPUs of which the level is unknown form one group.
         """
-        found: dict[int | None, set[int]] = {}
+        members_of_group: dict[int | None, set[int]] = {}
         for cpu in sorted(self.cpus if cpus is None else cpus):
-            found.setdefault(getattr(self.cpus[cpu], level), set()).add(cpu)
-        return tuple(frozenset(group) for group in found.values())
+            members_of_group.setdefault(getattr(self.cpus[cpu], level), set()).add(cpu)
+        return tuple(frozenset(group) for group in members_of_group.values())
 
     def cores(self, cpus: Iterable[int]) -> int:
         """How many physical cores the CPUs lie on."""
@@ -85,6 +90,10 @@ def read_topology(root: str | Path = "/") -> Topology:
     nodes = read_nodes(top, online_cpus(top))
     cpus = read_cpus(top, {cpu: node.id for node in nodes.values() for cpu in node.cpus})
     devices = tuple(read_devices(top, nodes))
-    # Files that contradict each other may divide a core between nodes: `read_cpus` has decided.
-    own = {number: frozenset(cpu for cpu, one in cpus.items() if one.node == number) for number in nodes}
-    return Topology(cpus, {number: replace(node, cpus=own[number]) for number, node in nodes.items()}, devices)
+    # Files that contradict each other may divide a core between two nodes. `read_cpus` has decided for one of the two,
+    # so the nodes get their CPUs from its answer.
+    cpus_of_node: dict[int | None, set[int]] = {number: set() for number in nodes}
+    for cpu in cpus.values():
+        cpus_of_node.setdefault(cpu.node, set()).add(cpu.id)
+    placed = {number: replace(node, cpus=frozenset(cpus_of_node[number])) for number, node in nodes.items()}
+    return Topology(cpus, placed, devices)

@@ -17,9 +17,13 @@ _LEVELS: tuple[Level, ...] = ("package", "node", "llc", "core")
 def branches(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
     """The parts of the next level below a set of CPUs, in the order of their smallest CPU.
 
-    The next level is the one that cuts the set into the fewest parts. So packages hold nodes on one machine and nodes
-    hold packages on another, and a cache that spans two nodes is above them. Cores that share an inner cache stand next
-    to each other. Below a core come its hardware threads; a single CPU has no branches.
+    The next level is the one that cuts the set into the fewest parts. So packages may hold nodes on one machine, and
+    nodes may hold packages on another; a cache that spans two nodes is above them. Cores that share an inner cache are
+    next to each other. The branches of a core are its hardware threads; a single CPU has no branches.
+
+    Args:
+        topology: The machine.
+        cpus: The set of CPUs, by the kernel's numbers.
     """
     cuts = [topology.groups(level, cpus) for level in _LEVELS]
     real = [cut for cut in cuts if len(cut) > 1]
@@ -32,7 +36,12 @@ def branches(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
 
 
 def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
-    """The cores of a set of CPUs in the order of the tree, so that neighbours share as much as they can."""
+    """The cores of a set of CPUs in the order of the tree, so that neighbours share as much as possible.
+
+    Args:
+        topology: The machine.
+        cpus: The set of CPUs, by the kernel's numbers.
+    """
     if topology.cores(cpus) <= 1:
         return (cpus,) if cpus else ()
     return tuple(core for branch in branches(topology, cpus) for core in leaves(topology, branch))
@@ -41,15 +50,16 @@ def leaves(topology: Topology, cpus: CpuSet) -> tuple[CpuSet, ...]:
 def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ...]:
     """Cut a set of CPUs into disjoint parts that are even in cores and keep to the borders of the machine.
 
-    The parts are those of `hwloc-distrib` where the machine divides evenly, and never less even elsewhere: 3 parts of 8
-    equal nodes are 2, 3 and 3 nodes, where hwloc-distrib answers 2, 2 and 4. Where parts that keep to the borders would
-    be less even than its parts (2 parts of a node with 24 cores and one with 1), the cores are cut evenly across them.
-    With more parts than cores, cores are cut into hardware threads; with more parts than threads, parts repeat.
+    Where the machine divides evenly, the parts are those of `hwloc-distrib`. Elsewhere they are never less even: 3
+    parts of 8 equal nodes are 2, 3 and 3 nodes, where hwloc-distrib answers 2, 2 and 4. Sometimes parts that keep to
+    the borders would be less even than those of hwloc-distrib (2 parts of a node with 24 cores and one with 1): then
+    the cores are cut evenly across the borders. With more parts than cores, cores are cut into hardware threads; with
+    more parts than threads, parts repeat.
 
     Args:
         topology: The machine.
-        cpus: What to cut; not empty.
-        parts: How many; 1 or more.
+        cpus: The CPUs to cut, one or more.
+        parts: The number of parts, 1 or more.
 
     Returns:
         The parts, in the order of the machine; together they are `cpus`.
@@ -57,33 +67,38 @@ def distribute(topology: Topology, cpus: CpuSet, parts: int) -> tuple[CpuSet, ..
     below = branches(topology, cpus)
     if parts == 1 or not below:
         return (cpus,) * parts
-    found = _within_borders(topology, cpus, below, parts)
+    within = _within_borders(topology, cpus, below, parts)
     if parts >= topology.cores(cpus):
-        return found
-    theirs = by_weight(topology, below, parts)
+        return within
+    hwloc_parts = by_weight(topology, below, parts)
     even = tuple(union(run) for run in split(leaves(topology, cpus), parts))
-    whole_cores = sum(map(topology.cores, theirs)) == topology.cores(cpus)
-    candidates = (found, even, tuple(theirs)) if whole_cores else (found, even)
-    return min(candidates, key=lambda parts: _excess(topology, parts, theirs))
+    whole_cores = sum(map(topology.cores, hwloc_parts)) == topology.cores(cpus)
+    candidates = (within, even, tuple(hwloc_parts)) if whole_cores else (within, even)
+    return min(candidates, key=lambda parts: _excess(topology, parts, hwloc_parts))
 
 
 def by_weight(topology: Topology, below: Sequence[CpuSet], parts: int) -> list[CpuSet]:
-    """The parts that `hwloc-distrib` makes of some branches: by their hardware threads, each share rounded up.
+    """The parts that `hwloc-distrib` makes of some branches, in proportion to their hardware threads, rounded up.
 
-    A branch whose share was used up by those before it joins the last of their parts.
+    Since the shares are rounded up, nothing may be left for a branch: it then joins the part before it.
+
+    Args:
+        topology: The machine.
+        below: The branches.
+        parts: The number of parts, 1 or more.
     """
     total = sum(map(len, below))
-    found: list[CpuSet] = []
+    hwloc_parts: list[CpuSet] = []
     weight = 0
     for branch in below:
         share = -(-(weight + len(branch)) * parts // total) - -(-weight * parts // total)
         weight += len(branch)
         inner = branches(topology, branch) if share > 1 else ()
         if not share:
-            found[-1] |= branch
+            hwloc_parts[-1] |= branch
         else:
-            found += by_weight(topology, inner, share) if inner else [branch] * share
-    return found
+            hwloc_parts += by_weight(topology, inner, share) if inner else [branch] * share
+    return hwloc_parts
 
 
 def _within_borders(topology: Topology, cpus: CpuSet, below: Sequence[CpuSet], parts: int) -> tuple[CpuSet, ...]:
@@ -95,12 +110,12 @@ def _within_borders(topology: Topology, cpus: CpuSet, below: Sequence[CpuSet], p
     return tuple(union(below[first:last]) for first, last in _join(weights, parts))
 
 
-def _excess(topology: Topology, parts: Sequence[CpuSet], others: Sequence[CpuSet]) -> tuple[int, int]:
-    """How much less even some parts are than others: in cores, and in hardware threads."""
+def _excess(topology: Topology, parts: Sequence[CpuSet], reference: Sequence[CpuSet]) -> tuple[int, int]:
+    """How much less even some parts are than a reference: in cores, and in hardware threads."""
 
     def beyond(size: Callable[[CpuSet], int]) -> int:
-        mine, theirs = ([size(part) for part in cut] for cut in (parts, others))
-        return max(0, max(mine) - min(mine) - max(theirs) + min(theirs))
+        sizes, reference_sizes = ([size(part) for part in cut] for cut in (parts, reference))
+        return max(0, max(sizes) - min(sizes) - max(reference_sizes) + min(reference_sizes))
 
     return beyond(topology.cores), beyond(len)
 
@@ -110,16 +125,16 @@ def apportion(weights: Sequence[int], parts: int) -> tuple[int, ...]:
 
     Args:
         weights: One per branch, 1 or more.
-        parts: At least as many as branches.
+        parts: The number of parts, at least as many as branches.
 
     Returns:
-        hwloc-distrib's answer (the rounded-up running sum), or one by size where that is more even.
+        One number per branch: the answer of hwloc-distrib (running sums, rounded up), or a more even one by size.
     """
     total = sum(weights)
     marks = [-(-sum(weights[:end]) * parts // total) for end in range(len(weights) + 1)]
     running = [last - first for first, last in pairwise(marks)]
     by_size = [1] * len(weights)
-    for _ in range(parts - len(weights)):  # the next part goes where the parts are largest
+    for _ in range(parts - len(weights)):  # the branch with the largest parts gets another one
         by_size[max(range(len(weights)), key=lambda index: weights[index] / by_size[index])] += 1
     return tuple(min((running, by_size), key=lambda shares: _unevenness(weights, shares)))
 
@@ -139,10 +154,11 @@ def _unevenness(weights: Sequence[int], shares: Iterable[int]) -> float:
 
 
 def _join(weights: Sequence[int], parts: int) -> list[tuple[int, int]]:
-    """Group neighbouring branches into fewer parts: (first, last + 1) of each.
+    """Group neighbouring branches into fewer parts: (first branch, last branch + 1) of each part.
 
-    The border before a part lies where the running sum has not passed the even share (hwloc-distrib's rule) or closest
-    to it, whichever gives the more even parts.
+    There are two rules for the border before a part. In hwloc-distrib, it lies just before the running sum of weights
+    passes the even share. In the other rule, it lies where the running sum is closest to the even share. The rule that
+    gives the more even parts is followed.
     """
     sums = [sum(weights[:end]) for end in range(len(weights) + 1)]
 
@@ -150,7 +166,7 @@ def _join(weights: Sequence[int], parts: int) -> list[tuple[int, int]]:
         borders = [0]
         for part in range(1, parts):
             even = part * sums[-1] / parts
-            # at least one branch for every part before and after
+            # Every part, before the border and behind it, needs one branch at least.
             options = range(borders[-1] + 1, len(weights) - (parts - part) + 1)
             borders.append(min(options, key=lambda end: surplus(sums[end] - even)))
         return list(pairwise([*borders, len(weights)]))
