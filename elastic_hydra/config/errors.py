@@ -9,10 +9,10 @@ __all__ = ["ConfigError", "nearest"]
 
 
 class ConfigError(ValueError):
-    """A configuration cannot be launched. Its text names keys, not code: it is shown without a stack trace."""
+    """A configuration cannot be launched. The text names keys, not code, so it is shown without a stack trace."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return ` (did you mean X?)` for the allowed word that is most like `word`, or nothing."""
+    """Return ` (did you mean X?)` for the allowed word that is most like `word`; empty when none is like it."""
     close = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -32,5 +32,9 @@ class HostFacts:
     """CPUs' worth of time that its container may use; None without a limit."""
 
     def within_quota(self, cpus: int) -> int:
-        """Return how many threads some of the CPUs can keep busy: their share of the quota, 1 or more."""
+        """Return how many threads some of the CPUs can keep busy: their share of the quota, 1 or more.
+
+        Args:
+            cpus: the number of CPUs.
+        """
         return cpus if self.quota is None else max(1, min(cpus, int(self.quota * cpus / self.cpus)))

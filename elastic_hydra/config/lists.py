@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_LIMIT = 1 << 16  # more than any kernel counts
+_LIMIT = 1 << 16
+"""A number that no kernel gives to a CPU or a node: all numbers in a list are smaller."""
 
 
 def parse_list(text: str) -> tuple[int, ...]:

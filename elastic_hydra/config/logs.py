@@ -46,7 +46,12 @@ class LogsConfig:
 
 
 def check_logs(logs: LogsConfig, problems: Problems) -> None:
-    """Add what is wrong with these keys, except for the streams: `streams_of` reads these."""
+    """Check these keys, except for `redirects` and `tee`, which `streams_of` checks.
+
+    Args:
+        logs: `hydra.launcher.logs`.
+        problems: takes what is wrong.
+    """
     problems.one_of("logs.other_ranks_level", str(logs.other_ranks_level).upper(), LEVELS)
     problems.not_blank("logs.dir", logs.dir)
     for rank in logs.local_ranks_filter or ():
@@ -58,7 +63,7 @@ def streams_of(key: str, value: Any, problems: Problems) -> Streams:
 
     Args:
         key: `logs.redirects` or `logs.tee`.
-        value: as it was given.
+        value: the key's value in the configuration.
         problems: takes what is wrong.
     """
     pairs: Any = value
@@ -72,23 +77,26 @@ def streams_of(key: str, value: Any, problems: Problems) -> Streams:
     if any(rank < 0 or not 0 <= streams <= 3 for rank, streams in read.items()):
         unquoted = sexagesimal(value)
         hint = f'; YAML reads an unquoted {unquoted} as {value}: write "{unquoted}"' if unquoted else ""
-        what = "must be 0 (nothing), 1 (stdout), 2 (stderr) or 3 (both), or {local rank: number}"
-        problems.add(key, value, what + hint)
+        problem = "must be 0 (nothing), 1 (stdout), 2 (stderr) or 3 (both), or {local rank: number}"
+        problems.add(key, value, problem + hint)
         return 0
     return read if isinstance(pairs, Mapping) else read[0]
 
 
-def line_prefix_of(given: Optional[str], tee: Streams, workers: int, role: str) -> str:
-    """Return what teed lines begin with: with the output of one job and rank only, it would only break progress bars.
+def line_prefix_of(prefix: Optional[str], tee: Streams, workers: int, role: str) -> str:
+    """Return what teed lines begin with.
+
+    By default, a prefix names the job and the rank only where the output of several of them is shown: without need for
+    it, a prefix would only break progress bars.
 
     Args:
-        given: `logs.line_prefix`.
-        tee: what is teed.
-        workers: how many there are on this node.
+        prefix: `logs.line_prefix`.
+        tee: the streams that are teed.
+        workers: the number of workers on this node.
         role: `hydra.launcher.role`.
     """
-    if given is not None:
-        return given
+    if prefix is not None:
+        return prefix
     teed = [rank for rank in range(workers) if (tee.get(rank, 0) if isinstance(tee, dict) else tee)]
     of_role = "" if role == "default" else " ${role_name}"
     return "${job}" + (f"{of_role} rank ${{rank}}: " if len(teed) > 1 else ": ")

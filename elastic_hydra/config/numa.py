@@ -118,9 +118,14 @@ class NumaConfig:
 
 
 def check_numa(keys: NumaConfig, problems: Problems) -> None:
-    """Add what no machine could follow; what this one cannot do is seen when it is planned.
+    """Check what can be checked without knowing the machine; what this machine cannot do is found when it is planned.
 
-    Hydra checks types and choices at composition already; settings made in Python come here unchecked.
+    Hydra has checked types and choices when it composed the settings. Settings that are made in Python have not been
+    checked.
+
+    Args:
+        keys: `hydra.launcher.numa`.
+        problems: takes what is wrong.
     """
     for key, choices in (("cpus", Cpus), ("near", Near), ("memory", Memory), ("allocator", Allocator)):
         problems.one_of(f"numa.{key}", getattr(keys, key), [choice.value for choice in choices])
@@ -128,8 +133,8 @@ def check_numa(keys: NumaConfig, problems: Problems) -> None:
     if cores is not None and cores < 1:
         problems.add("numa.cores_per_worker", cores, "must be 1 or more, or null")
     if cores is not None and keys.cpus in (Cpus.none, Cpus.explicit):
-        given = Cpus(keys.cpus).value
-        problem = f"has no meaning with {ROOT}.numa.cpus={given}; choose spread, core, llc, node or package"
+        unit = Cpus(keys.cpus).value
+        problem = f"has no meaning with {ROOT}.numa.cpus={unit}; choose spread, core, llc, node or package"
         problems.add("numa.cores_per_worker", cores, problem)
     problems.at_least(0, "numa.reserve_cores", keys.reserve_cores)
     threads = keys.threads

@@ -1,4 +1,4 @@
-"""`hydra.launcher.rendezvous`: where the nodes of a job meet, what each backend needs, and what it would ignore."""
+"""`hydra.launcher.rendezvous`: where the nodes of a job meet. A key that the chosen backend would ignore is refused."""
 
 # OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and Dict, not `|` and `dict`.
 # ruff: noqa: UP006, UP035, UP045
@@ -63,11 +63,11 @@ class Rendezvous:
 
 
 def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, problems: Problems) -> Rendezvous:
-    """Check the keys, and say the same in torch's terms.
+    """Check the keys, and put them into torch's terms.
 
     Args:
         keys: `hydra.launcher.rendezvous`.
-        nodes: how many the job has.
+        nodes: the numbers of nodes that the job may have.
         facts: this host.
         problems: takes what is wrong.
     """
@@ -82,8 +82,8 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
     if backend.client and not facts.has_etcd:
         problems.add("rendezvous.backend", name, f"needs etcd's client: pip install {backend.client}")
     if not backend.several_nodes and nodes.most > 1:
-        what = f"is for one node, and nodes is up to {nodes.most}: pick c10d, static or etcd"
-        problems.add("rendezvous.backend", name, what)
+        problem = f"is for one node, and nodes is up to {nodes.most}: pick c10d, static or etcd"
+        problems.add("rendezvous.backend", name, problem)
     endpoint = _endpoint(name, backend, endpoint, nodes, problems)
     configs = _configs(keys, backend, problems)
     if backend.has_node_ranks:
@@ -95,8 +95,8 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
 
 def _endpoint(name: str, backend: Backend, endpoint: str, nodes: Nodes, problems: Problems) -> str:
     if not backend.several_nodes:
-        what = f"{name} has none: pick c10d, static or etcd, or drop it"
-        problems.require(not endpoint, "rendezvous.endpoint", endpoint, what)
+        problem = f"{name} has none: pick c10d, static or etcd, or drop it"
+        problems.require(not endpoint, "rendezvous.endpoint", endpoint, problem)
         return ""
     if not endpoint:
         if backend.needs_endpoint or (nodes.most > 1 and name in BACKENDS):
@@ -112,7 +112,7 @@ def _endpoint(name: str, backend: Backend, endpoint: str, nodes: Nodes, problems
 
 
 def _configs(keys: RendezvousConfig, backend: Backend, problems: Problems) -> Dict[str, Any]:
-    """Gather what goes to torch under its names, and find what it would ignore."""
+    """Gather the values that torch gets, under torch's names, and refuse those that it would ignore."""
     configs = dict(keys.configs)
     reads = f"it reads {', '.join(backend.keys)}" if backend.keys else "it reads none"
     for key in (*TIMEOUTS, "is_host"):
@@ -127,15 +127,15 @@ def _configs(keys: RendezvousConfig, backend: Backend, problems: Problems) -> Di
             configs[backend.keys[key]] = value
     if "timeout" in keys.configs and keys.backend in BACKENDS and "timeout" not in backend.keys.values():
         hint = f"; set {ROOT}.rendezvous.join_timeout" if backend.keys else ""
-        what = f"the backend {keys.backend} would ignore it{hint}"
-        problems.add("rendezvous.configs.timeout", configs["timeout"], what)
+        problem = f"the backend {keys.backend} would ignore it{hint}"
+        problems.add("rendezvous.configs.timeout", configs["timeout"], problem)
     return configs
 
 
 def _node_rank(name: str, rank: Optional[int], nodes: Nodes, problems: Problems) -> int:
     if nodes.least != nodes.most:
-        what = f"{name} has a fixed number of nodes; c10d and etcd can grow"
-        problems.add("nodes", f"{nodes.least}:{nodes.most}", what)
+        problem = f"{name} has a fixed number of nodes; c10d and etcd can grow"
+        problems.add("nodes", f"{nodes.least}:{nodes.most}", problem)
     if rank is None:
         if nodes.most > 1:
             problems.add("rendezvous.node_rank", None, f"{name} needs it on every node: 0 to {nodes.most - 1}")

@@ -1,4 +1,4 @@
-"""From a job's `hydra.launcher` and the machine to what is launched: every check, and every computed default."""
+"""From a job's `hydra.launcher` and the host to what is launched: every check, and every computed default."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from elastic_hydra.config.whole_sweep import check_whole_sweep, whole_sweep_of
 __all__ = ["Launch", "resolve"]
 
 _SINCE = {
-    # Options that the oldest supported torch does not know, and the version that brought them.
     "virtual_local_rank": (2, 10),
     "logs.duplicate_stdout_filters": (2, 10),
     "logs.duplicate_stderr_filters": (2, 10),
 }
+"""Keys that the oldest supported torch has no option for, and the version of torch that has brought the option."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Launch:
     gpus_per_worker: int
     """How many GPUs belong to each worker, 1 or more."""
     omp_num_threads: int | None
-    """None leaves the variable alone."""
+    """`OMP_NUM_THREADS` of each worker; None: the variable is left alone."""
     redirects: Streams
     tee: Streams
     line_prefix: str
@@ -71,13 +71,13 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     Args:
         settings: the job's `hydra.launcher`, interpolations resolved.
         facts: this host.
-        environ: its environment variables.
+        environ: the environment variables of this process.
 
     Returns:
         what to launch.
 
     Raises:
-        ConfigError: something is wrong; it lists everything that is.
+        ConfigError: something is wrong; the text lists every problem.
     """
     problems = Problems()
     check_tree(settings, ElasticConfig, problems)
@@ -85,7 +85,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     keys = as_schema(ElasticConfig, settings)
 
     nodes = nodes_of(keys.nodes, problems)
-    parallel = read_parallel(keys.parallel, Problems())  # what is wrong with it is said with the whole sweep's keys
+    parallel = read_parallel(keys.parallel, Problems())  # `check_whole_sweep` says what is wrong with `parallel`
     workers = workers_of(keys.nproc_per_node, facts, parallel, problems)
     check_numa(keys.numa, problems)
     demand = demand_of(keys.resources, keys.numa, workers, parallel, facts, problems)
@@ -120,7 +120,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
 
 
 def _check_job(keys: ElasticConfig, facts: HostFacts, problems: Problems) -> None:
-    """Check the single keys of a job that are in no group."""
+    """Check the keys of a job that are in no group."""
     problems.one_of("return_values", keys.return_values, ("rank0", "all"))
     problems.one_of("event_log_handler", keys.event_log_handler, sorted(facts.event_handlers))
     problems.require(bool(keys.role), "role", keys.role, "must not be empty")

@@ -32,7 +32,8 @@ class ResourcesConfig:
     """What one job takes of this host, so that others can run beside it: `hydra.launcher.resources`."""
 
     gpus_per_worker: Any = "auto"
-    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs). Worker i has the i-th so many."""
+    """GPUs per worker: a number, 0 or more, or `auto` (1 where there are GPUs). With 2, worker 0 has the job's first
+    two GPUs, worker 1 the next two, and so on."""
     cpus_per_worker: Any = "auto"
     """CPUs (hardware threads) per worker: a number, 1 or more, or `auto` (an equal share of the host for each of
     `parallel` jobs; with `parallel=auto` the cores that belong to the job's GPUs, or 1). Workers without a GPU that
@@ -49,7 +50,7 @@ class ResourcesConfig:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a job takes of the host while it runs beside others."""
+    """The part of a host that a job takes while it runs beside others."""
 
     gpus: int = 0
     cpus: int | None = None
@@ -58,17 +59,25 @@ class Demand:
     memory: int = 0
     """Bytes."""
     instances: int = 0
-    """CPU-only workers that each take `instance_cores` of one NUMA node, instead of a number of CPUs."""
+    """The number of CPU-only workers that each take `instance_cores` of one NUMA node. They replace `cpus`."""
     instance_cores: int | None = None
-    """Physical cores; None: all of a node."""
+    """Physical cores of one instance; None: all cores of a node."""
     listed: tuple[str, ...] = ()
-    """The CPUs themselves, in lists such as `0-3,8`, instead of a number of them."""
+    """Lists of CPUs, such as `0-3,8`, which the job takes. They replace `cpus`."""
     cores: int = 1
-    """Of what belongs to its GPUs, the physical cores that its workers cannot do without."""
+    """Physical cores that the workers cannot do without, of those that belong to the job's GPUs."""
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:
-    """Read `hydra.launcher.parallel`; None is `auto`."""
+    """Read `hydra.launcher.parallel`.
+
+    Args:
+        value: the key's value.
+        problems: takes what is wrong.
+
+    Returns:
+        how many jobs run side by side; None: as many as fit (`auto`).
+    """
     if value == "auto":
         return None
     number = count(value, 1)
@@ -78,9 +87,20 @@ def read_parallel(value: Any, problems: Problems) -> int | None:
 
 
 def workers_of(value: Any, facts: HostFacts, parallel: int | None, problems: Problems) -> int:
+    """Read `hydra.launcher.nproc_per_node`.
+
+    Args:
+        value: the key's value.
+        facts: this host.
+        parallel: jobs side by side; None: as many as fit.
+        problems: takes what is wrong.
+
+    Returns:
+        the workers of the job on this host, 1 or more.
+    """
     word = str(value).strip().lower()
     if word == "auto":
-        # As many as the job's part of the host has GPUs; with parallel=auto the smallest part there is.
+        # One worker for each GPU of the job's part of the host. With parallel=auto, this is the smallest possible part.
         return max(1, facts.gpus // parallel) if parallel else 1
     if word == "cpu":
         return max(1, facts.cpus // (parallel or 1))
@@ -104,22 +124,19 @@ def demand_of(
     facts: HostFacts,
     problems: Problems,
 ) -> Demand:
-    """Compute what a job holds while others run beside it; a job alone holds nothing, for it has everything.
+    """Compute what a job holds while others run beside it. A job that runs alone needs to hold nothing.
 
     Args:
         keys: `hydra.launcher.resources`.
-        numa: `hydra.launcher.numa`: workers that have cores of their own take these, where nothing else is asked for.
-        workers: of the job on this host.
+        numa: `hydra.launcher.numa`: its CPUs per worker count where `resources` says nothing.
+        workers: the job's workers on this host.
         parallel: jobs side by side; None: as many as fit.
         facts: this host.
         problems: takes what is wrong.
     """
     gpus_per_worker = _count("resources.gpus_per_worker", keys.gpus_per_worker, 0, problems)
     cpus_per_worker = _count("resources.cpus_per_worker", keys.cpus_per_worker, 1, problems)
-    memory = _bytes("resources.memory_per_job", keys.memory_per_job, problems)
-    if memory > facts.memory:
-        problem = f"this host has {bytes_in_words(facts.memory)}: the job can never run"
-        problems.add("resources.memory_per_job", keys.memory_per_job, problem)
+    memory = _memory_of(keys, facts, problems)
     if parallel == 1:
         asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
         _check_it_fits(keys, asked, workers, facts, problems)
@@ -137,13 +154,32 @@ def demand_of(
         cpus = None if gpus and facts.gpus else workers
     _check_it_fits(keys, {"GPUs": gpus, "CPUs": cpus or 0}, workers, facts, problems)
     instance_cores = numa.cores_per_worker if instances else None
-    own = parallel is None and gpus and cpus is None
-    cores = _least_cores(numa, workers) if own else 1
+    has_part_of_gpus = parallel is None and gpus and cpus is None
+    cores = _least_cores(numa, workers) if has_part_of_gpus else 1
     return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores)
 
 
+def _memory_of(keys: ResourcesConfig, facts: HostFacts, problems: Problems) -> int:
+    """Read `memory_per_job`, in bytes."""
+    memory = _bytes("resources.memory_per_job", keys.memory_per_job, problems)
+    if memory > facts.memory:
+        problem = f"this host has {bytes_in_words(facts.memory)}: the job can never run"
+        problems.add("resources.memory_per_job", keys.memory_per_job, problem)
+    return memory
+
+
 def cpus_of(demand: Demand, facts: HostFacts, parallel: int | None, jobs_per_gpu: int) -> int:
-    """Return about how many hardware threads a job will have, 1 or more; its slot is in whole cores."""
+    """Estimate how many hardware threads a job will have. Its slot is cut in whole cores, so it may have a few more.
+
+    Args:
+        demand: what the job takes.
+        facts: this host.
+        parallel: jobs side by side; None: as many as fit.
+        jobs_per_gpu: jobs that may share a GPU.
+
+    Returns:
+        the number of hardware threads, 1 or more.
+    """
     if demand.cpus is not None:
         return demand.cpus
     if parallel is None and demand.gpus and facts.gpus and jobs_per_gpu > 0:
@@ -158,26 +194,26 @@ _WAYS_OUT = {
 
 
 def _check_it_fits(
-    keys: ResourcesConfig, wanted: Mapping[str, int], workers: int, facts: HostFacts, problems: Problems
+    keys: ResourcesConfig, asked: Mapping[str, int], workers: int, facts: HostFacts, problems: Problems
 ) -> None:
-    there = {"GPUs": facts.gpus, "CPUs": facts.cpus}
-    for what, number in wanted.items():
-        if number > there[what]:
-            key = f"{what[:-1].lower()}s_per_worker"
+    available = {"GPUs": facts.gpus, "CPUs": facts.cpus}
+    for unit, number in asked.items():
+        if number > available[unit]:
+            key = f"{unit[:-1].lower()}s_per_worker"
             problem = (
-                f"{workers} workers x {number // workers} = {number} {what}, and this host has {there[what]}: it can "
-                f"never run. Choose fewer workers (hydra.launcher.nproc_per_node), {_WAYS_OUT[what]}"
+                f"{workers} workers x {number // workers} = {number} {unit}, and this host has {available[unit]}: "
+                f"it can never run. Choose fewer workers (hydra.launcher.nproc_per_node), {_WAYS_OUT[unit]}"
             )
             problems.add(f"resources.{key}", getattr(keys, key), problem)
 
 
 def gpus_per_worker_of(keys: ResourcesConfig) -> int:
-    """Return how many GPUs belong to each worker that has any; `demand_of` says what is wrong with the value."""
+    """Return how many GPUs belong to each worker, 1 or more; `demand_of` checks the value."""
     return max(1, _count("", keys.gpus_per_worker, 0, Problems()) or 1)
 
 
 def _are_instances(numa: NumaConfig, parallel: int | None) -> bool:
-    """Whether CPU-only workers each take so many cores of one NUMA node, or all of it (`numa=cpu-throughput`)."""
+    """Whether each CPU-only worker takes some cores of one NUMA node, or a whole node (`numa=cpu-throughput`)."""
     if numa.cores_per_worker is not None:
         return bool(numa.cpus != Cpus.none and numa.cores_per_worker > 0)
     whole_node = numa.cpus == Cpus.node and numa.near == Near.none and numa.exclusive
@@ -185,6 +221,7 @@ def _are_instances(numa: NumaConfig, parallel: int | None) -> bool:
 
 
 def _least_cores(numa: NumaConfig, workers: int) -> int:
+    """Return the physical cores without which the workers of one job could not be bound."""
     each = int(numa.cores_per_worker or 1)
     if numa.cpus in (Cpus.none, Cpus.explicit):
         return 1
@@ -211,6 +248,18 @@ def _bytes(key: str, value: Any, problems: Problems) -> int:
 
 
 def threads_of(value: Any, workers: int, cpus: int, environ: Mapping[str, str], problems: Problems) -> int | None:
+    """Read `hydra.launcher.omp_num_threads`.
+
+    Args:
+        value: the key's value.
+        workers: the job's workers on this host.
+        cpus: hardware threads of the job.
+        environ: the environment variables of this process.
+        problems: takes what is wrong.
+
+    Returns:
+        the `OMP_NUM_THREADS` of each worker; None: the variable is left alone.
+    """
     if value is None:
         return None
     if value == "auto":

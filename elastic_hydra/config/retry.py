@@ -23,7 +23,7 @@ class BackoffConfig:
     initial: float = 0.0
     """Seconds before the first restart; 0: at once."""
     factor: float = 2.0
-    """Each further wait is so many times as long, 1 or more."""
+    """Each further wait is this many times as long, 1 or more."""
     maximum: float = 300.0
     """Seconds that no wait exceeds."""
     jitter: float = 0.25
@@ -39,7 +39,7 @@ class RetryConfig:
     max_restarts: int = 0
     """How often the worker group of a job is started again: one budget for the job, over all nodes."""
     window: Optional[float] = None
-    """Only restarts within the last so many seconds count against `max_restarts`; null: all."""
+    """Only restarts within the last `window` seconds count against `max_restarts`; null: all."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
     only_on: List[Any] = field(default_factory=list)
     """Only these are followed by a restart: kinds (`oom`, `signal`, …), exception classes or bases of them (`OSError`,
@@ -48,13 +48,19 @@ class RetryConfig:
     never_on: List[Any] = field(default_factory=lambda: ["deterministic"])
     """These are never followed by a restart; the same words. It has the last word over `only_on`."""
     min_uptime: float = 0.0
-    """A worker that dies by itself before so many seconds never got started, and is not restarted; 0: it is."""
+    """Seconds that a worker must have lived to be restarted when it dies by itself: one that dies sooner never got
+    started. 0: any time is enough."""
     max_attempts: int = 1
-    """How often a job is tried whose agent itself was lost, 1 or more."""
+    """How often a job is tried at most, 1 or more: it is tried again when its agent itself was lost."""
 
 
 def check_retry(retry: RetryConfig, problems: Problems) -> None:
-    """Add what is wrong with these keys."""
+    """Check these keys.
+
+    Args:
+        retry: `hydra.launcher.retry`.
+        problems: takes what is wrong.
+    """
     for key, least in (("max_restarts", 0), ("max_attempts", 1)):
         problems.at_least(least, f"retry.{key}", getattr(retry, key))
     if retry.window is not None and retry.window <= 0:
@@ -78,10 +84,11 @@ def _check_words(key: str, words: List[Any], problems: Problems) -> None:
     for word in words:
         if not is_word(word):
             known = [*WORDS, *(number.name for number in signal.Signals)]
-            what = f"must be exception classes, exit codes, signals (SIGBUS), or of {', '.join(WORDS)}"
-            problems.add(key, word, what + nearest(word, known))
+            requirement = f"must be exception classes, exit codes, signals (SIGBUS), or of {', '.join(WORDS)}"
+            problems.add(key, word, requirement + nearest(word, known))
         elif is_class_name(word):
-            from elastic_hydra.config.exceptions import doubt_about  # it lists the installed packages: not in every job
+            # The import is here because it takes time, and most jobs have no class names to check.
+            from elastic_hydra.config.exceptions import doubt_about
 
             if doubt := doubt_about(str(word).strip()):
                 problems.add(key, word, doubt)

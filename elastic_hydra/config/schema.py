@@ -41,7 +41,7 @@ class ElasticConfig:
     """Seconds between the starts of two jobs."""
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     on_failure: str = "continue"
-    """When a job has failed: `continue` with the others, or `stop`: start no more. What runs is left to end."""
+    """When a job has failed: `continue` with the others, or `stop`: start no more. Jobs that run are left to end."""
     max_failures: Any = None
     """How many jobs may fail before no more are started: a number, a fraction of the batch (`0.1`), or null (any)."""
     dry_run: bool = False

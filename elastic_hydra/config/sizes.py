@@ -11,7 +11,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 
 def number_of_bytes(size: Any) -> int | None:
-    """Read a size such as `16GB`, `512MiB` or a number of bytes; None: it is none."""
+    """Read a size such as `16GB`, `512MiB` or a number of bytes; None: the value is no size."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]I?)?B?", str(size).strip().upper())
     return None if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
 

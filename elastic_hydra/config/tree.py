@@ -1,4 +1,4 @@
-"""The tree of keys against its schema: keys that do not exist, groups that are none, values that nothing can take."""
+"""The tree of keys against its schema: finds unknown keys, values in place of groups, and values no key can have."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ _T = TypeVar("_T")
 
 _GROUPS_WITH_PROFILES = ("rendezvous", "numa", "retry", "watch", "logs")
 HYDRAS = ("_recursive_", "_convert_")
-"""What Hydra's `instantiate` reads and takes away; a launcher file of the user's own may have them."""
+"""Keys that Hydra's `instantiate` reads and removes; a launcher file of the user's may have them."""
 
 
 def check_tree(settings: Mapping[str, Any], schema: type, problems: Problems, prefix: str = "") -> None:
-    """Check all that needs no knowledge of a single key.
+    """Check everything that needs no knowledge of a single key.
 
-    Hydra refuses unknown keys by itself, except those given with `+` and those of a file that does without the schema.
+    Hydra itself refuses unknown keys. It lets those pass that are given with `+`, and those of a file that does not
+    use the schema.
 
     Args:
         settings: plain values; a text that begins with `${` is an interpolation, and passes.
         schema: the class that has the keys.
         problems: takes what is wrong.
-        prefix: of the keys: the group they are in, with a dot.
+        prefix: the group that the keys are in, with a dot; empty: none.
     """
     known = {f.name: f for f in dataclasses.fields(schema)}
     for key, value in settings.items():
@@ -67,7 +68,7 @@ def _check_leaf(key: str, value: Any, may_be_null: bool, problems: Problems) -> 
 
 
 def as_schema(schema: type[_T], settings: Mapping[str, Any]) -> _T:
-    """Return plain values as an object of their schema's class, groups and all.
+    """Return plain values as an object of their schema's class. Groups become objects of their classes.
 
     Args:
         schema: the class that has the keys.

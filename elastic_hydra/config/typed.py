@@ -1,4 +1,4 @@
-"""`hydra.launcher` with all its keys, each of its type, whatever file it comes from."""
+"""`hydra.launcher` with all its keys, each of its type, whichever file the settings come from."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ __all__ = ["check_resolvable", "first_line", "resolved", "typed"]
 
 
 def typed(launcher: DictConfig) -> DictConfig:
-    """Return the settings of a launcher file, merged into the schema unless they were composed with it.
+    """Return the settings of a launcher, merged into the schema unless Hydra has composed them with it.
 
     Args:
-        launcher: `hydra.launcher`. A file that says `_target_` and two keys, as for other launchers, has only these.
+        launcher: `hydra.launcher`. A user's file that does not use the schema, as is usual for other launchers, may
+            have `_target_` and two more keys only.
+
+    Returns:
+        settings with all keys of the schema.
 
     Raises:
         ConfigError: a key is unknown, or a value is not of its type.
     """
     if OmegaConf.get_type(launcher) is ElasticConfig:
         return launcher
-    given: Any = OmegaConf.to_container(launcher, resolve=False)
+    values: Any = OmegaConf.to_container(launcher, resolve=False)
     problems = Problems()
-    check_tree(given, ElasticConfig, problems)
+    check_tree(values, ElasticConfig, problems)
     problems.raise_any()
     merged = OmegaConf.structured(ElasticConfig)
-    for key, value in given.items():
+    for key, value in values.items():
         if key not in HYDRAS:
             _update(merged, key, _group(launcher, key) if OmegaConf.is_dict(merged[key]) else value, problems)
     problems.raise_any()
@@ -43,7 +47,7 @@ def typed(launcher: DictConfig) -> DictConfig:
 
 
 def _group(launcher: DictConfig, key: str) -> Any:
-    """Return the keys of a group, also of one that is an interpolation of a node elsewhere."""
+    """Return the keys of a group as plain values. The group may be an interpolation."""
     return OmegaConf.to_container(resolved(launcher, key, f"{ROOT}.{key}"), resolve=False)
 
 
@@ -51,12 +55,12 @@ def resolved(node: DictConfig, name: str, full_key: str) -> Any:
     """Return the value of a key, which may be an interpolation.
 
     Args:
-        node: that has the key.
-        name: of the key in it.
-        full_key: its name for people.
+        node: the configuration that has the key.
+        name: the key's name in this configuration.
+        full_key: the key's full name, for people.
 
     Raises:
-        ConfigError: the interpolation leads nowhere; the text shows how it was given.
+        ConfigError: the interpolation leads nowhere; the text shows the interpolation.
     """
     try:
         return node[name]
@@ -77,13 +81,13 @@ def _update(merged: DictConfig, key: str, value: Any, problems: Problems) -> Non
 def check_resolvable(
     settings: DictConfig, problems: Problems, prefix: str = "", names: Iterable[Any] | None = None
 ) -> None:
-    """Find the interpolations below a node that lead nowhere, or to a value of another type.
+    """Find the interpolations in a configuration that lead nowhere, or to a value of another type.
 
     Args:
         settings: `hydra.launcher`, or a group in it.
         problems: takes what is wrong.
-        prefix: of the keys: the group they are in, with a dot.
-        names: of the keys to look at; None: all of the node.
+        prefix: the group that the keys are in, with a dot; empty: none.
+        names: names of the keys to check; None: all keys.
     """
     for name in settings if names is None else names:
         node = node_at(settings, name)
@@ -101,5 +105,5 @@ def check_resolvable(
 
 
 def first_line(error: OmegaConfBaseException) -> str:
-    """Return what OmegaConf says, without the types and objects that it lists below."""
+    """Return the first line of OmegaConf's message. Its further lines list types and objects."""
     return str(error.msg or error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Values as people write them: counts, and numbers that YAML reads otherwise than they were meant."""
+"""Values as people write them: whole numbers, and numbers for which YAML reads something else."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 __all__ = ["LARGEST", "count", "sexagesimal", "value_at"]
 
 LARGEST = 10**9
-"""No count and no number of seconds is larger: beyond it the clocks of Python and torch overflow."""
+"""The largest number of anything, seconds for example, that is allowed: beyond it, clocks of Python and torch
+overflow."""
 
 
 def count(value: Any, least: int) -> int | None:
     """Read a whole number.
 
     Args:
-        value: what was given, a number or its decimal digits.
-        least: the smallest that is allowed.
+        value: a number or its decimal digits.
+        least: the smallest number that is allowed.
 
     Returns:
-        the number; None: it is none, or out of range.
+        the number; None: the value is no whole number, or out of range.
     """
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,10}", str(value)):
         return None
@@ -29,13 +30,13 @@ def count(value: Any, least: int) -> int | None:
 
 
 def sexagesimal(value: Any) -> str | None:
-    """Return how YAML 1.1 writes a number in base 60, which is what it takes an unquoted `1:2` for: the number 62.
+    """Return the text `A:B` that YAML 1.1 has perhaps read as a number in base 60: it takes an unquoted `1:2` for 62.
 
     Args:
-        value: as it was loaded.
+        value: the value that YAML has read.
 
     Returns:
-        the text that gives this number, `1:2`; None: nothing that has the form `A:B`.
+        the text, such as `1:2` for 62; None: no text of the form `A:B` gives this value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 60 <= value < 3600:
         return None
@@ -43,7 +44,7 @@ def sexagesimal(value: Any) -> str | None:
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key such as `logs.dir` from groups of settings."""
+    """Return the value of a key such as `logs.dir` from settings in groups."""
     value: Any = settings
     for name in key.split("."):
         value = value[name]

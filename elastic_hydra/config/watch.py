@@ -37,7 +37,7 @@ PROGRESS = ("heartbeat", "output", "cpu")
 @names_its_keys
 @dataclass
 class WatchConfig:
-    """Limits for a running job: `hydra/launcher/watch=none|hangs`. Nothing is looked at that has no limit."""
+    """Limits for a running job: `hydra/launcher/watch=none|hangs`. Only what has a limit is measured."""
 
     time_limit: Optional[float] = None
     """Seconds of wall-clock time for the job, with restarts and waits; then it has failed, whatever `action` says.
@@ -55,7 +55,8 @@ class WatchConfig:
     memory_limit: Any = None
     """Memory of all the workers of one node, with their children, as `32GB` or in bytes; null: no limit."""
     memory: Memory = Memory.pss
-    """How it is measured: `pss` (shared pages are shared out), `rss` (quicker; counts them for each process)."""
+    """How memory is measured: `pss` (shared pages are divided among processes), `rss` (quicker; counts shared pages
+    for each process)."""
     action: Action = Action.log
     """When a limit is exceeded: `log` (say so, write every rank's stacks, go on), `restart` (as `retry` allows), or
     `fail`. Except for `log`, the group is stopped after its stacks are written."""
@@ -73,17 +74,23 @@ class WatchConfig:
 
 
 def check_watch(watch: WatchConfig, retry: RetryConfig, problems: Problems) -> None:
-    """Add what is wrong with these keys, by themselves and together with those of `retry`."""
+    """Check these keys, by themselves and together with those of `retry`.
+
+    Args:
+        watch: `hydra.launcher.watch`.
+        retry: `hydra.launcher.retry`.
+        problems: takes what is wrong.
+    """
     for key in ("time_limit", "start_up_limit", "progress_limit", "interval"):
         value = getattr(watch, key)
         problems.require(value is None or value > 0, f"watch.{key}", value, "must be more than 0 (seconds), or null")
     if watch.memory_limit is not None and not watch.memory_limit_in_bytes():
-        what = "must be a size such as 16GB, 512MiB, or a number of bytes, more than 0"
-        problems.add("watch.memory_limit", watch.memory_limit, what)
+        problem = "must be a size such as 16GB, 512MiB, or a number of bytes, more than 0"
+        problems.add("watch.memory_limit", watch.memory_limit, problem)
     for word in watch.progress:
         problems.one_of("watch.progress", word, PROGRESS, f"must be of {', '.join(PROGRESS)}")
     if not watch.progress:
         problems.add("watch.progress", "[]", f"must be at least one of {', '.join(PROGRESS)}")
     if watch.is_on() and watch.action == Action.restart and retry.max_restarts == 0:
-        why = f"nothing is restarted with {ROOT}.retry.max_restarts=0: pick a retry profile"
-        problems.add("watch.action", watch.action, why)
+        problem = f"nothing is restarted with {ROOT}.retry.max_restarts=0: pick a retry profile"
+        problems.add("watch.action", watch.action, problem)

@@ -27,13 +27,13 @@ WHOLE_SWEEP = (
     "resources.gpu_memory_wait",
     "numa.reserve_cores",
 )
-"""Their names below `hydra.launcher`."""
+"""Names, below `hydra.launcher`, of the keys that hold for a whole sweep."""
 
 _RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
 
 
 def whole_sweep_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of these keys.
+    """Return the values of the keys in `WHOLE_SWEEP`.
 
     Args:
         settings: `hydra.launcher`, with these keys resolved.
@@ -42,7 +42,7 @@ def whole_sweep_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
-    """Check these keys.
+    """Check the keys in `WHOLE_SWEEP`.
 
     Args:
         values: as `whole_sweep_of` returns them.
@@ -65,20 +65,20 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
 
 
 def differing(sweeps: Mapping[str, Any], jobs: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
-    """Find keys that differ between the sweep and its jobs, which would be ignored without a word.
+    """Find keys whose values differ between the sweep and its jobs: a job's value would be ignored silently.
 
     Args:
         sweeps: the sweep's values, as `whole_sweep_of` returns them.
-        jobs: likewise, of each job, by a name that people know the job by.
+        jobs: the values of each job, likewise, by a name of the job for people.
         problems: takes each key that differs, with all its values.
     """
     for key in WHOLE_SWEEP:
-        others: dict[str, str] = {}
+        names_by_value: dict[str, str] = {}
         for name, values in jobs.items():
             if values[key] != sweeps[key]:
-                others.setdefault(str(values[key]), name)
-        if others:
-            listed = ", ".join(f"{value} in job {name}" for value, name in others.items())
+                names_by_value.setdefault(str(values[key]), name)
+        if names_by_value:
+            listed = ", ".join(f"{value} in job {name}" for value, name in names_by_value.items())
             problems.add(
                 key,
                 sweeps[key],

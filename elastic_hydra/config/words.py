@@ -18,9 +18,10 @@ class Kind(str, Enum):
     exit = "exit"
     """A worker ended by itself, with an exit code or without a result."""
     signal = "signal"
-    """A signal killed a worker, and neither we nor the kernel's memory killer sent it."""
+    """A signal killed a worker, and neither the launcher nor the kernel's memory killer has sent it."""
     oom = "oom"
-    """No memory: the kernel's out-of-memory killer, an allocation that failed (also on the GPU), or our limit."""
+    """No memory: the kernel's out-of-memory killer, an allocation that failed (also on the GPU), or
+    `watch.memory_limit`."""
     hang = "hang"
     """No progress within `watch.progress_limit`, or a process stuck in the kernel."""
     timeout = "timeout"
@@ -30,7 +31,7 @@ class Kind(str, Enum):
     rendezvous = "rendezvous"
     """The nodes did not find together."""
     peer = "peer"
-    """Workers lost the connection to one whose end nobody saw: its node has gone."""
+    """Workers lost the connection to a worker whose end nobody saw: its node is gone."""
     preempted = "preempted"
     """A node was told to stop by a signal to its agent."""
     agent = "agent"
@@ -38,14 +39,18 @@ class Kind(str, Enum):
 
 
 GROUPS = ("deterministic", "connection", "transient")
-"""Words that stand for several things; `elastic_hydra.failures.policy` says for which."""
+"""Words for groups of failures; `elastic_hydra.failures.policy` says which failures are in each group."""
 
 WORDS = (*(kind.value for kind in Kind), *GROUPS)
-"""The words besides class names, exit codes and signals."""
+"""All words that are not class names, exit codes or signals."""
 
 
 def is_word(word: Any) -> bool:
-    """Whether a word can name a failure; any class name can, for classes may be the user's."""
+    """Whether a word can name a failure. Any class name can, since users have exception classes of their own.
+
+    Args:
+        word: an entry of `retry.only_on` or `retry.never_on`.
+    """
     if isinstance(word, bool) or not isinstance(word, (str, int)):
         return False
     text = str(word).strip()
@@ -57,7 +62,7 @@ def is_word(word: Any) -> bool:
 
 
 def is_class_name(word: Any) -> bool:
-    """Whether a word has the form of a class's name, as against a kind's, a group's, a signal's or an exit code."""
+    """Whether a word has the form of a class's name, and not that of a kind, a group, a signal or an exit code."""
     text = str(word).strip()
     if text.startswith("SIG") or not all(part.isidentifier() for part in text.split(".")):
         return False
