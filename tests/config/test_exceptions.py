@@ -19,6 +19,13 @@ OWN = "A class of your own with this name needs its module in front)"
         "json.JSONDecodeError",
         "not_installed.Error",
         "__main__.Any",
+        "ABC",  # capitals, and no word
+        "Oom",  # a word, and not in capitals
+        "editables.Error",  # installed, and not imported
+        "jsom.Error",  # too short to be a slip
+        "KeyErrXY",  # two slips in a short name
+        "KyeErrro",
+        "RuntimXErrYrZ",  # three in a long one
     ],
 )
 def test_what_may_be_a_class_is_not_doubted(name: str) -> None:
@@ -32,6 +39,8 @@ def test_what_may_be_a_class_is_not_doubted(name: str) -> None:
         ("RuntimeEror", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
         ("RuntimeErrorr", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
         ("RuntiemError", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
+        ("RuntimXErrYr", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
+        ("IndexErrorn", f"is all but IndexError (did you mean IndexError? {OWN}"),
         ("runtimeerror", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
         ("OsError", f"is all but OSError (did you mean OSError? {OWN}"),
         ("json.JSONDecodError", "json has no JSONDecodError (did you mean json.JSONDecodeError?)"),

@@ -40,6 +40,7 @@ def meet(nodes: Nodes, backend: str, facts: Any = CPU_HOST, **settings: Any) -> 
             {"endpoint": "a:1", "join_timeout": 5, "last_call_timeout": 6, "configs": {"prefix": "/x"}},
             Rendezvous("etcd", "a:1", {"prefix": "/x", "timeout": 5, "last_call_timeout": 6}),
         ),
+        (TWO, "c10d", {"endpoint": "[::1]:29400"}, Rendezvous("c10d", "[::1]:29400")),
         (TWO, "etcd-v2", {"endpoint": "a:1", "read_timeout": 1}, Rendezvous("etcd-v2", "a:1", {"read_timeout": 1})),
     ],
 )
@@ -116,3 +117,10 @@ def test_a_client_that_is_not_installed_is_named() -> None:
     _, lines = meet(TWO, "etcd", without, endpoint="a:1")
     assert lines == ["backend=etcd: needs etcd's client: pip install python-etcd"]
     assert meet(TWO, "c10d", without, endpoint="a:1")[1] == []
+
+
+def test_of_a_backend_that_somebody_else_has_registered_little_is_asked() -> None:
+    registered = dataclasses.replace(CPU_HOST, backends=["theirs"], has_etcd=False)
+    settings: dict[str, Any] = {"join_timeout": 5, "configs": {"timeout": 6}}
+    expected = Rendezvous("theirs", "", {"join_timeout": 5, "timeout": 6})
+    assert meet(TWO, "theirs", registered, **settings) == (expected, [])

@@ -36,6 +36,7 @@ def test_a_size_is_read(text: object, count: int | None) -> None:
         (1000, "1.0 kB"),
         (65536, "65.5 kB"),
         (10**6, "1.0 MB"),
+        (10**9, "1.0 GB"),
         (1 << 30, "1.1 GB"),
         (10**12, "1.0 TB"),
     ],

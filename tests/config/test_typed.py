@@ -59,3 +59,12 @@ def test_interpolations_that_lead_nowhere_are_all_named_with_their_keys() -> Non
     check_resolvable(typed(launcher(written, n="${m}", one=1)), problems)
     named = {line.partition(":")[0].partition("=")[0] for line in problems.lines}
     assert named == {f"hydra.launcher.{key}" for key in ("parallel", "watch.time_limit", "signals_to_handle")}
+
+
+def test_what_can_be_done_about_an_interpolation_is_said_and_only_the_wanted_keys_are_looked_at() -> None:
+    settings = typed(launcher({"parallel": "${nope}", "nodes": "${no}"}))
+    problems = Problems()
+    check_resolvable(settings, problems, names=["nodes"])
+    (line,) = problems.lines
+    assert line.startswith("hydra.launcher.nodes=${no}: Interpolation key 'no' not found; name a key that exists")
+    assert line.endswith("; name a key that exists, or a value")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.config.words import GROUPS, WORDS, Kind, is_word
+from elastic_hydra.config.words import GROUPS, WORDS, Kind, is_class_name, is_word
 
 
 @pytest.mark.parametrize("word", [*(kind.value for kind in Kind), *GROUPS, *WORDS])
@@ -45,3 +45,22 @@ def test_kinds_and_groups_are_words(word: str) -> None:
 )
 def test_codes_signals_and_classes_are_words_within_their_borders(word: Any, expected: bool) -> None:
     assert is_word(word) is expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("Error", True),
+        (" a.b_c.Error ", True),
+        ("oom", False),
+        ("a.Error.oom", False),
+        ("SIGKILL", False),
+        ("SIGNAL", False),  # signals have all names of this kind
+        ("sigError", False),
+        ("XXError", True),
+        ("75", False),
+        (75, False),
+    ],
+)
+def test_only_the_name_of_a_class_begins_with_a_capital(word: Any, expected: bool) -> None:
+    assert is_class_name(word) is expected

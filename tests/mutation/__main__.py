@@ -6,7 +6,8 @@
 
 mutmut makes the changes and knows which test calls which function (`pip install -e '.[mutation]'`). It works in a
 copy of the checkout, so that a run that is interrupted leaves nothing changed. What it does not change: constants
-of modules and classes, hence tables and the defaults of dataclasses.
+of modules and classes, hence tables and the defaults of dataclasses. A change after which a module does the same as
+before is listed in `tests/mutation/equivalent.py` with the reason, and is not counted.
 """
 
 from __future__ import annotations
@@ -23,12 +24,22 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tests.mutation.equivalent import EQUIVALENT
+
 ROOT = Path(__file__).parents[2]
 
 PURE = {
     "elastic_hydra/config/*.py": "tests/config",
     "elastic_hydra/failures/*.py": "tests/failures",
+    "elastic_hydra/journal/codec.py": "tests/journal",
+    "elastic_hydra/journal/reader.py": "tests/journal",
     "elastic_hydra/journal/values.py": "tests/journal",
+    "elastic_hydra/resources/allocator.py": "tests/resources",
+    "elastic_hydra/resources/gpus.py": "tests/resources",
+    "elastic_hydra/resources/slots.py": "tests/resources",
+    "elastic_hydra/sweep/returns.py": "tests/sweep",
+    "elastic_hydra/sweep/scheduler.py": "tests/sweep",
+    "elastic_hydra/sweep/summary.py": "tests/sweep",
 }
 """Modules that decide and do nothing else, and where their tests are."""
 
@@ -57,10 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = draw(results(folder), None if options.all else options.sample, random.Random(options.seed))
         _mutmut(folder, "run", "--max-children", str(options.processes), *drawn)
         outcomes = {change: outcome for change, outcome in results(folder).items() if change in set(drawn)}
-        scores = score(outcomes)
-        print(table(scores))
-        for change in sorted(change for change, outcome in outcomes.items() if outcome not in NOTICED):
-            print(_mutmut(folder, "show", change))
+        missed = sorted(change for change, outcome in outcomes.items() if outcome not in NOTICED)
+        diffs = {change: _mutmut(folder, "show", change) for change in missed}
+        for change in [change for change in missed if is_equivalent(module_of(change), diffs[change])]:
+            del outcomes[change], diffs[change]
+    scores = score(outcomes)
+    print(table(scores), *diffs.values(), sep="\n")
     return 0 if all(noticed >= options.at_least * made / 100 for noticed, made in scores.values()) else 1
 
 
@@ -160,6 +173,21 @@ def draw(changes: Iterable[str], number: int | None, dice: random.Random) -> lis
         for of_module in by_module.values()
         for change in (of_module if number is None else dice.sample(of_module, min(number, len(of_module))))
     ]
+
+
+def is_equivalent(module: str, diff: str) -> bool:
+    """Whether a change is listed as one that no test can notice.
+
+    Args:
+        module: the module that is changed, with dots.
+        diff: the change, as mutmut shows it.
+    """
+    lines = diff.splitlines()
+    before = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
+    after = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
+    return len(before) == len(after) == 1 and any(
+        same.module == module and same.before == before[0] and same.after == after[0] for same in EQUIVALENT
+    )
 
 
 def score(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:

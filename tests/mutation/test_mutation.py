@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.mutation.__main__ import PURE, ROOT, draw, pure_modules, score, table
+from tests.mutation.__main__ import PURE, ROOT, draw, is_equivalent, pure_modules, score, table
+from tests.mutation.equivalent import EQUIVALENT, Equivalent
 
 OUTCOMES = {
     "elastic_hydra.config.sizes.x_size__mutmut_1": "killed",
@@ -46,3 +47,19 @@ def test_what_ends_the_tests_is_noticed_and_what_no_test_calls_is_not() -> None:
     scores = score(OUTCOMES)
     assert scores == {"elastic_hydra.config.sizes": (1, 2), "elastic_hydra.failures.policy": (2, 3)}
     assert table(scores).splitlines()[-1].split() == ["60.0", "%", "3", "of", "5", "all"]
+
+
+@pytest.mark.parametrize("listed", EQUIVALENT, ids=lambda listed: listed.after)
+def test_what_is_listed_as_equivalent_changes_a_line_that_is_there(listed: Equivalent) -> None:
+    lines = (ROOT / f"{listed.module.replace('.', '/')}.py").read_text().splitlines()
+    assert listed.before in map(str.strip, lines)
+    assert listed.after != listed.before
+
+
+def test_only_the_listed_change_of_the_listed_line_is_equivalent() -> None:
+    listed = EQUIVALENT[0]
+    diff = f"--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@\n def f():\n-    {listed.before}\n+    {{}}\n"
+    assert is_equivalent(listed.module, diff.format(listed.after))
+    assert not is_equivalent(listed.module, diff.format(listed.before))
+    assert not is_equivalent("elastic_hydra.config.other", diff.format(listed.after))
+    assert not is_equivalent(listed.module, diff.format(listed.after) + "+    more\n")
