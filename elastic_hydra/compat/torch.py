@@ -15,8 +15,7 @@ from torch.distributed.elastic.events import handlers
 from torch.distributed.elastic.metrics.api import prof
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsSpecs, PContext
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
-from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
-from torch.distributed.launcher import api
+from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
 from elastic_hydra.compat.patch import with_globals
 
@@ -24,7 +23,6 @@ __all__ = [
     "AGENT_OPTIONS",
     "INHERITED",
     "TorchTail",
-    "check_has_port",
     "construct_event",
     "event_handlers",
     "for_fields_of",
@@ -82,15 +80,6 @@ def rendezvous_backends() -> set[str]:
 def event_handlers() -> set[str]:
     """Return the names of the registered handlers of events, as far as torch says them."""
     return set(getattr(handlers, "_log_handlers", ()))
-
-
-def check_has_port(parameters: RendezvousParameters) -> None:
-    """Refuse a static rendezvous whose endpoint has no port, in torch's words.
-
-    Raises:
-        ValueError: it has none.
-    """
-    api._get_addr_and_port(parameters)
 
 
 # --- the agent ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,8 +57,6 @@ class Launch:
     line_prefix: str
     whole_sweep: dict[str, Any] = field(default_factory=dict)
     """What this job's configuration says of the keys that hold for the whole sweep."""
-    torch_options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of torch's LaunchConfig that only newer versions have, as far as this one has them."""
 
     @property
     def several_nodes(self) -> bool:
@@ -99,7 +98,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     threads = threads_of(keys.omp_num_threads, workers, facts.within_quota(cpus), environ, problems)
     if keys.omp_num_threads == "auto" and keys.numa.cpus != Cpus.none:
         threads = None  # they follow from what each worker is bound to
-    options = _torch_options(settings, facts, problems)
+    _check_versions(settings, facts, problems)
     check_retry(keys.retry, problems)
     check_watch(keys.watch, keys.retry, problems)
     problems.raise_any()
@@ -115,7 +114,6 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
         tee=tee,
         line_prefix=line_prefix_of(keys.logs.line_prefix, tee, workers, keys.role),
         whole_sweep=whole_sweep_of(settings),
-        torch_options=options,
     )
 
 
@@ -131,18 +129,12 @@ def _check_job(keys: ElasticConfig, facts: HostFacts, problems: Problems) -> Non
         problems.at_least(0, key, getattr(keys, key), " (seconds)")
 
 
-def _torch_options(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+def _check_versions(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> None:
+    """Refuse keys that the installed torch would not understand, unless they have their defaults."""
     for key, since in _SINCE.items():
-        group, _, name = key.rpartition(".")
-        value = value_at(settings, key)
-        default = getattr(ElasticConfig(), name) if not group else []
         if facts.torch >= since:
-            options[name] = value
-        elif value != default:
-            problems.add(
-                key,
-                value,
-                f"needs torch {since[0]}.{since[1]} or newer; {facts.torch[0]}.{facts.torch[1]} is installed",
-            )
-    return options
+            continue
+        value, default = value_at(settings, key), value_at(dataclasses.asdict(ElasticConfig()), key)
+        if value != default:
+            needed, installed = (".".join(map(str, version)) for version in (since, facts.torch))
+            problems.add(key, value, f"needs torch {needed} or newer; {installed} is installed")

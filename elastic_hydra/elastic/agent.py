@@ -119,7 +119,7 @@ class ElasticAgent(LocalElasticAgent):
         self._history = list(history)
         self._remaining_restarts -= len(self._history)
         self._on_verdict = on_verdict
-        self._watch = Watch(starter.watch, elapsed)
+        self._watch = Watch(starter.config.watch, elapsed)
         self._kills: Kills
         """Until the workers were started."""
         self._overrun: Overrun | None = None
@@ -349,7 +349,7 @@ class ElasticAgent(LocalElasticAgent):
         if isinstance(workers, WorkerGroup) and workers.is_failing():
             return None  # the others stand still because that worker has failed, and are stopped soon
         for overrun in self._watch.look():
-            if overrun.kind is Kind.timeout or self._starter.watch.action is not Action.log:
+            if overrun.kind is Kind.timeout or self._starter.config.watch.action is not Action.log:
                 return overrun
             assert isinstance(self._pcontext, WorkerGroup)
             overrun, files = self._look_into(overrun, last=False)
@@ -413,7 +413,7 @@ class ElasticAgent(LocalElasticAgent):
             nodes=self._worker_group.group_world_size or 1,
             stacks=stacks,
         )
-        must_end = overrun is not None and self._starter.watch.action is Action.fail
+        must_end = overrun is not None and self._starter.config.watch.action is Action.fail
         return self._settled(classify(evidence), Decision(False, "watch.action=fail") if must_end else None)
 
     def _announce_preemption(self, number: signal.Signals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler, 
 from elastic_hydra.supervisor.outcome import Returned
 from elastic_hydra.supervisor.packed_error import place
 
-__all__ = ["run_entrypoint"]
+__all__ = ["name_of", "run_entrypoint"]
 
 __tracebackhide__ = True
 
@@ -47,3 +48,21 @@ def _exits_noted(entrypoint: Callable[..., Any]) -> types.FunctionType:
 
     functools.update_wrapper(call, entrypoint, assigned=("__name__", "__qualname__", "__module__"), updated=())
     return cast(types.FunctionType, call)
+
+
+def name_of(entrypoint: Callable[..., Any] | str | None, args: list[Any]) -> str:
+    """Name an entry point for people, as torch does: the function, the program, or the script that Python runs.
+
+    Args:
+        entrypoint: any callable, a program, or None.
+        args: its arguments: of Python, the first that is no option is the script.
+    """
+    if isinstance(entrypoint, str):
+        if entrypoint == sys.executable:
+            return next((str(arg) for arg in args if not str(arg).startswith("-")), "")
+        return entrypoint
+    name = getattr(entrypoint, "__name__", None)
+    if entrypoint is None or name:
+        return str(name or "")
+    inner = getattr(entrypoint, "func", None)  # a partial has no name, and torch fails on it
+    return name_of(inner, args) if callable(inner) else type(entrypoint).__qualname__

@@ -9,6 +9,7 @@ from typing import Any
 from torch.distributed.elastic.utils.logging import get_logger
 
 from elastic_hydra.config.numa import Cpus, Memory, Near, NumaConfig, OnError
+from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.machine import read_machine
@@ -55,6 +56,12 @@ class Placer:
     """GPUs that belong to each worker."""
     on_bindings: Callable[[Sequence[Binding]], None] | None = None
     """Called with the plan of each start, where there is one."""
+
+    @classmethod
+    def of(cls, config: LaunchConfig) -> Placer:
+        """Return what a launch asks for."""
+        numa = config.numa or from_torch(config.numa_options)
+        return cls(numa, config.slot, config.gpus_per_worker, config.on_bindings)
 
     def place(self, workers: int, environ: Mapping[str, str], program: bool) -> Placement:
         """Plan the bindings of a group on this host as it is now.

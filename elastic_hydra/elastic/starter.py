@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.utils.logging import get_logger
 
-from elastic_hydra.config.watch import WatchConfig
 from elastic_hydra.elastic.entrypoint import run_entrypoint
+from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.elastic.placement import Placer
 from elastic_hydra.elastic.script import run_script, script_arguments
 from elastic_hydra.numa.allowance import affinity
@@ -49,23 +49,11 @@ class Starter:
     """How the workers of one agent are started; it stands where torch has the name of a start method."""
 
     server: Client
-    start_method: str
-    shutdown_timeout: float
-    """Seconds between SIGTERM and SIGKILL when a group is stopped because one of it failed."""
-    line_prefix: str | None = None
-    """What each teed line begins with, when it is the same for all; None leaves it to torch."""
-    worker_env: Mapping[str, str] = field(default_factory=dict)
-    """Environment of every worker, on top of what torch and this process give it."""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """Limits for the workers; without any, nothing is prepared for watching them."""
-    placer: Placer = field(default_factory=Placer)
+    config: LaunchConfig
+    placer: Placer
     """Where the workers run."""
     stdin: bool = False
     """Whether rank 0 has the launcher's standard input."""
-    checkpoint_timeout: float = 30.0
-    """Seconds between a signal such as SIGUSR1, which asks workers to write a checkpoint and end, and SIGTERM."""
-    keep_finished: bool = False
-    """Whether a worker whose function has returned stays until those of the whole group have."""
     workers: WorkerGroup | None = None
     """The last group, from before its first process is there: a signal may come while it is started."""
 
@@ -78,12 +66,12 @@ class Starter:
         """
         cwd, umask = os.getcwd(), current_umask()
         cpus = affinity()  # the workers are the server's children, but shall run where this agent may
-        inherited = {**os.environ, **self.worker_env}
-        program = isinstance(group.entrypoint, str) or self.start_method == "spawn"
+        inherited = {**os.environ, **self.config.worker_env}
+        program = isinstance(group.entrypoint, str) or self.config.start_method == "spawn"
         placement = self.placer.place(group.nprocs, inherited, program)
         pickled: tuple[tuple[Any, ...], Pickled] | None = None
         for local_rank in range(group.nprocs):
-            environment = {**inherited, **group.envs[local_rank], **self.worker_env}
+            environment = {**inherited, **group.envs[local_rank], **self.config.worker_env}
             environment |= {**placement.environment(local_rank), **group.environment(local_rank)}
             args = tuple(group.args[local_rank])
             argv, payload = self._command(group.entrypoint, args, environment)
@@ -121,7 +109,7 @@ class Starter:
 
     def _needs_interpreter(self, environment: Mapping[str, str]) -> bool:
         """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""
-        if self.start_method == "spawn":
+        if self.config.start_method == "spawn":
             return True
         there = self.server.environment
         names = [name for name in _FIXED_AT_START if environment.get(name) != there.get(name)]

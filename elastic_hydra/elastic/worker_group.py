@@ -39,7 +39,9 @@ class WorkerGroup(PContext):
 
     def __init__(self, starter: Starter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._tails: list[Tail] = replace_tails(self, functools.partial(self._tail, starter.line_prefix))
+        # An empty template means no prefix at all; torch would fill in its own.
+        prefix = "" if starter.config.log_line_prefix_template == "" else None
+        self._tails: list[Tail] = replace_tails(self, functools.partial(self._tail, prefix))
         self._starter = starter
         self._processes: dict[int, Process] = {}
         self._result: RunProcsResult | None = None
@@ -67,9 +69,9 @@ class WorkerGroup(PContext):
             tail.start()
 
     def _start(self) -> None:
-        if self._starter.watch.is_on():
+        if self._starter.config.watch.is_on():
             self.pulses = Pulses(self.nprocs)
-        if self._starter.keep_finished and self.nprocs > 1 and not isinstance(self.entrypoint, str):
+        if self._starter.config.keep_finished and self.nprocs > 1 and not isinstance(self.entrypoint, str):
             self._gate = Gate(self.nprocs)
         self._starter.start_all(self, self._processes)
         self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
@@ -125,7 +127,7 @@ class WorkerGroup(PContext):
                 self._gate.open()
                 self._starter.server.wait(self._needs_a_look, timeout)
             if not self._is_over() and (failed_at := self._failed_at()) is not None:
-                left = max(0.0, failed_at + self._starter.shutdown_timeout - time.time())
+                left = max(0.0, failed_at + self._starter.config.shutdown_timeout - time.time())
                 self._starter.server.wait(self._is_over, left if timeout is None else min(left, timeout))
 
     def _needs_a_look(self) -> bool:
@@ -139,7 +141,7 @@ class WorkerGroup(PContext):
 
     def _is_over(self) -> bool:
         failed_at = self._failed_at()
-        if failed_at is not None and time.time() >= failed_at + self._starter.shutdown_timeout:
+        if failed_at is not None and time.time() >= failed_at + self._starter.config.shutdown_timeout:
             return True
         codes = [process.exitcode for process in self._processes.values()]
         return all(code is not None for code in codes) or any(code not in (None, 0) for code in codes) or self._gone()
@@ -183,7 +185,7 @@ class WorkerGroup(PContext):
                 stderrs=self.stderrs,
             )
             self._log(failures)
-            self.close(signal.SIGTERM, int(self._starter.shutdown_timeout))
+            self.close(signal.SIGTERM, self._starter.config.shutdown_timeout)
         return self._result
 
     def _wait_for_another_end(self) -> None:
@@ -280,10 +282,10 @@ class WorkerGroup(PContext):
         if self._gate is not None:
             self._gate.open()
         if death_sig not in ENDS:
-            server.ask(processes, death_sig, self._starter.checkpoint_timeout)
+            server.ask(processes, death_sig, self._starter.config.checkpoint_timeout)
             death_sig = signal.SIGTERM
         # Not `timeout`: torch passes 30 seconds on most ways to here, whatever the configuration says.
-        for process in server.stop(processes, death_sig, self._starter.shutdown_timeout):
+        for process in server.stop(processes, death_sig, self._starter.config.shutdown_timeout):
             logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)
         server.clean()
         if self.pulses is not None:

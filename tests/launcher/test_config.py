@@ -19,7 +19,6 @@ from torch.distributed.launcher import api as torch_api
 from elastic_hydra import LaunchConfig, elastic_launch
 from elastic_hydra.compat.versions import version_of
 from elastic_hydra.elastic.logs import JobLogs
-from elastic_hydra.launcher.api import _ours
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.supervisor.open_server import open_server
 from tests.helpers.launching import config, in_a_fork, launch, torch_config, variable
@@ -76,6 +75,22 @@ def test_torchs_launcher_takes_ours() -> None:
 
 def test_torchs_launcher_knows_the_local_rendezvous() -> None:
     assert in_a_fork(lambda: torch_api.elastic_launch(config(start_method="fork"), rank)()) == {0: 0, 1: 1}
+
+
+def test_no_accelerator_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch.cuda", "torch.accelerator"):
+        for question in ("is_available", "device_count"):
+            monkeypatch.setattr(f"{name}.{question}", lambda: pytest.fail("CUDA was asked: no fork is safe any more"))
+    assert LaunchConfig(1, 1, 1).numa_options is None
+
+
+@pytest.mark.parametrize(("given", "environ", "seconds"), [(None, None, 30), (None, "7", 7), (5, "7", 5)])
+def test_the_shutdown_timeout_is_torchs(
+    given: int | None, environ: str | None, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environ is not None:
+        monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", environ)
+    assert LaunchConfig(1, 1, 1, shutdown_timeout=given).shutdown_timeout == seconds  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +167,7 @@ def test_what_was_chosen_for_a_config_is_chosen_anew_for_a_changed_one() -> None
 def test_a_timeout_holds_for_joining_only_if_it_was_given() -> None:
     assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 900}).rdzv_configs["join_timeout"] == 900
     assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 900, "join_timeout": 5}).rdzv_configs["join_timeout"] == 5
-    filled_in_by_torch = in_a_fork(lambda: _ours(torch_config()).rdzv_configs)
+    filled_in_by_torch = in_a_fork(lambda: LaunchConfig.of(torch_config()).rdzv_configs)
     assert filled_in_by_torch == {"timeout": 900}
 
 
@@ -244,7 +259,8 @@ def test_an_error_file_without_a_log_folder_is_no_error() -> None:
 
 
 @since_2_10
-def test_a_virtual_local_rank_is_zero_for_everyone() -> None:
+def test_a_virtual_local_rank_is_zero_for_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # torch refuses a rank for which it names no GPU
     values = launch(variable, "LOCAL_RANK", virtual_local_rank=True)
     assert values == {0: "0", 1: "0"}
 

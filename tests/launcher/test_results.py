@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic import events, metrics
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.launcher import api as torch_api
 
 import elastic_hydra
-from elastic_hydra.launcher.api import _name
+from elastic_hydra.launcher.api import _get_addr_and_port, _get_entrypoint_name
 from tests.helpers.launching import (
     START_METHODS,
     config,
@@ -244,20 +245,33 @@ def test_a_program_is_looked_for_where_the_workers_look(tmp_path: Path) -> None:
 )
 def test_entry_points_are_named_as_by_torch(entrypoint: Any, arguments: list[str]) -> None:
     expected = torch_api._get_entrypoint_name(entrypoint, arguments)
-    assert (_name(entrypoint, arguments) if entrypoint is not None else "") == expected
+    assert _get_entrypoint_name(entrypoint, arguments) == expected
 
 
 @pytest.mark.parametrize(
     ("entrypoint", "name"),
-    [(functools.partial(rank_plus, 1), "rank_plus"), (Adder(1), "Adder"), (Adder(1).add, "Adder.add")],
+    [(functools.partial(rank_plus, 1), "rank_plus"), (Adder(1), "Adder"), (Adder(1).add, "add")],
 )
 def test_every_callable_has_a_name(entrypoint: Any, name: str) -> None:
-    assert _name(entrypoint, []) == name
+    assert _get_entrypoint_name(entrypoint, []) == name
 
 
 def test_empty_and_numeric_arguments_do_not_disturb_the_name() -> None:
-    assert _name(sys.executable, [1, "script.py"]) == "1"
-    assert _name(sys.executable, ["-u", "", "x"]) == ""
+    assert _get_entrypoint_name(sys.executable, [1, "script.py"]) == "1"
+    assert _get_entrypoint_name(sys.executable, ["-u", "", "x"]) == ""
+
+
+@pytest.mark.parametrize("backend", ["c10d", "static", "etcd"])
+@pytest.mark.parametrize("endpoint", ["", "head", "head:", "head:29400", " head:29400 ", "[::1]:29400"])
+def test_the_address_of_a_rendezvous_is_that_of_torch(backend: str, endpoint: str) -> None:
+    parameters = RendezvousParameters(backend, endpoint, "run", 1, 2)
+    try:
+        expected = torch_api._get_addr_and_port(parameters)
+    except ValueError:
+        with pytest.raises(ValueError, match="endpoint"):
+            _get_addr_and_port(parameters)
+    else:
+        assert _get_addr_and_port(parameters) == expected
 
 
 # --- what is recorded --------------------------------------------------------------------------------------------

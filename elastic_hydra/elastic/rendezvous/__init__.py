@@ -17,11 +17,10 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.rendezvous import registry as rdzv_registry
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
-from elastic_hydra.compat.torch import check_has_port
 from elastic_hydra.config.backends import backend_of
 from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 from elastic_hydra.elastic.rendezvous.per_round_store import FreshStoreRendezvous
-from elastic_hydra.elastic.rendezvous.static import StaticRendezvous
+from elastic_hydra.elastic.rendezvous.static import StaticRendezvous, address_of
 from elastic_hydra.elastic.rendezvous.store_process import NotAStoreError, check_is_store, own_address
 
 __all__ = ["create"]
@@ -94,7 +93,7 @@ def _check_endpoint(parameters: RendezvousParameters) -> None:
     """Refuse an endpoint where something else answers: torch would wait there for ever."""
     host, port = parse_rendezvous_endpoint(parameters.endpoint, default_port=-1)
     if backend_of(parameters.backend).has_node_ranks and port == -1:
-        check_has_port(parameters)
+        address_of(parameters)  # raises
     if port <= 0 or parameters.get_as_bool("is_host"):
         return
     try:

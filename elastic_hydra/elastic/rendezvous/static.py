@@ -19,7 +19,9 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
-__all__ = ["CLOSED", "StaticRendezvous"]
+from elastic_hydra.config.backends import backend_of
+
+__all__ = ["CLOSED", "StaticRendezvous", "address_of"]
 
 CLOSED = (
     "the rendezvous {} is closed: the job has ended on another node, whose logs say why, or an earlier sweep had the "
@@ -125,3 +127,20 @@ class StaticRendezvous(RendezvousHandler):
         except RuntimeError:
             return False
         return True
+
+
+def address_of(parameters: RendezvousParameters) -> tuple[str | None, int | None]:
+    """Return host and port of a static rendezvous, where node 0 is; of others, which say so themselves, two Nones.
+
+    Raises:
+        ValueError: the endpoint is empty, or has no port.
+    """
+    if not backend_of(parameters.backend).has_node_ranks:
+        return None, None
+    endpoint = parameters.endpoint.strip()
+    if not endpoint:
+        raise ValueError("the endpoint of a static rendezvous is missing: it must be node 0's HOST:PORT")
+    host, port = parse_rendezvous_endpoint(endpoint, default_port=-1)
+    if port == -1:
+        raise ValueError(f"port is missing in endpoint: {endpoint}; it must be node 0's HOST:PORT")
+    return host, port
