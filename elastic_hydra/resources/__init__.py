@@ -1,1 +1,1 @@
-"""What jobs hold of a host: what it has, and which part of it is whose."""
+"""What a host offers to jobs, and which part of it each running job holds."""

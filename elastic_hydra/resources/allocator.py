@@ -1,4 +1,4 @@
-"""This host as a sweep shares it out: what jobs may hold of it, and where their workers would run."""
+"""This host as a sweep divides it among jobs: what jobs may hold of it, and where their workers would run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["Allocator"]
 
 
 class Allocator:
-    """Gives the host to jobs; the host is read once.
+    """Says which parts of this host a sweep's jobs may hold. The host is read once.
 
     Args:
         settings: the sweep's `hydra.launcher`.
-        facts: what the launcher has found here.
+        facts: what the launcher has found on this host.
 
     Raises:
-        ConfigError: the sweep cannot be run here as configured.
+        ConfigError: the sweep cannot run on this host as configured.
     """
 
     def __init__(self, settings: DictConfig, facts: HostFacts) -> None:
@@ -50,11 +50,11 @@ class Allocator:
         except NumaError as error:
             if settings.numa.on_error != OnError.warn:
                 raise ConfigError(str(error)) from error
-            self._allowance = self._machine.allowance  # the workers are not bound, and say why
+            self._allowance = self._machine.allowance  # workers start unbound, and their bindings name the problem
         self._idle = self.slots()
 
     def slots(self) -> Slots:
-        """Return all of the host, nothing of it held."""
+        """Return the slots of the host, none of which is held."""
         return self._slots(self._parallel)
 
     def _slots(self, parallel: int | None) -> Slots:
@@ -71,13 +71,14 @@ class Allocator:
         )
 
     def gpu_memory(self) -> GpuMemory:
-        """Return what tells whether a job's GPUs are empty again."""
+        """Return the reader of the GPUs' memory: it tells whether the GPUs of a job that has ended are empty again."""
         devices = self._machine.devices(NumaConfig(), os.environ)
         addresses = [device.address for device in devices]
         library = nvml.load() if any(device.vendor == NVIDIA for device in devices) else None
 
         def used(gpus: Sequence[int]) -> dict[int, int]:
-            # A part of a GPU (MIG) says nothing by itself: other jobs may have the other parts.
+            # Of a GPU that is divided into parts (MIG), the driver tells only the total, and other jobs may have the
+            # other parts. So such GPUs are left out.
             alone = [devices[gpu] for gpu in gpus if gpu < len(devices) and addresses.count(addresses[gpu]) == 1]
             return {addresses.index(address): used for address, used in used_memory(alone, library=library).items()}
 
@@ -85,17 +86,18 @@ class Allocator:
         return GpuMemory(self._facts.gpus, used, 0.0 if shared else float(self._settings.resources.gpu_memory_wait))
 
     def fitted(self, launch: Launch, env_set: Mapping[str, str]) -> Launch:
-        """Fit a job to this host, as if it were alone here.
+        """Fit a job to this host, as if no other job ran.
 
         Args:
-            launch: what the job asks for.
+            launch: the job as it is configured.
             env_set: environment variables that the job sets.
 
         Returns:
-            the same, but with less to hold where its workers start unbound when they cannot be bound as asked.
+            the job. Where its workers cannot be bound as asked, and `numa.on_error=warn` lets them start unbound, it
+            asks for less.
 
         Raises:
-            NumaError: it never fits, or its workers cannot be bound as asked.
+            NumaError: the job never fits, or its workers cannot be bound as asked.
         """
         try:
             slot = self._idle_slot(launch, env_set)
@@ -122,7 +124,7 @@ class Allocator:
         return slot
 
     def _too_many(self, launch: Launch, env_set: Mapping[str, str]) -> str:
-        """Say that there are more jobs side by side than cores, and what would work."""
+        """Say that more jobs would run side by side than there are cores, and what would work."""
         cores = self._machine.topology.cores(self._allowance.cpus)
         jobs = "that many jobs" if self._parallel else "the jobs of all its GPUs (resources.jobs_per_gpu)"
         most = next((parallel for parallel in range(cores, 1, -1) if self._fits(launch, env_set, parallel)), 1)
@@ -140,26 +142,32 @@ class Allocator:
 
     def _never_fits(self, demand: Demand) -> str:
         if demand.instances:
-            what = (
+            place = (
                 "a whole NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores of one node"
             )
-            idle, fewer = self.slots(), range(demand.instances - 1, 0, -1)
+            idle = self.slots()
+            fewer = range(demand.instances - 1, 0, -1)
             most = next((count for count in fewer if idle.take(replace(demand, instances=count))), 0)
             return (
-                f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {what} (hydra.launcher.numa), "
+                f"hydra.launcher.nproc_per_node={demand.instances}: each worker takes {place} (hydra.launcher.numa), "
                 f"and this host does not have that many; at most {most}"
             )
         parts = [f"{demand.gpus} GPUs" * bool(demand.gpus), f"{demand.cpus} CPUs" * bool(demand.cpus)]
-        wanted = " and ".join(part for part in parts if part) or "what it asks for"
+        needs = " and ".join(part for part in parts if part) or "what it asks for"
         return (
-            f"the job needs {wanted}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
+            f"the job needs {needs}, and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
         )
 
     def bindings(self, launch: Launch, env_set: Mapping[str, str], slot: Slot) -> tuple[Binding, ...]:
-        """Return what a job's workers would be bound to; nothing where they are not to be bound.
+        """Return what a job's workers would be bound to; nothing if the job does not ask for it.
+
+        Args:
+            launch: the job.
+            env_set: environment variables that the job sets.
+            slot: the part of the host that the job holds.
 
         Raises:
-            NumaError: it cannot be done as asked.
+            NumaError: the workers cannot be bound as asked.
         """
         numa = launch.keys.numa
         if not binds(numa):
@@ -170,7 +178,7 @@ class Allocator:
         )
 
     def environment(self, slot: Slot) -> dict[str, str]:
-        """Return the environment of an agent whose job holds a slot."""
+        """Return the environment variables of an agent whose job holds a slot."""
         chosen: Mapping[str, str] = {}
         if slot.gpus:
             chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, os.environ)}

@@ -1,4 +1,4 @@
-"""What this host offers to jobs."""
+"""Reads what this host offers to jobs: CPUs, GPUs and memory, and what the installed packages can do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def facts_of_this_host() -> HostFacts:
 
 
 def _memory() -> int:
-    """Return the memory that this process may use: the machine's, or what its control groups allow of it."""
+    """Return the bytes of memory that this process may use: the host's memory, or less if control groups limit it."""
     total = int(psutil.virtual_memory().total)
     return min(total, memory_limit() or total)
 

@@ -27,10 +27,10 @@ class Host:
 
         Args:
             settings: the sweep's `hydra.launcher`.
-            facts: what the launcher has found here.
+            facts: what the launcher has found on this host.
 
         Raises:
-            ConfigError: the sweep cannot be run here as configured.
+            ConfigError: the sweep cannot run on this host as configured.
         """
         allocator = Allocator(settings, facts)
         return cls(allocator.host, allocator, allocator.gpu_memory())

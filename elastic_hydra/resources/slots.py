@@ -16,30 +16,30 @@ __all__ = ["Slot", "Slots", "cuda_visible_devices"]
 
 @dataclass(frozen=True)
 class Slot:
-    """What one job holds."""
+    """The part of a host that one job holds."""
 
     gpus: tuple[int, ...] = ()
     """Indices into the GPUs that the launcher sees."""
     allowance: Allowance | None = None
-    """Its CPUs and their memory nodes; None: whatever the launcher may use."""
+    """CPUs and their memory nodes; None: all that the launcher may use."""
     memory: int = 0
     """Bytes."""
     host: str = ""
-    """Name of the host that it is a part of."""
+    """Name of the host."""
 
 
 class Slots:
     """Hands out disjoint parts of the host.
 
     Args:
-        topology: of the host.
-        allowance: what the launcher may use of it.
-        devices: the GPUs that the launcher sees, in their order; their places where known.
-        gpus: how many GPUs there are.
-        memory: bytes.
+        topology: the host.
+        allowance: the CPUs and memory nodes that the launcher may use.
+        devices: the GPUs that the launcher sees, by index, as far as their places are known.
+        gpus: the number of GPUs that the launcher sees.
+        memory: bytes of memory that jobs may have together.
         jobs_per_gpu: how many jobs may share a GPU.
         parallel: how many jobs may run at once; None: as many as fit.
-        host: its name.
+        host: the host's name.
     """
 
     def __init__(
@@ -63,22 +63,23 @@ class Slots:
         self._memory = memory
         self._parallel = parallel
         self._held = 0
-        # More jobs than cores share the CPUs as the kernel sees fit: they are there to wait, not to compute.
+        # With more jobs than cores, no CPUs are given out, and the kernel schedules the jobs on all of them: whoever
+        # starts so many jobs has jobs that mostly wait.
         cores = topology.cores(allowance.cpus)
         shares = cut(topology, allowance, parallel) if parallel is not None and 1 < parallel <= cores else ()
-        # The smallest first: a job that this one has room for, all have.
+        # The smallest share comes first: a job that fits into it fits into all of them.
         self._equal_shares = sorted(shares, key=lambda share: len(share.cpus))
         if parallel is None and 0 < gpus * jobs_per_gpu <= cores:
             self._gpus.deal(cut(topology, allowance, gpus * jobs_per_gpu))
 
     def take(self, demand: Demand) -> Slot | None:
-        """Hold a part of the host.
+        """Take a part of the host for a job.
 
         Args:
             demand: what the job needs.
 
         Returns:
-            the slot, or None while there is not enough.
+            the slot; None while too little is free.
 
         Raises:
             NumaError: this host has no such CPUs, or no node with as many cores as one of the job's instances takes.
@@ -107,7 +108,7 @@ class Slots:
         self._held -= 1
 
     def _choose(self, demand: Demand) -> tuple[tuple[int, ...], Allowance | None] | None:
-        """GPUs and CPUs together: those that are nearest to each other."""
+        """Choose GPUs and CPUs that are near each other; None while too little is free."""
         if demand.gpus > self._gpus.free:
             return None
         fixed = demand.listed or demand.instances or demand.cpus is not None
@@ -118,20 +119,20 @@ class Slots:
         places = self._places(demand)
         if not places:
             return None
-        place, gpus = self._gpus.choose_near(demand.gpus, [one.cpus for one in places], apart=not fixed)
+        place, gpus = self._gpus.choose_near(demand.gpus, [allowance.cpus for allowance in places], apart=not fixed)
         if demand.cpus is None or len(gpus) < 2:
             return gpus, places[place]
         return gpus, take(self._topology, self._free, demand.cpus, self._gpus.nodes_of(gpus))
 
     def _places(self, demand: Demand) -> list[Allowance]:
-        """The CPUs that a job could have; none while there are too few."""
+        """Return the CPUs that a job could have, one place or more; none while too few are free."""
         if demand.listed:
             listed = take_listed(self._topology, self._free, self._allowance, demand.listed)
             return [] if listed is None else [listed]
         if demand.instances:
-            there = instances(self._topology, self._allowance, demand.instance_cores)
-            several = take_instances(self._topology, self._free, there, demand.instances)
-            return [] if several is None else [several]
+            host_instances = instances(self._topology, self._allowance, demand.instance_cores)
+            joined = take_instances(self._topology, self._free, host_instances, demand.instances)
+            return [] if joined is None else [joined]
         if demand.cpus is None:
             return [share for share in self._equal_shares if share.cpus <= self._free.cpus]
         near = self._gpus.nodes_of(self._gpus.idle()) if demand.gpus else []
@@ -139,6 +140,11 @@ class Slots:
 
 
 def cuda_visible_devices(slot: Slot, environ: Mapping[str, str]) -> str:
-    """Name a slot's GPUs for `CUDA_VISIBLE_DEVICES`, as this process names them."""
+    """Return a slot's GPUs as a value of `CUDA_VISIBLE_DEVICES`.
+
+    Args:
+        slot: the slot.
+        environ: the environment of this process. If its `CUDA_VISIBLE_DEVICES` names GPUs, these names are used.
+    """
     names = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return ",".join(names[gpu] if gpu < len(names) else str(gpu) for gpu in slot.gpus)
