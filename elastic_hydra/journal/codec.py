@@ -21,11 +21,11 @@ _MAJOR = int(VERSION.partition(".")[0])
 
 
 class UnusableLine(ValueError):
-    """Says why a line cannot be used."""
+    """A line cannot be used; the text says why."""
 
 
 class NewerFormat(Exception):
-    """The line is of a format that a later version of this package writes, and this one would misread.
+    """A line is in a format that only a later version of this package can read.
 
     Args:
         version: the version of the format.
@@ -37,27 +37,27 @@ class NewerFormat(Exception):
 
 
 def encode(event: Event) -> bytes:
-    """Return the line of an event, with the end of the line. Fields that are None are left out."""
-    line = {"time": event.time, "event": _NAMES[type(event)], **_given(event)}
-    return (json.dumps(line, default=_given) + "\n").encode()
+    """Return an event as a line, with the newline at its end. Fields that are None are left out."""
+    line = {"time": event.time, "event": _NAMES[type(event)], **_present_fields(event)}
+    return (json.dumps(line, default=_present_fields) + "\n").encode()
 
 
 def decode(text: bytes) -> Event | None:
-    """Return what a line says.
+    """Return the event that a line holds.
 
     Args:
         text: the line.
 
     Returns:
-        the event, without the fields that are not known here; None when the event is not known here.
+        the event; fields that this version does not know are left out. None: this version does not know the event.
 
     Raises:
-        UnusableLine: it is no event, or a field is missing or has an impossible value.
-        NewerFormat: it says that it is of a format that is not read here.
+        UnusableLine: the line holds no event, or a field is missing or has an impossible value.
+        NewerFormat: the line says that its format is newer than those that this version reads.
     """
     try:
         line = json.loads(text)
-    except (ValueError, RecursionError):  # its writer was killed, the disk was full, or somebody has changed it
+    except (ValueError, RecursionError):  # the writer was killed, the disk was full, or somebody has edited the file
         raise UnusableLine("it is no JSON, or half a line") from None
     if not isinstance(line, dict) or not isinstance(line.get("event"), str):
         raise UnusableLine("it says no event")
@@ -67,14 +67,19 @@ def decode(text: bytes) -> Event | None:
     if cls is None:
         return None
     try:
-        return _made(cls, line)
+        return _instance_of(cls, line)
     except UnusableLine as problem:
         raise UnusableLine(f"'{line['event']}' {problem}") from None
 
 
 def _version_of(line: Mapping[str, Any]) -> str:
-    """Return the version that a line says, if it is one that is read here; most lines say none."""
-    name = "version" if "version" in line else "v"  # how it was spelled before
+    """Return the version that a line says. Most lines say none, and have the version of this module.
+
+    Raises:
+        UnusableLine: the version is not written like one.
+        NewerFormat: the version is newer than those that are read here.
+    """
+    name = "version" if "version" in line else "v"  # older journals have the key `v`
     version = str(line.get(name, _MAJOR))
     major = version.partition(".")[0]
     if not major.isdecimal() or len(major) > 9:
@@ -84,38 +89,44 @@ def _version_of(line: Mapping[str, Any]) -> str:
     return version
 
 
-def _given(instance: Any) -> dict[str, Any]:
+def _present_fields(instance: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that are not None."""
     values = ((name, getattr(instance, name)) for name in _fields_of(type(instance)))
     return {name: value for name, value in values if value is not None}
 
 
-def _made(cls: type[_T], values: Mapping[str, Any]) -> _T:
-    """Make an instance of a dataclass from the values that a line has for its fields."""
-    given = {}
+def _instance_of(cls: type[_T], values: Mapping[str, Any]) -> _T:
+    """Make an instance of a dataclass from the values that a line has for its fields.
+
+    Raises:
+        UnusableLine: a value is missing or not of its type.
+    """
+    kept = {}
     for name, field in _fields_of(cls).items():
         if name in values:
             value = values[name]
             if field.nested is not None and isinstance(value, dict):
-                value = _made(field.nested, value)
+                value = _instance_of(field.nested, value)
             if not field.accepts(value):
                 raise UnusableLine(f"with {name}={values[name]!r:.40}")
-            given[name] = value
+            kept[name] = value
         elif field.is_required:
             raise UnusableLine(f"without '{name}'")
-    return cls(**given)
+    return cls(**kept)
 
 
 class _Field(NamedTuple):
-    """What a field of a dataclass may be."""
+    """Which values a field of a dataclass may have."""
 
     accepts: Callable[[Any], bool]
+    """Tells whether the field may have a value."""
     nested: type | None
-    """The dataclass that it is, if it is one."""
+    """The dataclass of the value; None: the value is no instance of a dataclass."""
     is_required: bool
 
 
 def _described(cls: Any) -> dict[str, _Field]:
+    """Return the fields of a dataclass by name."""
     hints = typing.get_type_hints(cls)
     return {
         field.name: _Field(
@@ -131,13 +142,17 @@ _fields_of: Callable[[Any], dict[str, _Field]] = functools.cache(_described)
 
 
 def _nested_in(hint: Any) -> type | None:
-    """Return the dataclass that a field is, if it is one."""
+    """Return the dataclass in the type of a field, if there is one."""
     kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
     return next(filter(is_dataclass, kinds), None)
 
 
 def _acceptance(hint: Any) -> Callable[[Any], bool]:
-    """Return a function that says whether a value, as JSON gives it, is of a type."""
+    """Return a function that tells whether a value that was read from JSON is of a type.
+
+    Args:
+        hint: the type, as dataclasses annotate it.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return lambda value: True

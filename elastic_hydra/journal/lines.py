@@ -1,4 +1,4 @@
-"""The lines of a journal, as far as they can be used."""
+"""The usable lines of a journal."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logging.getLogger("elastic_hydra")
 
 
 class Lines:
-    """The events of a journal, each with where its line begins, in bytes.
+    """The events of a journal, each with the position of its line, in bytes.
 
-    Events that are not known here are passed over in silence; `say_what_is_lost` tells of lines that cannot be used.
+    Unknown events, of later versions, are passed over silently. `say_what_is_lost` warns of lines that cannot be used.
 
     Args:
-        path: the journal; one that is not there has no lines.
-        start: where to begin, in bytes.
-        end: where to end, in bytes; None: at the end of the file.
+        path: the journal; a file that does not exist has no lines.
+        start: position of the first line to read, in bytes.
+        end: position behind the last line to read, in bytes; None: the end of the file.
     """
 
     def __init__(self, path: Path, start: int = 0, end: int | None = None) -> None:
         self.path = path
         self.distrust = ""
-        """Why pickles in the journal are not to be read; empty: they are."""
+        """Why pickles in the journal must not be loaded; empty: they may be. It is known once a line has been read."""
         self._start = start
         self._end = end
         self._unusable: list[tuple[int, str]] = []
@@ -39,7 +39,7 @@ class Lines:
         """Read the lines, one by one.
 
         Raises:
-            ConfigError: a newer version of this package has written them.
+            ConfigError: a newer version of this package has written the journal.
             OSError: the journal cannot be read.
         """
         try:
@@ -75,7 +75,7 @@ class Lines:
         """Warn of the lines that cannot be used."""
         if not self._unusable:
             return
-        (number, why), *others = self._unusable
-        also = f", nor can {len(others)} more (line {', '.join(str(n) for n, _ in others[:5])}" if others else ""
-        also += ", …)" if len(others) > 5 else ")" if others else ""
+        (number, why), *further = self._unusable
+        also = f", nor can {len(further)} more (line {', '.join(str(n) for n, _ in further[:5])}" if further else ""
+        also += ", …)" if len(further) > 5 else ")" if further else ""
         log.warning("%s: line %s cannot be used (%s)%s; the other lines count", self.path, number, why, also)

@@ -14,20 +14,20 @@ __all__ = ["acquire", "is_held_by_another"]
 log = logging.getLogger("elastic_hydra")
 
 _held: dict[str, int] = {}
-"""Locks of this process, by path: they are ours as long as we live."""
+"""The locks that this process holds until it ends: file descriptors by path."""
 
 
 def acquire(path: Path) -> int | None:
     """Take the lock of a journal, for as long as this process or a fork of it lives.
 
-    It is on a file of its own that only its owner can open. Anybody who may read a file can lock it, and the journal
-    may be there to be read by others.
+    The lock is on a separate file that only its owner can open. Anybody who may read a file can lock it, and the
+    journal itself may be readable for others.
 
     Args:
-        path: of the journal; the lock is beside it.
+        path: the journal; the lock's file is beside it.
 
     Returns:
-        the file descriptor that has the lock; None when another launcher, or a worker of it, has it.
+        the file descriptor that holds the lock; None: another launcher, or one of its workers, holds the lock.
 
     Raises:
         OSError: the file cannot be opened.
@@ -37,7 +37,8 @@ def acquire(path: Path) -> int | None:
         return fd
     fd = open_private(path, os.O_RDWR)
     try:
-        # It belongs to the open file, so forked workers hold it too: nobody starts while some of them still write.
+        # The lock belongs to the open file, which forked workers inherit. So no other launcher starts while workers
+        # that have lost their launcher still write.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
@@ -49,10 +50,10 @@ def acquire(path: Path) -> int | None:
 
 
 def is_held_by_another(path: Path) -> bool:
-    """Whether another launcher is writing a journal.
+    """Whether another process holds the lock of a journal: another launcher, or one of its workers.
 
     Args:
-        path: of the journal.
+        path: the journal.
     """
     path = path.absolute().with_suffix(".lock")
     if str(path) in _held:

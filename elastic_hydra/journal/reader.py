@@ -31,34 +31,39 @@ __all__ = ["Record", "Recorded", "read", "restarts"]
 _T = TypeVar("_T")
 
 _PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ETIMEDOUT)
-"""Errors that may be over in a moment."""
+"""Error numbers of problems that may be over in a moment."""
 
 
 @dataclass(slots=True)
 class Recorded:
-    """What a journal says about one job. There may be a hundred thousand: what is seldom needed stays in the file."""
+    """What a journal says about one job.
+
+    There may be a hundred thousand jobs, so what is seldom needed, such as the configuration, is not kept in memory.
+    """
 
     num: int
     overrides: Sequence[str]
     offset: int
-    """Where in the journal its `job` line begins, in bytes."""
+    """Where in the journal the `job` line of this job begins, in bytes."""
     dir: str
-    """Its output directory."""
+    """The job's output directory."""
     state: str = "waiting"
-    """`waiting`, `started` (no end was written: its launcher was killed), `finished`, `failed`, `interrupted` or
+    """`waiting`, `started` (the journal has no end: the launcher was killed), `finished`, `failed`, `interrupted` or
     `preempted`."""
     attempts: int = 0
+    """How many attempts were started."""
     reason: str = ""
+    """Why the job or its last attempt ended so, in one line; empty if the job finished."""
     value: Value | None = None
-    """What it has returned; None if it has not finished."""
+    """What the job has returned; None if it has not finished."""
 
     def apply(self, event: AttemptStarted | AttemptLost | JobEnded, journal: Path, distrust: str) -> None:
         """Note what has happened to the job.
 
         Args:
             event: what has happened.
-            journal: in which it is written.
-            distrust: why pickles of that journal are not to be read; empty: they are.
+            journal: the journal that says so.
+            distrust: why pickles of that journal must not be loaded; empty: they may be.
         """
         if isinstance(event, AttemptStarted):
             self.state, self.attempts = "started", event.attempt + 1
@@ -74,7 +79,7 @@ class Record(dict[int, Recorded]):
 
     Args:
         path: the journal.
-        end: how far it is read, in bytes.
+        end: position up to which the journal is read, in bytes.
     """
 
     def __init__(self, path: Path, end: int = 0) -> None:
@@ -82,21 +87,21 @@ class Record(dict[int, Recorded]):
         self.path = path
         self.end = end
         self.task: str | None = None
-        """The name of the app (`hydra.job.name`) whose sweep it is; None: unknown."""
+        """The name of the app (`hydra.job.name`) that the sweep runs; None: unknown."""
         self.folder = os.path.abspath(path.parent)
         """The sweep's directory."""
         self._dir = self.folder
-        """Where it was when the line was written that is being read."""
+        """The sweep's directory at the time when the line was written that is being read."""
 
     def begin(self, event: SweepBegan) -> None:
-        """Note that a launcher has begun: what it does not resume is forgotten."""
+        """Note that a launcher has begun. Unless it resumes the sweep, the jobs of earlier lines are forgotten."""
         self.task = self.task if event.task is None else event.task
         self._dir = self._dir if event.dir is None else event.dir
         if not event.resume:
             self.clear()
 
     def place_now(self, recorded: str) -> str:
-        """Return where a directory is now: what lies in the sweep's directory has been moved with it."""
+        """Return where a recorded directory is now: somebody may have moved the sweep's directory and all in it."""
         inside = recorded.startswith(self._dir + os.sep)
         return self.folder + recorded[len(self._dir) :] if inside else recorded
 
@@ -112,23 +117,27 @@ class Record(dict[int, Recorded]):
 
 
 def read(path: Path) -> Record:
-    """Read what happened to each job of a sweep: the file once, line by line. No return value is unpickled.
+    """Read what happened to each job of a sweep. No return value is unpickled.
 
     Args:
-        path: the journal. What a launcher adds that is at work now, on another node of the same sweep, is left out:
-            all nodes shall start from the same past.
+        path: the journal. If a launcher on another node of the same sweep is writing it, the lines of this launcher are
+            left out: all nodes must start from the same past.
 
     Returns:
         the jobs; none when there is no journal.
 
     Raises:
-        ConfigError: it was written by a newer version, or cannot be read.
+        ConfigError: a newer version has written the journal, or it cannot be read.
     """
     return _patiently(path, lambda: _read(path))
 
 
 def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
-    """Read from a journal; what may be different in a moment, on a network file system above all, is tried again."""
+    """Read from a journal, and try again for a while if the problem may pass, as on network file systems.
+
+    Raises:
+        ConfigError: the journal cannot be read.
+    """
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -157,7 +166,10 @@ def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
     Args:
         path: the journal.
         num: the job.
-        start: where in the journal to begin, in bytes.
+        start: position of the first line to read, in bytes.
+
+    Returns:
+        the times of the restarts, earliest first.
     """
     failures = (event for _, event in Lines(path, start) if isinstance(event, WorkersFailed) and event.num == num)
     counted = (event for event in failures if event.again and event.counts)
@@ -165,7 +177,7 @@ def restarts(path: Path, num: int, start: int = 0) -> tuple[float, ...]:
 
 
 def _end_of_past(path: Path) -> int:
-    """Return where the lines of a launcher that is at work begin, or where the journal ends, in bytes."""
+    """Return where the lines of the launcher begin that is writing now, or else where the journal ends, in bytes."""
     if lock.is_held_by_another(path):
         return max((offset for offset, event in Lines(path) if isinstance(event, SweepBegan)), default=0)
     with contextlib.suppress(FileNotFoundError):

@@ -28,11 +28,11 @@ __all__ = ["Value", "folder_of", "forget_older", "size", "with_value"]
 _LARGE = 1 << 20
 """Bytes from which a value is kept in a file of its own."""
 _DEEP = 100
-"""Levels of nesting that JSON is trusted with."""
+"""Levels of nesting up to which a value is written as JSON."""
 _WIDE = 2000
-"""Bits of an integer that every Python prints and reads, however its limit of digits is set."""
+"""Bits up to which an integer is written as JSON: every Python reads so many digits, whatever its limit is."""
 _SAME = (bool, float, int, str, type(None))
-"""Types that JSON gives back as they were: these themselves, for a subclass comes back as what it is derived from."""
+"""Types whose values JSON gives back unchanged. Their subclasses are not among them: JSON gives back the base class."""
 
 
 def folder_of(journal: Path) -> Path:
@@ -49,19 +49,19 @@ def with_value(event: JobEnded, value: Any, journal: Path) -> JobEnded:
         journal: the journal, beside which a large value gets a file.
 
     Returns:
-        the event with one of the fields above, or with `unrecorded` when the value cannot be pickled.
+        the event with `value`, `pickle` or `file`, or with `unrecorded` when the value cannot be pickled.
 
     Raises:
         OSError: the file of a large value cannot be written.
     """
     if _room_as_json(value, _LARGE, _DEEP) >= 0:
         return replace(event, value=value)
-    import cloudpickle  # here: those who only look at a sweep do without
+    import cloudpickle  # imported here, since who only reads a journal does not need it
 
     with _Spill(folder_of(journal), event.num) as spill:
         try:
             cloudpickle.Pickler(spill, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
-        except Exception as error:  # pickling the user's objects may raise anything, an OSError, too
+        except Exception as error:  # pickling the user's objects may raise anything, even an OSError of theirs
             if spill.problem is not None:
                 raise spill.problem from None
             return replace(event, unrecorded=f"{type(error).__name__}: {error}")
@@ -70,15 +70,20 @@ def with_value(event: JobEnded, value: Any, journal: Path) -> JobEnded:
 
 
 def forget_older(journal: Path, num: int) -> None:
-    """Remove the files with a job's earlier values, once the line is written that names its new one."""
-    with contextlib.suppress(OSError):  # then they take up some room, and nobody reads them
+    """Remove the files with earlier values of a job. Call this when the line that names the newest file is written.
+
+    Args:
+        journal: the journal.
+        num: the job.
+    """
+    with contextlib.suppress(OSError):  # a file that cannot be removed only takes up room: no line names it
         files = sorted(folder_of(journal).glob(f"{num}-*.pickle"), key=os.path.getmtime)
         for old in files[:-1]:
             old.unlink()
 
 
 def size(value: Any) -> int:
-    """Return how many bytes the pickle of a value takes; 0 when it has none."""
+    """Return how many bytes the pickle of a value takes; 0 when it cannot be pickled."""
     import cloudpickle
 
     count = _Count()
@@ -88,6 +93,8 @@ def size(value: Any) -> int:
 
 
 class _Count:
+    """A file that only counts the bytes that are written to it."""
+
     size = 0
 
     def write(self, data: Any) -> int:
@@ -97,7 +104,16 @@ class _Count:
 
 
 def _room_as_json(value: Any, room: int, depth: int) -> int:
-    """Return how much of `room`, in bytes, a value leaves as JSON; less than 0: too large, or not the same any more."""
+    """Return how many bytes of some room are left when a value is written into it as JSON, about.
+
+    Args:
+        value: the value.
+        room: the bytes that there are.
+        depth: levels of nesting that are allowed.
+
+    Returns:
+        bytes; less than 0: the value is too large, or JSON would not give it back unchanged.
+    """
     kind = type(value)
     if kind is list and depth:
         for item in value:
@@ -112,14 +128,14 @@ def _room_as_json(value: Any, room: int, depth: int) -> int:
                 break
         return room
     if kind is float and not math.isfinite(value):
-        return -1  # what Python writes for these is no JSON
+        return -1  # Python writes `NaN` and `Infinity`, which are not JSON
     if kind is int and value.bit_length() > _WIDE:
         return -1
     return room - (len(value) if kind is str else 8) if kind in _SAME else -1
 
 
 class _Spill:
-    """Takes a pickle: in memory as long as it is small, then in a file, so that there is no second copy of it."""
+    """Takes a pickle: a small one is kept in memory, a large one is written to a file, so that no copy is in memory."""
 
     def __init__(self, folder: Path, num: int) -> None:
         self._path = folder / f"{num}-{os.urandom(4).hex()}.pickle"
@@ -147,7 +163,11 @@ class _Spill:
         return size
 
     def keep(self) -> str | None:
-        """Note that all parts are here: a file is safe from now on. Return its name; None: it is in memory."""
+        """Note that the pickle is complete, so that its file stays.
+
+        Returns:
+            the file's name; None: the pickle is in memory.
+        """
         if self._file is None:
             return None
         self._file.flush()
@@ -156,13 +176,13 @@ class _Spill:
         return self._path.name
 
     def in_base64(self) -> str:
-        """Return what is in memory."""
+        """Return the pickle that is in memory."""
         return base64.b64encode(self._small.getbuffer()).decode()
 
     def __exit__(self, *_: object) -> None:
         if self._file is None:
             return
-        with contextlib.suppress(OSError):  # what it could not write any more is not missed
+        with contextlib.suppress(OSError):  # a complete file was flushed before, and an incomplete one is removed
             self._file.close()
         if not self._complete:
             self._path.unlink(missing_ok=True)
@@ -170,19 +190,25 @@ class _Spill:
 
 @dataclass(slots=True)
 class Value:
-    """A return value in a journal, which is not read before somebody needs it."""
+    """A return value in a journal, which is not loaded before somebody needs it."""
 
     kind: str
-    """The field of the line: see above; or `unrecorded`."""
+    """The field of the line that holds the value: `value`, `pickle`, `file` or `unrecorded`."""
     content: Any
-    """What that field says."""
+    """The field's content."""
     journal: Path
     distrust: str = ""
-    """Why pickles of that journal are not read; empty: they are."""
+    """Why pickles of the journal must not be loaded; empty: they may be."""
 
     @classmethod
     def of(cls, event: JobEnded, journal: Path, distrust: str) -> Value:
-        """Take what the end of a job says about its value."""
+        """Return the value that the end of a job holds.
+
+        Args:
+            event: the end of a job that has finished.
+            journal: the journal that has the event.
+            distrust: why pickles of that journal must not be loaded; empty: they may be.
+        """
         if event.pickle is not None:
             return cls("pickle", event.pickle, journal, distrust)
         if event.file is not None:
@@ -193,15 +219,16 @@ class Value:
 
     @property
     def is_pickled(self) -> bool:
-        """Whether reading it may run code."""
+        """Whether loading the value may run code."""
         return self.kind in ("pickle", "file")
 
     def load(self) -> Any:
         """Return the value.
 
         Raises:
-            ConfigError: it is a pickle that somebody else may have written.
-            Exception: whatever unpickling raises: its class has moved or changed, or it is damaged.
+            ConfigError: the value is a pickle that somebody else may have written.
+            ValueError: the value could not be recorded.
+            Exception: whatever unpickling raises, when the value's class has moved or changed or the pickle is damaged.
         """
         if self.kind == "unrecorded":
             raise ValueError(self.content)

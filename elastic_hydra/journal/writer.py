@@ -24,21 +24,21 @@ __all__ = ["FILE_NAME", "Journal", "append"]
 FILE_NAME = "journal.jsonl"
 
 PATIENCE = 10.0
-"""Seconds for which it is tried again to write what cannot be written."""
+"""Seconds during which reading or writing is tried again when it fails."""
 
 log = logging.getLogger("elastic_hydra")
 
 
 class Journal:
-    """Writes the record of one sweep, and keeps other launchers from writing it.
+    """Writes the journal of one sweep, and keeps other launchers from writing it.
 
     Args:
         folder: the sweep's directory.
-        shared: whether launchers on other nodes may use the same directory: then the second one writes a journal
-            of its own instead of being refused.
+        shared: whether launchers on other nodes may use the same directory. Then the second launcher is not refused,
+            but writes another journal there.
 
     Raises:
-        ConfigError: another launcher is at work in that directory, or it cannot be written to.
+        ConfigError: another launcher is at work in that directory, or the directory cannot be written to.
     """
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
@@ -64,33 +64,33 @@ class Journal:
         self.problem = ""
         """Why the journal is not complete, or not where it was; empty when all is well."""
         self.is_gone = False
-        """Whether the problem is that somebody has removed or moved it."""
+        """Whether somebody has removed or moved the journal."""
         self.lock = held
-        """The file descriptor that keeps other launchers out as long as any process has it."""
+        """The file descriptor that keeps other launchers out while any process has it open."""
         self._fd = fd
         weakref.finalize(self, os.close, fd).atexit = False
         self._unwritten: list[bytes | _End] = []
 
     def position(self) -> int:
-        """Return where the next line will be, in bytes; 0 if that cannot be found out now."""
+        """Return the position of the next line, in bytes; 0 if the file system does not answer now."""
         with contextlib.suppress(OSError):
             return os.fstat(self._fd).st_size
         return 0
 
     @property
     def folder(self) -> Path:
-        """The sweep's directory, also when it was moved."""
+        """The sweep's directory, even after somebody has moved it."""
         with contextlib.suppress(OSError):
             if self.is_gone and os.fstat(self._fd).st_nlink:
                 return Path(os.readlink(f"/proc/self/fd/{self._fd}")).parent
         return self.path.parent
 
     def write(self, event: Event, *, durable: bool = False) -> None:
-        """Append the line of an event; one that cannot be written now is kept for later, see `flush`.
+        """Append the line of an event. A line that cannot be written now is kept for later, see `flush`.
 
         Args:
             event: what happened.
-            durable: whether the line shall survive even the machine's crash: that takes milliseconds.
+            durable: whether the line must survive even a crash of the machine, which takes milliseconds.
 
         Raises:
             TypeError: the event has a value that JSON does not know.
@@ -99,24 +99,24 @@ class Journal:
         self.flush(durable=durable)
 
     def write_end(self, event: JobEnded, value: Any) -> None:
-        """Append the line that says how a job ended; durable, and kept for later if need be, as any other.
+        """Append the line of a job's end. It is durable; a line that cannot be written now is kept for later.
 
         Args:
-            event: how it ended.
-            value: what it has returned, if it has finished.
+            event: how the job ended.
+            value: what the job has returned, if it has finished.
         """
         self._unwritten.append(_End(self.path, event, value))
         if self.flush(durable=True):
             values.forget_older(self.path, event.num)
 
     def flush(self, *, durable: bool = False) -> bool:
-        """Write what could not be written before, and see that the journal is still there.
+        """Write the lines that could not be written before, and check that the journal is still in its place.
 
         Args:
-            durable: see `write`.
+            durable: whether the lines must survive even a crash of the machine.
 
         Returns:
-            whether all is well; if not, `problem` says why, and the first time the log as well.
+            whether all is well. If not, `problem` says why; the first time, the log says it as well.
         """
         written: list[bytes] = []
         try:
@@ -133,7 +133,8 @@ class Journal:
             problem = self._where_to() if self.is_gone else ""
         except OSError as error:
             if durable and not self._unwritten:
-                self._unwritten += written  # whether they have reached the disk nobody knows; twice does no harm
+                # Nobody knows whether these lines have reached the disk. To write them twice does no harm.
+                self._unwritten += written
             self._open_again(error)
             problem = f"{self.path} cannot be written: {error}{self._room_needed(error)}"
         if problem and not self.problem:
@@ -144,7 +145,11 @@ class Journal:
         return not problem
 
     def flush_patiently(self) -> bool:
-        """Write what could not be written before; if it cannot be written now either, try for some seconds."""
+        """Write the lines that could not be written before; if that fails again, try for `PATIENCE` seconds.
+
+        Returns:
+            whether all lines are written.
+        """
         deadline = time.monotonic() + PATIENCE
         while not self.flush(durable=True):
             if self.is_gone or time.monotonic() > deadline:
@@ -153,7 +158,7 @@ class Journal:
         return True
 
     def missing(self) -> bool:
-        """Whether something is not written that should be."""
+        """Whether lines could not be written yet."""
         return bool(self._unwritten)
 
     def _where_to(self) -> str:
@@ -168,10 +173,10 @@ class Journal:
         return f"; {bytes_in_words(needed)} are needed there, and {bytes_in_words(free(self.path.parent))} are free"
 
     def _open_again(self, error: OSError) -> None:
-        """Get a new handle from a network file system whose old one is not valid any more."""
+        """Open the file again if a network file system has declared the file descriptor invalid."""
         if error.errno != errno.ESTALE:
             return
-        with contextlib.suppress(OSError):  # then it is tried again later
+        with contextlib.suppress(OSError):  # the next `flush` tries again
             fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
             os.dup2(fd, self._fd, inheritable=False)
             os.close(fd)
@@ -179,33 +184,33 @@ class Journal:
 
 @dataclass
 class _End:
-    """A job's end, as long as it is not written: a return value is not put into words twice."""
+    """A job's end that is not written yet. Its return value is encoded when it is written, and not before."""
 
     path: Path
-    """Of the journal."""
+    """The journal."""
     event: JobEnded
     value: Any
     """What the job has returned."""
 
     def line(self) -> bytes:
-        """Return the line; writes the file of a large value."""
+        """Return the line. A large value is written to its file now."""
         finished = self.event.state == "finished"
         return encode(values.with_value(self.event, self.value, self.path) if finished else self.event)
 
     def size(self) -> int:
-        """Return about how many bytes it will take."""
+        """Estimate how many bytes the line and its file will take."""
         return 1000 + values.size(self.value)
 
 
 def append(path: Path, event: Event) -> None:
-    """Append the line of an event to the journal of another process: an agent to its launcher's.
+    """Append the line of an event to the journal of another process, as agents do to that of their launcher.
 
     Args:
-        path: of the journal.
+        path: the journal.
         event: what happened.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the line could not be written.
     """
     fd = os.open(path, os.O_RDWR | os.O_APPEND)
     try:
@@ -215,9 +220,12 @@ def append(path: Path, event: Event) -> None:
 
 
 def _append(fd: int, line: bytes) -> None:
-    """Write a line in one piece, so that those of several processes do not mix, behind any half line that is there."""
+    """Append a line in one piece, so that lines of several processes do not mix.
+
+    If the file ends with half a line, the new line begins behind a newline.
+    """
     size = os.fstat(fd).st_size
     if size and os.pread(fd, 1, size - 1) != b"\n":
-        line = b"\n" + line  # a writer died in the middle of it, or the disk was full
+        line = b"\n" + line  # a writer has died in the middle of its line, or the disk was full
     while line:
         line = line[os.write(fd, line) :]
