@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for change in [change for change in missed if is_equivalent(module_of(change), diffs[change])]:
             del outcomes[change], diffs[change]
     scores = score(outcomes)
-    print(table(scores), *diffs.values(), sep="\n")
+    print(table(scores), *diffs.values(), *outdated(modules), sep="\n")
     return 0 if all(noticed >= options.at_least * made / 100 for noticed, made in scores.values()) else 1
 
 
@@ -188,6 +188,17 @@ def is_equivalent(module: str, diff: str) -> bool:
     return len(before) == len(after) == 1 and any(
         same.module == module and same.before == before[0] and same.after == after[0] for same in EQUIVALENT
     )
+
+
+def outdated(modules: Sequence[str]) -> list[str]:
+    """Say which listed changes are of lines that these modules do not have any more."""
+    lines = {module.removesuffix(".py").replace("/", "."): (ROOT / module).read_text() for module in modules}
+    there = {module: set(map(str.strip, text.splitlines())) for module, text in lines.items()}
+    return [
+        f"tests/mutation/equivalent.py: {listed.module} has no such line any more: {listed.before}"
+        for listed in EQUIVALENT
+        if listed.module in there and listed.before not in there[listed.module]
+    ]
 
 
 def score(outcomes: dict[str, str]) -> dict[str, tuple[int, int]]:

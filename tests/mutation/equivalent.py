@@ -35,14 +35,14 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     ),
     Equivalent(
         f"{_CONFIG}.exceptions",
-        "if i > 1 and j > 1 and letter == known[j - 2] and word[i - 2] == other:",
-        "if i > 2 and j > 1 and letter == known[j - 2] and word[i - 2] == other:",
+        "if i > 1 and j > 1 and letter == known[j - 2] and word[i - 2] == known_letter:",
+        "if i > 2 and j > 1 and letter == known[j - 2] and word[i - 2] == known_letter:",
         "names that are compared have the same first letter, so the first two do not change places",
     ),
     Equivalent(
         f"{_CONFIG}.exceptions",
-        "if i > 1 and j > 1 and letter == known[j - 2] and word[i - 2] == other:",
-        "if i > 1 and j > 2 and letter == known[j - 2] and word[i - 2] == other:",
+        "if i > 1 and j > 1 and letter == known[j - 2] and word[i - 2] == known_letter:",
+        "if i > 1 and j > 2 and letter == known[j - 2] and word[i - 2] == known_letter:",
         "names that are compared have the same first letter, so the first two do not change places",
     ),
     Equivalent(
@@ -77,8 +77,8 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     ),
     Equivalent(
         f"{_CONFIG}.typed",
-        "given: Any = OmegaConf.to_container(launcher, resolve=False)",
-        "given: Any = OmegaConf.to_container(launcher, resolve=None)",
+        "values: Any = OmegaConf.to_container(launcher, resolve=False)",
+        "values: Any = OmegaConf.to_container(launcher, resolve=None)",
         "None is as false as False",
     ),
     Equivalent(
@@ -86,5 +86,23 @@ EQUIVALENT: tuple[Equivalent, ...] = (
         "return None if self.memory_limit is None else number_of_bytes(self.memory_limit)",
         "return None if (self.memory_limit is None) and False else number_of_bytes(self.memory_limit)",
         "None is no size either",
+    ),
+    Equivalent(
+        "elastic_hydra.journal.values",
+        "cloudpickle.Pickler(spill, protocol=pickle.HIGHEST_PROTOCOL).dump(value)",
+        "cloudpickle.Pickler(spill, protocol=None).dump(value)",
+        "None is cloudpickle's own choice, which is the highest one",
+    ),
+    Equivalent(
+        "elastic_hydra.journal.values",
+        "cloudpickle.Pickler(count, protocol=pickle.HIGHEST_PROTOCOL).dump(value)",
+        "cloudpickle.Pickler(count, protocol=None).dump(value)",
+        "None is cloudpickle's own choice, which is the highest one",
+    ),
+    Equivalent(
+        "elastic_hydra.journal.values",
+        "return room - (len(value) if kind is str else 8) if kind in _SAME else -1",
+        "return room - (len(value) if kind is str else 8) if kind in _SAME else -2",
+        "all numbers below 0 say the same",
     ),
 )
