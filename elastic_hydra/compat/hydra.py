@@ -14,7 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.compat import shortcuts
-from elastic_hydra.compat.omegaconf import hang_below
+from elastic_hydra.compat.omegaconf import set_parent
 
 __all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "returned", "set_hydra_config"]
 
@@ -31,7 +31,7 @@ def set_hydra_config(config: DictConfig) -> None:
     OmegaConf.set_readonly(config.hydra, True)
     shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
     shown["hydra"] = config.hydra
-    hang_below(config.hydra, config)
+    set_parent(config.hydra, config)
     HydraConfig.instance().cfg = shown  # type: ignore[assignment]
 
 

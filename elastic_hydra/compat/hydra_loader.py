@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.compat import shortcuts
-from elastic_hydra.compat.omegaconf import written
+from elastic_hydra.compat.omegaconf import raw_value
 from elastic_hydra.compat.patch import with_globals
 
 __all__ = ["compose_to_launch", "foreseen_directories", "remember_composition"]
@@ -82,7 +82,7 @@ def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
 
 def _foresee_directory(config: DictConfig) -> str | None:
     """Return where a job without a number is going to write; None: that cannot be said yet."""
-    raw = written(config.hydra.sweep, "subdir")
+    raw = raw_value(config.hydra.sweep, "subdir")
     if "job.num" in str(raw) or "job.id" in str(raw):
         return None
     holder = HydraConfig.instance()

@@ -13,7 +13,7 @@ from omegaconf import AnyNode, DictConfig
 
 from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.hydra import set_hydra_config
-from elastic_hydra.compat.omegaconf import hang_below
+from elastic_hydra.compat.omegaconf import set_parent
 from elastic_hydra.compat.patch import with_globals
 
 __all__ = ["run_job"]
@@ -75,5 +75,5 @@ def run_job(**arguments: Any) -> JobReturn:
     ret = _run_job(**arguments)
     shown = ret.hydra_cfg
     assert shown is not None
-    hang_below(shown.hydra, shown)  # as in a copy; until now it had that of the whole configuration
+    set_parent(shown.hydra, shown)  # as in a copy; until now it had that of the whole configuration
     return ret

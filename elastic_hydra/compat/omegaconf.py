@@ -1,4 +1,4 @@
-"""What OmegaConf has no public name for: nodes as they are written, and the tree that they hang in."""
+"""What OmegaConf has no public name for: nodes as they are written, and the configurations that contain them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.basecontainer import BaseContainer
 
-__all__ = ["hang_below", "hang_like", "is_group", "node_at", "written"]
+__all__ = ["is_mapping_node", "node_at", "parent_of", "raw_value", "set_parent"]
 
 
 def node_at(config: BaseContainer, key: Any) -> Any:
@@ -15,21 +15,21 @@ def node_at(config: BaseContainer, key: Any) -> Any:
     return config._get_node(key)
 
 
-def written(config: BaseContainer, key: Any) -> Any:
+def raw_value(config: BaseContainer, key: Any) -> Any:
     """Return the value of a key as it is written: an interpolation as its text."""
     return node_at(config, key)._value()
 
 
-def is_group(node: Any) -> bool:
+def is_mapping_node(node: Any) -> bool:
     """Whether a node is a mapping that is written there, and neither an interpolation nor null."""
     return isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none()
 
 
-def hang_below(config: Any, parent: Any) -> None:
-    """Have the interpolations of a configuration look in another one."""
+def parent_of(config: Any) -> Any:
+    """Return the configuration in which a configuration stands, and its interpolations look; None: it stands alone."""
+    return config._get_parent()
+
+
+def set_parent(config: Any, parent: Any) -> None:
+    """Have the interpolations of a configuration look in another one, as if it stood there."""
     config._set_parent(parent)
-
-
-def hang_like(config: Any, model: Any) -> None:
-    """Have the interpolations of a configuration look where those of another one look."""
-    config._set_parent(model._get_parent())

@@ -9,20 +9,20 @@ import functools
 import importlib
 
 __all__ = [
+    "SINCE_TORCH",
     "hydra_ends_interrupted_multiruns",
     "hydra_resolves_groups_of_launchers",
-    "text_of",
+    "lack_of_torch",
     "version_of",
 ]
 
-
-def text_of(package: str) -> str:
-    """Return the version of an installed package, as it says it itself.
-
-    Args:
-        package: `torch` or `hydra`.
-    """
-    return str(importlib.import_module(package).__version__)
+SINCE_TORCH = {
+    "duplicate_stderr_filters": (2, 10),
+    "duplicate_stdout_filters": (2, 10),
+    "virtual_local_rank": (2, 10),
+    "health_check_server": (2, 13),
+}
+"""Options that the oldest supported torch does not have, and the version that brought them."""
 
 
 @functools.cache
@@ -32,8 +32,21 @@ def version_of(package: str) -> tuple[int, int]:
     Args:
         package: `torch` or `hydra`.
     """
-    major, minor = text_of(package).split(".")[:2]
+    major, minor = str(importlib.import_module(package).__version__).split(".")[:2]
     return int(major), int(minor)
+
+
+def lack_of_torch(option: str, installed: tuple[int, int]) -> str:
+    """Say which torch an option needs; empty where the installed one has it.
+
+    Args:
+        option: one of `SINCE_TORCH`.
+        installed: major and minor version.
+    """
+    since = SINCE_TORCH[option]
+    if installed >= since:
+        return ""
+    return f"needs torch {since[0]}.{since[1]} or newer; {installed[0]}.{installed[1]} is installed"
 
 
 def hydra_ends_interrupted_multiruns() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from elastic_hydra.compat.versions import lack_of_torch
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
 from elastic_hydra.config.nodes import Nodes, nodes_of
@@ -31,12 +32,8 @@ from elastic_hydra.config.whole_sweep import check_whole_sweep, whole_sweep_of
 
 __all__ = ["Launch", "resolve"]
 
-_SINCE = {
-    "virtual_local_rank": (2, 10),
-    "logs.duplicate_stdout_filters": (2, 10),
-    "logs.duplicate_stderr_filters": (2, 10),
-}
-"""Keys that the oldest supported torch has no option for, and the version of torch that has brought the option."""
+_NOT_IN_EVERY_TORCH = ("virtual_local_rank", "logs.duplicate_stdout_filters", "logs.duplicate_stderr_filters")
+"""Keys that the oldest supported torch has no option for."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,10 @@ def _check_job(keys: ElasticConfig, facts: HostFacts, problems: Problems) -> Non
 
 def _check_versions(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> None:
     """Refuse keys that the installed torch would not understand, unless they have their defaults."""
-    for key, since in _SINCE.items():
-        if facts.torch >= since:
+    for key in _NOT_IN_EVERY_TORCH:
+        lack = lack_of_torch(key.rpartition(".")[2], facts.torch)
+        if not lack:
             continue
         value, default = value_at(settings, key), value_at(dataclasses.asdict(ElasticConfig()), key)
         if value != default:
-            needed, installed = (".".join(map(str, version)) for version in (since, facts.torch))
-            problems.add(key, value, f"needs torch {needed} or newer; {installed} is installed")
+            problems.add(key, value, lack)

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from elastic_hydra.compat.omegaconf import hang_like, is_group, node_at, written
+from elastic_hydra.compat.omegaconf import is_mapping_node, node_at, parent_of, raw_value, set_parent
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.schema import ElasticConfig
@@ -41,7 +41,7 @@ def typed(launcher: DictConfig) -> DictConfig:
         if key not in HYDRAS:
             _update(merged, key, _group(launcher, key) if OmegaConf.is_dict(merged[key]) else value, problems)
     problems.raise_any()
-    hang_like(merged, launcher)
+    set_parent(merged, parent_of(launcher))
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -65,7 +65,7 @@ def resolved(node: DictConfig, name: str, full_key: str) -> Any:
     try:
         return node[name]
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{full_key}={written(node, name)}: {first_line(error)}") from error
+        raise ConfigError(f"{full_key}={raw_value(node, name)}: {first_line(error)}") from error
 
 
 def _update(merged: DictConfig, key: str, value: Any, problems: Problems) -> None:
@@ -91,7 +91,7 @@ def check_resolvable(
     """
     for name in settings if names is None else names:
         node = node_at(settings, name)
-        if is_group(node):
+        if is_mapping_node(node):
             check_resolvable(node, problems, f"{prefix}{name}.")
             continue
         try:
@@ -100,7 +100,7 @@ def check_resolvable(
                 OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException as error:
             problems.add(
-                f"{prefix}{name}", written(settings, name), f"{first_line(error)}; name a key that exists, or a value"
+                f"{prefix}{name}", raw_value(settings, name), f"{first_line(error)}; name a key that exists, or a value"
             )
 
 

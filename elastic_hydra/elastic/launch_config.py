@@ -11,7 +11,7 @@ from typing import Any
 from torch.distributed.launcher import api as torch_api
 
 from elastic_hydra.compat.torch import event_handlers
-from elastic_hydra.compat.versions import text_of
+from elastic_hydra.compat.versions import lack_of_torch, version_of
 from elastic_hydra.config.backends import ON_ONE_NODE
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig
@@ -24,8 +24,7 @@ from elastic_hydra.numa.binding import Binding
 
 __all__ = ["LaunchConfig"]
 
-_KNOWN_TO_TORCH = {f.name for f in fields(torch_api.LaunchConfig)}
-_SINCE_TORCH_2_10 = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
+_NOT_IN_EVERY_TORCH = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
 _GIVEN: Any = object()
 """Stands for `numa_options` that the user has given: torch does not choose any then."""
 _TORCHS_TIMEOUT = 900
@@ -120,10 +119,9 @@ class LaunchConfig(torch_api.LaunchConfig):
 
     def _check(self) -> None:
         """Refuse what torch would take, and fail on later or pass over in silence."""
-        for name in _SINCE_TORCH_2_10:
-            if getattr(self, name) and name not in _KNOWN_TO_TORCH:
-                what = f"{name}={getattr(self, name)!r}"
-                raise ValueError(f"{what}: needs torch 2.10 or newer; {text_of('torch')} is installed")
+        for name in _NOT_IN_EVERY_TORCH:
+            if (value := getattr(self, name)) and (lack := lack_of_torch(name, version_of("torch"))):
+                raise ValueError(f"{name}={value!r}: {lack}")
         for name in self.signals_to_handle.split(","):
             if name.strip() and name.strip() not in signal.Signals.__members__:  # an empty text names none
                 known_names = "SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and the others of `kill -l`"

@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousGracefulExitError
 
 from elastic_hydra.compat.torch import AGENT_OPTIONS, for_fields_of
+from elastic_hydra.compat.versions import lack_of_torch, version_of
 from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic import rendezvous
 from elastic_hydra.elastic.agent import ElasticAgent
@@ -125,8 +126,8 @@ def _agent(
     config: LaunchConfig, spec: WorkerSpec, logs_specs: LogsSpecs, starter: Starter, health_check_server: Any
 ) -> ElasticAgent:
     optional = {"shutdown_timeout": config.shutdown_timeout, "health_check_server": health_check_server}
-    if health_check_server is not None and "health_check_server" not in AGENT_OPTIONS:
-        raise ValueError("health_check_server needs torch 2.13 or newer")
+    if health_check_server is not None and (lack := lack_of_torch("health_check_server", version_of("torch"))):
+        raise ValueError(f"health_check_server {lack}")
     return ElasticAgent(
         spec=spec,
         logs_specs=logs_specs,

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import Container, ListConfig, OmegaConf, flag_override
 
 from elastic_hydra.compat.cpython import Environ
-from elastic_hydra.compat.omegaconf import written
+from elastic_hydra.compat.omegaconf import raw_value
 
 __all__ = ["evaluate_once"]
 
@@ -63,7 +63,7 @@ def _evaluate(config: Any, key: Any) -> None:
             for new in set(values) - before.get(name, set()):
                 del values[new]
         return
-    names = _RESOLVER.findall(str(written(config, key)))
+    names = _RESOLVER.findall(str(raw_value(config, key)))
     if any(not name.startswith("oc.") and name not in cache for name in names):
         with flag_override(config, ["readonly", "struct"], False):
             config[key] = value

@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from elastic_hydra.compat.omegaconf import hang_like
+from elastic_hydra.compat.omegaconf import parent_of, set_parent
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.resolve import resolve
@@ -52,7 +52,7 @@ def sweep_settings(config: DictConfig) -> DictConfig:
         _add_what_jobs_would_say(settings, problems)
     problems.raise_any()
     resolved: DictConfig = OmegaConf.create(plain)
-    hang_like(resolved, settings)
+    set_parent(resolved, parent_of(settings))
     return resolved
 
 

@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing import PContext
 
 import elastic_hydra
 from elastic_hydra.compat.torch import INHERITED
+from tests.compat.names import is_own_class, is_private
 
 OTHERS = ("torch", "hydra", "omegaconf")
 
@@ -30,13 +31,6 @@ def extending_classes() -> Iterator[type]:
         yield from (cls for cls in members if inspect.isclass(cls) and cls.__module__ == info.name and bases_of(cls))
 
 
-def is_instance(node: ast.expr) -> bool:
-    """Whether an expression is the instance, or the class, of the method around it."""
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id == "super"
-    return isinstance(node, ast.Name) and node.id in ("self", "cls")
-
-
 def private_names(cls: type) -> set[str]:
     """Return the private names that a class gives to its members, or uses of its instances."""
     found = set()
@@ -44,11 +38,11 @@ def private_names(cls: type) -> set[str]:
         match node:
             case ast.FunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
                 found.add(name)
-            case ast.Attribute(value=value, attr=name) if is_instance(value):
+            case ast.Attribute(value=value, attr=name) if is_own_class(value):
                 found.add(name)
             case ast.Assign(targets=targets):
                 found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return {name for name in found if name.startswith("_") and not name.endswith("__")}
+    return set(filter(is_private, found))
 
 
 def inherited_names(cls: type) -> set[str]:

@@ -7,23 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat.names import is_own_class, is_private
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for top in ("elastic_hydra", "hydra_plugins", "conf") for path in (ROOT / top).rglob("*.py"))
 OUTSIDE = [path for path in FILES if ROOT / "elastic_hydra" / "compat" not in path.parents]
-
-DOCUMENTED = {"_exit", "_fields", "_target_"}
-"""Names that begin with an underscore and are public all the same: of `os`, of named tuples, of Hydra."""
-
-
-def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__") and name not in DOCUMENTED
-
-
-def is_own_class(node: ast.expr) -> bool:
-    """Whether an attribute is looked up on an instance of the class around it, which may be a subclass of torch's."""
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id == "super"
-    return isinstance(node, ast.Name) and node.id in ("self", "cls")
 
 
 def names_made_in(tree: ast.AST) -> set[str]:
