@@ -1,4 +1,4 @@
-"""Whether a running worker group exceeds a limit: a decision about what was seen, without looking."""
+"""Whether a running worker group exceeds a limit: decided from what the sampler has measured, without measuring."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from elastic_hydra.failures.evidence import Overrun
 __all__ = ["Look", "Sign", "exceeded", "pause"]
 
 _LONGEST_PAUSE = 5.0
+"""Seconds between two looks at most."""
 _LONGEST_PAUSE_MEMORY = 1.0
+"""Seconds between two looks at most when memory has a limit: memory may grow fast."""
 _SHORTEST_PAUSE = 0.02
+"""Seconds between two looks at least."""
 
 
 @dataclass(frozen=True)
@@ -22,52 +25,58 @@ class Sign:
 
     rank: int
     beat: float | None = None
-    """Its last heartbeat."""
+    """When the worker gave its last heartbeat; None: it has given none."""
     output: float | None = None
-    """When its output was last seen to have grown."""
+    """When a look last saw that the worker's output had grown; None: none has."""
     cpu: float | None = None
-    """When it was last seen to have used the CPU."""
+    """When a look last saw that the worker had used the CPU; None: none has."""
     state: str = ""
-    """What the operating system says of it, if that is remarkable: `stopped`."""
+    """The state of the process, in words, if it cannot run: stopped, or stuck in the kernel; empty otherwise."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a worker group."""
+    """What was seen of a worker group at one moment; times are in seconds on one clock, unless said otherwise."""
 
     now: float
+    """The moment of the look."""
     job_started: float
     group_started: float
     time: float = 0.0
     """The same moment as `now`, in seconds since the epoch."""
     signs: Sequence[Sign] = ()
-    """Of the workers that still run."""
+    """The signs of the workers that still run."""
     last_end: float | None = None
-    """When a worker was last seen to have ended; what it did before speaks for the others no more."""
+    """When a look last saw that a worker had ended; None: none has. Until then, the worker's signs counted for the
+    others as well, so these must not be judged by an earlier moment."""
     memory: int | None = None
-    """Bytes that all of them use; None: not measured."""
+    """Bytes that all workers use together; None: not measured."""
 
 
 def exceeded(config: WatchConfig, look: Look) -> list[Overrun]:
     """Compare what was seen with the limits.
 
+    Args:
+        config: the limits.
+        look: what was seen.
+
     Returns:
-        what is exceeded, the worst first.
+        the limits that are exceeded, the worst first.
     """
     checks = (_time(config, look), _memory(config, look), _start_up(config, look), _progress(config, look))
     return [overrun for overrun in checks if overrun is not None]
 
 
 def pause(config: WatchConfig, now: float, job_started: float) -> float | None:
-    """Compute how long nobody needs to look.
+    """Compute the time until the next look.
 
     Args:
         config: the limits.
-        now: the time.
-        job_started: on the same clock.
+        now: the time, in seconds.
+        job_started: when the job was started, on the same clock.
 
     Returns:
-        seconds; None: nothing is limited.
+        seconds; None: there is no limit, and nobody needs to look.
     """
     pauses = []
     looked_at = [limit for limit in (config.start_up_limit, config.progress_limit) if limit is not None]
@@ -102,38 +111,46 @@ def _start_up(config: WatchConfig, look: Look) -> Overrun | None:
     if not silent:
         return None
     ran = look.now - look.group_started
-    what = f"{_ranks(silent)} gave no sign of life (heartbeat or output) within {ran:.1f} s of the start"
-    return _overrun(look, Kind.start_up, f"{what}: watch.start_up_limit={config.start_up_limit:g}", silent[0])
+    words = f"{_ranks(silent)} gave no sign of life (heartbeat or output) within {ran:.1f} s of the start"
+    return _overrun(look, Kind.start_up, f"{words}: watch.start_up_limit={config.start_up_limit:g}", silent[0])
 
 
 def _progress(config: WatchConfig, look: Look) -> Overrun | None:
     if config.progress_limit is None:
         return None
-    beats = [sign.beat for sign in look.signs if sign.beat is not None]
-    outputs = [sign.output for sign in look.signs if sign.output is not None]
-    since: dict[int, float] = {}
-    for sign in look.signs:
-        seen = [look.group_started if look.last_end is None else look.last_end]
-        if "heartbeat" in config.progress:
-            # Often rank 0 alone calls heartbeat(): then it speaks for all.
-            seen += [sign.beat] if sign.beat is not None else beats
-        if "output" in config.progress:
-            seen += outputs  # often rank 0 alone prints
-        if "cpu" in config.progress and sign.cpu is not None:
-            seen.append(sign.cpu)
-        since[sign.rank] = max(seen)
-    late = {rank: at for rank, at in since.items() if look.now - at >= config.progress_limit}
+    late = {
+        rank: moment
+        for rank, moment in _last_progress(config, look).items()
+        if look.now - moment >= config.progress_limit
+    }
     if not late:
         return None
-    # If all stand still, the one that stood still first is the likely culprit.
-    worst = min(late, key=lambda rank: late[rank])
+    # The likely culprit is a process that cannot run, else the one that stood still first.
     states = {sign.rank: sign.state for sign in look.signs}
-    odd = next((rank for rank in late if states[rank]), None)
-    worst = worst if odd is None else odd
+    unable = [rank for rank in late if states[rank]]
+    worst = unable[0] if unable else min(late, key=late.__getitem__)
     state = f" (the process is {states[worst]})" if states[worst] else ""
-    what = f"{_ranks(sorted(late))} made no progress ({', '.join(config.progress)})"
+    words = f"{_ranks(sorted(late))} made no progress ({', '.join(config.progress)})"
     silence = f"for {look.now - late[worst]:.1f} s{state}"
-    return _overrun(look, Kind.hang, f"{what} {silence}: watch.progress_limit={config.progress_limit:g}", worst)
+    return _overrun(look, Kind.hang, f"{words} {silence}: watch.progress_limit={config.progress_limit:g}", worst)
+
+
+def _last_progress(config: WatchConfig, look: Look) -> dict[int, float]:
+    """Return when each rank last made progress, as far as is known."""
+    beats = [sign.beat for sign in look.signs if sign.beat is not None]
+    outputs = [sign.output for sign in look.signs if sign.output is not None]
+    progress: dict[int, float] = {}
+    for sign in look.signs:
+        moments = [look.group_started if look.last_end is None else look.last_end]
+        if "heartbeat" in config.progress:
+            # Often only rank 0 calls heartbeat(). So a rank that never does is judged by those that do.
+            moments += [sign.beat] if sign.beat is not None else beats
+        if "output" in config.progress:
+            moments += outputs  # often only rank 0 prints, so the output of any rank counts for all
+        if "cpu" in config.progress and sign.cpu is not None:
+            moments.append(sign.cpu)
+        progress[sign.rank] = max(moments)
+    return progress
 
 
 def _overrun(look: Look, kind: Kind, reason: str, rank: int | None = None) -> Overrun:

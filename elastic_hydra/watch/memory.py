@@ -1,4 +1,4 @@
-"""What the kernel says about memory: limits, peaks, and whom its out-of-memory killer has killed."""
+"""What the kernel says about memory: limits, peaks, and the processes that its out-of-memory killer has killed."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _KILLED = re.compile(r"[Oo]ut of memory.*?Killed process (\d+) .*?anon-rss:(\d+)
 
 @dataclass(frozen=True)
 class Kills:
-    """How many processes the kernel has killed for lack of memory, until some moment."""
+    """How many processes the kernel has killed for lack of memory up to a moment."""
 
     cgroup: int | None
     """In this process's control group; None: unknown."""
     host: int | None
     """On this host; None: unknown."""
     time: float
-    """When that was, in seconds since the start of the host."""
+    """The moment, in seconds since the start of the host."""
 
 
 def count_kills() -> Kills:
-    """Count until now."""
+    """Count the processes that the kernel has killed until now."""
     return Kills(oom_kills(), _value(Path("/proc/vmstat"), "oom_kill"), _uptime())
 
 
 def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
-    """Find out what has happened since.
+    """Find out what the kernel says about memory since the workers were started.
 
     Args:
         before: the count when the workers were started.
-        pids: of the workers that were killed.
+        pids: process ids of the workers that were killed.
     """
     now = count_kills()
     scope, kills = "", 0
@@ -53,7 +53,7 @@ def memory_facts(before: Kills, pids: list[int]) -> MemoryFacts:
     victims = tuple(pid for pid in pids if pid in named)
     memory = psutil.virtual_memory()
     group = group_memory()
-    limit = None if group.limit is None or group.limit >= memory.total else group.limit  # a larger one is none
+    limit = None if group.limit is None or group.limit >= memory.total else group.limit  # a larger limit limits nothing
     return MemoryFacts(
         known=bool(named) or (now.cgroup, now.host) != (None, None),
         kills=kills,
@@ -83,22 +83,28 @@ def _uptime() -> float:
 
 
 def _named_by_kernel(since: float) -> dict[int, int]:
-    """Read from the kernel's log, where one may, who was killed for lack of memory, and how many bytes each used."""
-    found: dict[int, int] = {}
+    """Read from the kernel's log which processes were killed for lack of memory, and how many bytes each of them used.
+
+    Without permission to read the log, the answer is empty.
+
+    Args:
+        since: seconds since the start of the host; earlier entries are passed over.
+    """
+    bytes_of_process: dict[int, int] = {}
     with contextlib.suppress(OSError):
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         try:
             while True:
                 try:
                     record = os.read(log, 8192).decode(errors="replace")
-                except BrokenPipeError:  # records were overwritten meanwhile: go on with the next
+                except BrokenPipeError:  # the kernel has overwritten the next records: go on with those behind them
                     continue
                 head, _, text = record.partition(";")
                 microseconds = head.split(",")[2]
                 if int(microseconds) / 1e6 >= since - 1.0 and (match := _KILLED.search(text)):
-                    found[int(match[1])] = int(match[2]) * 1024
+                    bytes_of_process[int(match[1])] = int(match[2]) * 1024
         except (BlockingIOError, IndexError, ValueError):
-            pass  # the end
+            pass  # the log has no further record
         finally:
             os.close(log)
-    return found
+    return bytes_of_process

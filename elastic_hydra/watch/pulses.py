@@ -1,4 +1,4 @@
-"""The agent's side of its workers' signs of life: memory that it shares with them."""
+"""Heartbeats and stacks of workers, as their agent reads them: in memory that the agent shares with the workers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Pulses"]
 
 
 class Pulses:
-    """The memory of a worker group, and files that take its workers' stacks.
+    """The memory for the heartbeats of a worker group, and the files for its workers' stacks.
 
     Args:
-        count: of workers on this node.
+        count: the number of workers on this node.
     """
 
     def __init__(self, count: int) -> None:
@@ -24,8 +24,8 @@ class Pulses:
         os.ftruncate(self._file, max(1, count) * SLOT.size)
 
     def environment(self, local_rank: int) -> Mapping[str, str]:
-        """Return the environment variables that tell a worker where its part is."""
-        # Paths reach programs and their children, too.
+        """Return the environment variables that tell a worker where its part of the memory and its file are."""
+        # These are paths and not file descriptors, so that programs that the worker starts can open them, too.
         return {
             HEARTBEAT: f"{path_of(self._file)}:{local_rank * SLOT.size}",
             STACKS: path_of(self._stacks[local_rank]),
@@ -36,7 +36,7 @@ class Pulses:
         return self._read(local_rank)[0] or None
 
     def answers(self, local_rank: int) -> bool:
-        """Whether a worker can be asked for its stacks; the signal would kill one that cannot."""
+        """Whether a worker can be asked for its stacks. A worker that cannot would be killed by the signal."""
         return bool(self._read(local_rank)[1])
 
     def _read(self, local_rank: int) -> tuple[float, float]:
@@ -48,12 +48,17 @@ class Pulses:
         return os.fstat(self._stacks[local_rank]).st_size
 
     def stacks(self, local_rank: int, start: int) -> str:
-        """Return what a worker has written of its stacks from `start` on."""
+        """Return the stacks that a worker has written.
+
+        Args:
+            local_rank: the worker.
+            start: bytes to leave out: they were written earlier.
+        """
         file = self._stacks[local_rank]
         return os.pread(file, max(0, os.fstat(file).st_size - start), start).decode(errors="replace")
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close the memory and the files."""
         for file in (self._file, *self._stacks):
             os.close(file)
         self._stacks = []

@@ -1,4 +1,4 @@
-"""The look at running workers: heartbeats, output, CPU time and memory, for the limits of `hydra.launcher.watch`."""
+"""Measures what running workers do, for the limits of `hydra.launcher.watch`: heartbeats, output, CPU time, memory."""
 
 from __future__ import annotations
 
@@ -21,41 +21,46 @@ __all__ = ["Watch", "Watched"]
 
 
 class Watched(Protocol):
-    """What is looked at: the workers of one node."""
+    """The workers of one node, as the watch sees them."""
 
     pulses: Pulses | None
 
     def running(self) -> Mapping[int, int]:
-        """Return the process ids of those that have not ended, by local rank."""
+        """Return the process ids of the workers that have not ended, by local rank."""
 
     def working(self) -> set[int]:
-        """Return the local ranks of those that run and do not wait for the others, having returned."""
+        """Return the local ranks of the workers whose function has not returned: others may only wait for the rest."""
 
     def output_size(self, local_rank: int) -> int:
         """Return how many bytes a worker has written to its stdout and stderr files."""
 
 
 _BUSY = 0.01
-"""Part of a CPU from which on a worker counts as busy."""
+"""Part of one CPU that a worker must use to count as busy."""
 
 
 @dataclass
 class _Seen:
-    """What the last look saw of one worker."""
+    """What the last look saw of one worker; times are in seconds on the monotonic clock."""
 
     output_size: int
+    """Bytes of output."""
     output_at: float | None = None
+    """When a look last saw new output."""
     cpu_seconds: float = 0.0
+    """CPU time that the worker and its children had used."""
     looked_at: float = 0.0
+    """When `cpu_seconds` was measured."""
     cpu_at: float | None = None
+    """When a look last saw that the worker was busy."""
 
 
 class Watch:
-    """Watches the workers of one job on one node: only when something has a limit, and no oftener than that asks.
+    """Watches the workers of one job on one node. It measures only what has a limit, and only as often as necessary.
 
     Args:
         config: the limits.
-        elapsed: seconds of the job's time that earlier agents have used.
+        elapsed: seconds for which the job has run under earlier agents.
     """
 
     def __init__(self, config: WatchConfig, elapsed: float = 0.0) -> None:
@@ -76,7 +81,7 @@ class Watch:
 
         Args:
             workers: the group.
-            ranks: global ranks by local ones.
+            ranks: global ranks by local rank.
         """
         if not self._on:
             return
@@ -106,14 +111,14 @@ class Watch:
         """Look, if it is time to.
 
         Returns:
-            the limits that are exceeded and were not at the last look, the worst first.
+            the limits that are exceeded now and were not at the last look, the worst first.
         """
         now = time.monotonic()
         if not self._on or self._workers is None or now < self._next:
             return []
-        found = exceeded(self._config, self._take(now))
-        new = [overrun for overrun in found if overrun.kind not in self._known]
-        self._known = {overrun.kind for overrun in found}
+        overruns = exceeded(self._config, self._take(now))
+        new = [overrun for overrun in overruns if overrun.kind not in self._known]
+        self._known = {overrun.kind for overrun in overruns}
         return new
 
     def _take(self, now: float) -> Look:
@@ -135,17 +140,8 @@ class Watch:
             if looks_at_output and (size := self._workers.output_size(local_rank)) != seen.output_size:
                 seen.output_size, seen.output_at = size, now
             if local_rank not in working:
-                continue  # it has nothing to do any more, but has its memory
-            pulses = self._workers.pulses
-            signs.append(
-                Sign(
-                    self._ranks[local_rank],
-                    beat=pulses.beat(local_rank) if pulses is not None else None,
-                    output=seen.output_at,
-                    cpu=seen.cpu_at,
-                    state=_state(pid) if progress else "",
-                )
-            )
+                continue  # the worker has nothing to do any more, so it gives no signs; its memory counts
+            signs.append(self._sign(local_rank, seen, _state(pid) if progress else ""))
         return Look(
             now,
             self._job_started,
@@ -156,20 +152,28 @@ class Watch:
             memory=memory if config.memory_limit is not None else None,
         )
 
+    def _sign(self, local_rank: int, seen: _Seen, state: str) -> Sign:
+        assert self._workers is not None
+        pulses = self._workers.pulses
+        beat = pulses.beat(local_rank) if pulses is not None else None
+        return Sign(self._ranks[local_rank], beat=beat, output=seen.output_at, cpu=seen.cpu_at, state=state)
+
 
 def _tree(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants; none if the process has ended."""
     with contextlib.suppress(psutil.Error):
         return with_descendants(pid)
     return []
 
 
 def _see_cpu(seen: _Seen, tree: list[psutil.Process], now: float) -> None:
+    """Note how much CPU time a worker's processes have used, and whether they were busy since the last look."""
     used = 0.0
     for process in tree:
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             used += times.user + times.system
-    # Less than before: a child has ended, which is progress as well.
+    # If the sum is smaller than before, a child has ended with its share of it. This counts as progress as well.
     if used < seen.cpu_seconds or used - seen.cpu_seconds >= _BUSY * max(now - seen.looked_at, 0.0) > 0.0:
         seen.cpu_at = now
     seen.cpu_seconds, seen.looked_at = used, now
@@ -184,6 +188,7 @@ def _memory(process: psutil.Process, how: Memory) -> int:
 
 
 def _state(pid: int) -> str:
+    """Say, in words, why a process cannot run; empty: it can, or it has ended."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         letter = file.read().rpartition(b")")[2].split()[0]
         return {b"T": "stopped by a signal", b"D": "stuck in the kernel"}.get(letter, "")

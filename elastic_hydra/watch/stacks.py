@@ -1,4 +1,4 @@
-"""Where every worker of a group is: its Python stacks and what the kernel says of it, in its log directory."""
+"""Where every worker of a group is: writes its Python stacks, and what the kernel says of it, to its log directory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ FILE_NAME = "stacks.txt"
 _LIMIT = 3.0
 """Seconds within which all workers must have written their stacks."""
 _QUIET = 0.05
-"""Seconds without a further line after which a worker is taken to have written all."""
+"""Seconds without a further line after which a worker is assumed to have written everything."""
 
 
 @dataclass
 class _Asked:
+    """A worker that was asked for its stacks."""
+
     process: Process
     start: int
-    """Bytes that it had written before."""
+    """Bytes that the worker had written before it was asked."""
     size: int = -1
+    """Bytes at the last look."""
     settled: bool = False
+    """Whether nothing more is to be expected."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Written:
     """One worker's stacks."""
 
     path: str
-    """The file, to which they were appended; empty when it could not be written."""
+    """The file to which the stacks were appended; empty when it could not be written."""
     text: str
 
 
@@ -54,19 +58,19 @@ def write_stacks(
     *,
     last: bool,
 ) -> dict[int, Written]:
-    """Have every worker that runs write down where it is.
+    """Have every worker that runs write its stacks.
 
     Args:
         server: the workers' parent.
         processes: the workers by local rank.
-        pulses: their shared memory.
-        folders: their log directories, by local rank.
-        reason: why they are asked.
-        last: whether they are stopped afterwards; then those that are stopped (SIGSTOP) are woken up for it, and Python
-            programs that cannot answer otherwise are aborted, which makes them write their stacks to their stderr.
+        pulses: the memory that the workers share with this agent.
+        folders: the workers' log directories, by local rank.
+        reason: why the workers are asked, for the file.
+        last: whether the workers will be ended afterwards. Then workers that a signal has stopped (SIGSTOP) are woken
+            up, and programs that cannot answer are aborted: Python programs then write their stacks to stderr.
 
     Returns:
-        what was written, by local rank, in their order.
+        what was written, in the order of local ranks.
     """
     running = {rank: process for rank, process in processes.items() if process.exitcode is None and process.pid}
     states = {rank: _describe(process.pid or 0) for rank, process in running.items()}
@@ -80,29 +84,34 @@ def write_stacks(
     _await(server, asked, pulses)
     silent = [process for rank, process in running.items() if rank not in asked]
     if last and silent:
-        # With PYTHONFAULTHANDLER, which is set for watched programs, Python writes its stacks when it is aborted.
-        with contextlib.suppress(ServerLost):
-            server.signal(silent, signal.SIGCONT)
-            server.signal(silent, signal.SIGABRT)
-            server.wait(lambda: all(process.exitcode is not None for process in silent), _LIMIT)
+        _abort(server, silent)
     texts = {rank: _text(asked.get(rank), pulses, rank, last) for rank in sorted(running)}
     return {rank: Written(_write(folders[rank], reason, states[rank], text), text) for rank, text in texts.items()}
 
 
+def _abort(server: Client, programs: list[Process]) -> None:
+    """Abort programs, and wait for their end. PYTHONFAULTHANDLER, which is set for them, makes Python write stacks."""
+    with contextlib.suppress(ServerLost):
+        server.signal(programs, signal.SIGCONT)
+        server.signal(programs, signal.SIGABRT)
+        server.wait(lambda: all(process.exitcode is not None for process in programs), _LIMIT)
+
+
 def _await(server: Client, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
+    """Wait until all workers that were asked have written their stacks or ended, for `_LIMIT` seconds at most."""
     deadline = time.monotonic() + _LIMIT
-    while time.monotonic() < deadline and not all(one.settled for one in asked.values()):
+    while time.monotonic() < deadline and not all(worker.settled for worker in asked.values()):
         with contextlib.suppress(ServerLost):
             server.pump(_QUIET)
-        for rank, one in asked.items():
+        for rank, worker in asked.items():
             size = pulses.stacks_size(rank)
-            one.settled = one.process.exitcode is not None or (size > one.start and size == one.size)
-            one.size = size
+            worker.settled = worker.process.exitcode is not None or (size > worker.start and size == worker.size)
+            worker.size = size
 
 
-def _text(one: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
-    if one is not None:
-        text = _users_part(pulses.stacks(rank, one.start))
+def _text(worker: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
+    if worker is not None:
+        text = _users_part(pulses.stacks(rank, worker.start))
         return text or "It did not answer: it is stopped, or stuck in the kernel.\n"
     if last:
         return "It is a program of its own: if it is Python, its stacks are at the end of stderr.log.\n"
@@ -113,23 +122,25 @@ def _text(one: _Asked | None, pulses: Pulses, rank: int, last: bool) -> str:
 
 
 def _users_part(text: str) -> str:
-    """Leave out how the launcher came to call the user's code, which stands below it in each thread."""
-    kept, ours, internal = [], False, tuple(f'  File "{file}"' for file in internal_files())
+    """Leave out the launcher's frames, which stand below those of the user's code in each thread."""
+    internal = tuple(f'  File "{file}"' for file in internal_files())
+    kept = []
+    is_internal = False
     for line in text.splitlines(keepends=True):
-        ours = line.startswith("  ") and (ours or line.startswith(internal))
-        if not ours:
+        is_internal = line.startswith("  ") and (is_internal or line.startswith(internal))
+        if not is_internal:
             kept.append(line)
     return "".join(kept)
 
 
 def _signal(process: Process, number: int) -> None:
-    # Only the worker itself: a program that it has started would be killed by a signal that it does not know.
+    # Only the worker itself gets the signal: programs that it has started do not handle the signal, and would die.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(process.pid or 0, number)
 
 
 def _describe(pid: int) -> str:
-    """Say what the kernel knows of a process."""
+    """Say, in words, what the kernel knows of a process."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         with process.oneshot():
@@ -151,6 +162,6 @@ def _write(folder: str, reason: str, state: str, text: str) -> str:
     try:
         with open(path, "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n{state}\n{text}\n")
-    except OSError:  # a full or vanished disk: the group is stopped all the same
+    except OSError:  # the disk is full or gone: the group is stopped all the same
         return ""
     return path
