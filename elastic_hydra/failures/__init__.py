@@ -1,1 +1,1 @@
-"""What kind of death, and what follows: from evidence to a failure to a decision, without I/O, torch or a clock."""
+"""From the evidence of workers' deaths to a failure, and on to a decision: without I/O, torch or a clock."""

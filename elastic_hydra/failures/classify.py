@@ -1,4 +1,4 @@
-"""What kind of death: from any evidence to one `Failure`."""
+"""From all the evidence to one `Failure`: which rank failed first, and what kind of failure it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CANNOT_START = 127
 """Exit code of a process that could not be set up, as with a shell."""
 
 _CAUSE_LAG = 1.0
-"""Seconds by which the report of a death may come later than an error that it caused in another rank."""
+"""Seconds that the report of a death may arrive later than the error that this death has caused in another rank."""
 
 _RESULT_ERROR = "elastic_hydra.supervisor.outcome.ResultError"
 _RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
@@ -39,40 +39,43 @@ class Failure:
 
     kind: Kind
     reason: str
-    """In one line, for people."""
+    """What has happened, in one line, for people."""
     host: str
+    """Name of the host whose agent has found the cause."""
     time: float
-    """When, in seconds since the epoch."""
+    """When it happened, in seconds since the epoch."""
     rank: int | None = None
-    """The rank that failed first; None when it was not a worker's doing."""
+    """The rank that failed first; None when no worker was the cause."""
     pid: int = 0
+    """Process id of that rank's worker."""
     uptime: float = 0.0
-    """Seconds that it had run."""
+    """Seconds that this worker had run."""
     exitcode: int | None = None
+    """Its exit code; minus the signal's number when a signal killed it; None: unknown."""
     signal: str = ""
-    """Name of the signal that killed it."""
+    """Name of the signal that killed it; empty when none did."""
     names: tuple[str, ...] = ()
     """Names of the exception's class and of its bases, nearest first."""
     message: str = ""
     traceback: str = ""
     log_dir: str = ""
-    """Of that rank."""
+    """Folder with the logs of that rank."""
     echoes: tuple[int, ...] = ()
-    """Ranks of the same node that failed only because this one did."""
+    """Ranks of the same node that failed only because this rank did."""
     stacks: tuple[str, ...] = ()
     """Files with the workers' stacks."""
     not_restarted: str = ""
     """Why no restart followed, where one might have."""
     connection: bool = False
-    """Whether it is a lost connection, whatever the exception's class."""
+    """Whether the failure is a lost connection, whatever the exception's class."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values that JSON takes."""
+        """Return the failure as plain values that JSON takes."""
         return dataclasses.asdict(self) | {"kind": self.kind.value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Failure:
-        """Undo `as_dict`; unknown keys, of a later version, are left out."""
+        """Return the failure that `as_dict` has made values of; unknown keys, of a later version, are left out."""
         known = {f.name for f in dataclasses.fields(cls)}
         kept: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known
@@ -88,8 +91,11 @@ class Failure:
 def classify(evidence: Evidence) -> Failure:
     """Find the root cause in the evidence.
 
+    Args:
+        evidence: all that the agent knows.
+
     Returns:
-        one failure, of the rank that failed first; ranks that died because it did are its `echoes`.
+        the failure of the rank that failed first. Ranks that died because of it are its `echoes`.
     """
     if evidence.signal_to_agent:
         reason = f"host {evidence.host} was told to stop by {evidence.signal_to_agent}"
@@ -112,7 +118,7 @@ def classify(evidence: Evidence) -> Failure:
 
 
 def is_peers_echo(death: Death) -> bool:
-    """Whether a worker's death is one that the death of another one causes: its connection was closed."""
+    """Whether a worker probably died because another worker had died: its connection was closed."""
     return death.exception is not None and is_echo(root(death.exception))
 
 
@@ -144,9 +150,9 @@ def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
 def _of_deaths(evidence: Evidence) -> Failure:
     first = _first(evidence.deaths)
     echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
-    kind, what = _kind_and_words(first, evidence)
+    kind, words = _kind_and_words(first, evidence)
     where = f"rank {first.rank}" + (f" on host {evidence.host}" if evidence.nodes > 1 else "")
-    reason = f"{where} {what}"
+    reason = f"{where} {words}"
     if echoes:
         ranks = f"rank{'s' if len(echoes) > 1 else ''} {', '.join(map(str, echoes))}"
         reason += f"; {ranks} died because of it"
@@ -172,7 +178,11 @@ def _of_deaths(evidence: Evidence) -> Failure:
 
 
 def _first(deaths: Sequence[Death]) -> Death:
-    """Return the first that did not die of another's: a peer may report the closed connection before we see why."""
+    """Return the death that has caused the others.
+
+    The earliest report need not be the cause: a peer may report its closed connection before the agent sees the death
+    that has closed it.
+    """
     earliest = min(deaths, key=lambda death: death.time)
     causes = [death for death in deaths if not is_peers_echo(death)]
     if not causes:
@@ -215,8 +225,9 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
     by_name = death.pid != 0 and death.pid in memory.killed_pids
     if number == signal.SIGKILL and (by_name or memory.kills > 0):
         figures = [f"it used {bytes_in_words(memory.rss[death.pid])}"] if death.pid in memory.rss else []
-        figures += [words] if (words := memory.in_words()) else []
-        # A count of the whole host may be about another process that died at the same time.
+        if words := memory.in_words():
+            figures.append(words)
+        # If only kills on the whole host can be counted, the kernel may have killed another process at that time.
         likely = "" if by_name or memory.scope == "cgroup" else ", probably"
         text = f"was killed{likely} by the kernel for lack of memory"
         return Kind.oom, text + (f" ({'; '.join(figures)})" if figures else "")
@@ -233,7 +244,11 @@ def _kind_of_signal(death: Death, number: int, memory: MemoryFacts) -> tuple[Kin
 
 
 def signal_name(exitcode: int | None) -> str:
-    """Name the signal that killed a process with this exit code; empty when none did."""
+    """Return the name of the signal that killed a process; empty when none did.
+
+    Args:
+        exitcode: the exit code of the process, minus the signal's number when a signal killed it; None: unknown.
+    """
     if exitcode is None or exitcode >= 0:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What an agent knows about how its workers ended."""
+"""What an agent knows about the end of its workers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ __all__ = ["Death", "Evidence", "ExceptionFacts", "MemoryFacts", "Overrun"]
 
 @dataclass(frozen=True)
 class ExceptionFacts:
-    """An exception by its names, without the exception."""
+    """What is known of an exception: its names and texts, so that its class need not be imported here."""
 
     type_name: str
-    """Module and qualified name of its class."""
+    """Module and qualified name of the exception's class."""
     bases: tuple[str, ...] = ()
-    """Those of its base classes, nearest first."""
+    """Modules and qualified names of the base classes, nearest first."""
     message: str = ""
     traceback: str = ""
     cause: ExceptionFacts | None = None
-    """What it was raised from."""
+    """The exception that this one was raised from, with `from`."""
     context: ExceptionFacts | None = None
-    """What was being handled when it was raised."""
+    """The exception that was being handled when this one was raised."""
     members: tuple[ExceptionFacts, ...] = ()
-    """Of an exception group."""
+    """The members of an exception group; empty for any other exception."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return all names that the class and its bases go by: qualified and short, nearest first."""
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for name in (self.type_name, *self.bases):
-            found.setdefault(name)
-            found.setdefault(name.rpartition(".")[2])
-        return tuple(found)
+            names.setdefault(name)
+            names.setdefault(name.rpartition(".")[2])
+        return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,24 @@ class Death:
     """How one worker ended, as its agent saw it."""
 
     rank: int
-    """Its global rank."""
+    """The worker's global rank."""
     time: float
-    """When, in seconds since the epoch, with fractions."""
+    """When it ended, in seconds since the epoch, with fractions."""
     exitcode: int | None = None
-    """Its exit code; minus the signal's number when one killed it; None while it is still on its way out."""
+    """Its exit code; minus the signal's number when a signal killed it; None: it has failed, but has not ended yet."""
     uptime: float = 0.0
-    """Seconds since it was started."""
+    """Seconds that it had run."""
     pid: int = 0
     exception: ExceptionFacts | None = None
+    """The exception that it raised; None: none is known."""
     last_line: str = ""
-    """What it wrote to standard error last."""
+    """The last line that it wrote to standard error."""
     what: str = ""
-    """The supervisor's words, where it knows more than the exit code says."""
+    """The supervisor's explanation, where it knows more than the exit code says; else empty."""
     refused: bool = False
-    """Whether it could not be started at all."""
+    """Whether the worker could not be started at all."""
     log_dir: str = ""
+    """Folder with its logs."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +70,40 @@ class Overrun:
     kind: Kind
     """`hang`, `start_up`, `timeout` or `oom`."""
     reason: str
+    """What has happened, in one line, for people."""
     rank: int | None
-    """The worst offender's; None when the limit is the group's."""
+    """The rank that exceeds the limit most; None when the limit is one for the whole group."""
     time: float
+    """When it was seen, in seconds since the epoch."""
     uptime: float = 0.0
+    """Seconds that the workers had run."""
 
 
 @dataclass(frozen=True)
 class MemoryFacts:
-    """What the kernel says about memory, before and after."""
+    """What the kernel says about memory, and about the processes that it has killed while the workers ran."""
 
     known: bool = False
-    """Whether anything can be seen of the kernel's memory killer here."""
+    """Whether this process can see what the kernel's memory killer does."""
     kills: int = 0
-    """Processes that the kernel's memory killer has killed meanwhile."""
+    """Processes that the kernel's memory killer has killed while the workers ran."""
     scope: str = ""
-    """Where they were counted: `cgroup` (the workers' own) or `host`."""
+    """Where these kills were counted: `cgroup` (in the workers' group) or `host`; empty when there are none."""
     killed_pids: tuple[int, ...] = ()
-    """Whom, as far as the kernel's log can be read."""
+    """Process ids of the workers that were killed, as far as the kernel's log can be read."""
     limit: int | None = None
-    """Bytes that the cgroup may use."""
+    """Bytes that the cgroup may use; None without a limit."""
     peak: int | None = None
-    """Bytes that it used at most."""
+    """The most bytes that the cgroup has used at once; None: unknown."""
     rss: Mapping[int, int] = field(default_factory=dict)
-    """Bytes of each killed process, by its id, from the kernel's log."""
+    """Bytes that each killed worker used, by process id, from the kernel's log."""
     host_total: int | None = None
+    """Bytes of memory that the host has; None: unknown."""
     host_available: int | None = None
+    """Bytes of memory that are free on the host now; None: unknown."""
 
     def in_words(self) -> str:
-        """Return the figures that are known."""
+        """Return the known figures as a text; empty when none is known."""
         words = []
         if self.peak is not None:
             words.append(f"the cgroup's peak was {bytes_in_words(self.peak)}")
@@ -111,19 +118,21 @@ class MemoryFacts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that an agent knows when its workers have not ended well."""
+    """All that an agent knows when its workers have failed."""
 
     host: str
+    """Name of the agent's host."""
     time: float
-    """Now, in seconds since the epoch."""
+    """The time now, in seconds since the epoch."""
     deaths: Sequence[Death] = ()
-    """Of workers that ended by themselves; not of those that were stopped because of them."""
+    """The deaths of workers that ended by themselves; those that the agent has stopped thereafter are not in it."""
     overrun: Overrun | None = None
+    """The limit that was exceeded; None: none was."""
     memory: MemoryFacts = MemoryFacts()
     rendezvous: ExceptionFacts | None = None
-    """The error with which the nodes did not find together."""
+    """The error of the rendezvous, if the nodes did not find together."""
     signal_to_agent: str = ""
-    """The signal by which the agent itself was told to stop."""
+    """Name of the signal that told the agent itself to stop; empty: none did."""
     stuck: bool = False
     """Whether a process hangs in the kernel and cannot be ended."""
     nodes: int = 1

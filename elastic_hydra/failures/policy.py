@@ -29,16 +29,16 @@ _MISTAKE_CODES = (2, 126, 127)
 _CONNECTION_KINDS = (Kind.peer, Kind.rendezvous)
 _TRANSIENT_KINDS = (*_CONNECTION_KINDS, Kind.signal, Kind.hang, Kind.preempted, Kind.agent)
 _OWN_DEATHS = (Kind.exception, Kind.exit, Kind.signal, Kind.oom, Kind.start_up)
-"""Kinds that say something about the worker itself, so that dying soon means that it never got started."""
+"""Kinds of failures that a worker causes itself. Only of these can a short life mean that it never got started."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a job goes on."""
+    """Whether the workers of a job, or the job, are started again."""
 
     again: bool
     reason: str
-    """In words, for people."""
+    """Why it was so decided, in words, for people."""
     after: float = 0.0
     """Seconds to wait before the restart."""
     counts: bool = True
@@ -50,26 +50,29 @@ def decide(policy: RetryConfig, history: Sequence[float], failure: Failure, now:
 
     Args:
         policy: the rules.
-        history: when earlier restarts that count were decided, in seconds since any epoch.
+        history: when the earlier restarts that count were decided, in seconds on any clock.
         failure: what has happened.
         now: the time, on the same clock.
         draw: a random number from 0 to 1, for the jitter.
+
+    Returns:
+        the decision, with the seconds to wait before the restart.
     """
     refusal = _refusal(policy, failure)
     if refusal is not None:
         return Decision(False, refusal)
-    recent = [at for at in history if policy.window is None or at > now - policy.window]
+    recent_restarts = [moment for moment in history if policy.window is None or moment > now - policy.window]
     if failure.kind is Kind.preempted and policy.max_restarts > 0:
         return Decision(
             True, "a preempted node says nothing about the job: this restart does not count", 0.0, counts=False
         )
-    within = f" within {policy.window:g} s" if policy.window is not None else ""
-    if len(recent) >= policy.max_restarts:
+    in_window = f" within {policy.window:g} s" if policy.window is not None else ""
+    if len(recent_restarts) >= policy.max_restarts:
         if policy.max_restarts == 0:
             return Decision(False, "retry.max_restarts=0: nothing is restarted")
-        return Decision(False, f"all {policy.max_restarts} restarts{within} are used up")
-    after = backoff(policy.backoff, len(recent), draw)
-    return Decision(True, f"restart {len(recent) + 1} of {policy.max_restarts}{within}", after)
+        return Decision(False, f"all {policy.max_restarts} restarts{in_window} are used up")
+    after = backoff(policy.backoff, len(recent_restarts), draw)
+    return Decision(True, f"restart {len(recent_restarts) + 1} of {policy.max_restarts}{in_window}", after)
 
 
 def decide_attempt(policy: RetryConfig, attempts: int, failure: Failure, draw: float = 0.5) -> Decision:
@@ -77,8 +80,8 @@ def decide_attempt(policy: RetryConfig, attempts: int, failure: Failure, draw: f
 
     Args:
         policy: the rules.
-        attempts: how many there have been, the lost one included.
-        failure: what became of the agent.
+        attempts: how many attempts there have been, with the lost one.
+        failure: what has happened to the agent.
         draw: a random number from 0 to 1, for the jitter.
     """
     refusal = _refusal(policy, failure)
@@ -95,23 +98,26 @@ def decide_attempt(policy: RetryConfig, attempts: int, failure: Failure, draw: f
 
 
 def in_time(decision: Decision, left: float | None) -> Decision:
-    """Take a further try back that would begin when the job's time is over.
+    """Refuse a restart that would begin when the job's time is over.
 
     Args:
-        decision: what was decided otherwise.
+        decision: what was decided without regard to the time.
         left: seconds that are left of `watch.time_limit`; None: there is no limit.
+
+    Returns:
+        the decision as it was, or the refusal.
     """
     if not decision.again or left is None or left > decision.after:
         return decision
-    what = f"{max(0.0, left):.1f} s are left of watch.time_limit"
-    return Decision(False, what + (f", and the wait would be {decision.after:.1f} s" if decision.after else ""))
+    shortage = f"{max(0.0, left):.1f} s are left of watch.time_limit"
+    return Decision(False, shortage + (f", and the wait would be {decision.after:.1f} s" if decision.after else ""))
 
 
 def backoff(settings: BackoffConfig, earlier: int, draw: float) -> float:
-    """Compute the wait before a restart: exponential, with jitter around it.
+    """Compute the wait before a restart: it grows exponentially, and jitter makes it longer or shorter.
 
     Args:
-        settings: its figures.
+        settings: `hydra.launcher.retry.backoff`.
         earlier: how many restarts there have been.
         draw: a random number from 0 to 1.
 
@@ -126,7 +132,7 @@ def backoff(settings: BackoffConfig, earlier: int, draw: float) -> float:
 
 
 def matches(word: Any, failure: Failure) -> bool:
-    """Whether a word of `only_on` or `never_on` means a failure.
+    """Whether a word in `only_on` or `never_on` stands for a failure.
 
     Args:
         word: a kind, a group, the name of an exception class or of one of its bases, an exit code or a signal.
@@ -143,6 +149,7 @@ def matches(word: Any, failure: Failure) -> bool:
 
 
 def _in_group(group: str, failure: Failure) -> bool:
+    """Whether a failure is in one of the groups: `deterministic`, `connection`, `transient`."""
     if group == "deterministic":
         if failure.names:
             return any(name in failure.names for name in _MISTAKES)
@@ -154,7 +161,7 @@ def _in_group(group: str, failure: Failure) -> bool:
 
 
 def _refusal(policy: RetryConfig, failure: Failure) -> str | None:
-    """Say why this kind of failure is not followed by a restart, whatever the budget; None: it may be."""
+    """Say why nothing is restarted after a failure, however many restarts are left; None: a restart may follow."""
     if failure.kind is Kind.timeout:
         return "the job's time is over"
     for word in policy.never_on:

@@ -1,4 +1,4 @@
-"""Whose standstill it is: the rank that is not where the others wait for it, told from every rank's stacks."""
+"""Which rank a standstill comes from: found in the stacks of all ranks, as the one that the others wait for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["Place", "explain", "place_in"]
 
 _FRAME = re.compile(r'^  File "(?P<path>.*)", line (?P<line>\d+) in (?P<function>.*)$')
 _WAITS = re.compile(r"/torch/(distributed|_C/_distributed|autograd|cuda)/|/(deepspeed|horovod)/")
-"""Files whose frames mean that a rank may wait for others: gradients are exchanged during the backward pass, and a GPU
-is waited for that waits for others."""
+"""Files whose frames mean that a rank may wait for others. Autograd is among them, since gradients are exchanged during
+the backward pass. CUDA is, since a rank waits there for its GPU, and the GPU may wait for other ranks."""
 _LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3[^/]*/|^<frozen ")
 _OURS = f"{Path(__file__).parents[1]}/"
 """The folder of this package, which is in no `site-packages` when it is installed from a checkout."""
@@ -25,17 +25,17 @@ class Place:
     users: str
     """The innermost frame of the user's code: `train.py:42 in step`; empty when none is known."""
     operation: str
-    """The collective operation in which it waits; empty when it is in none."""
+    """The collective operation in which the worker waits; empty when it waits in none."""
 
 
 def place_in(stacks: str) -> Place | None:
     """Find where a worker is.
 
     Args:
-        stacks: what `faulthandler` has written for all threads; the main thread comes last.
+        stacks: the text that `faulthandler` has written for all threads; the main thread comes last.
 
     Returns:
-        the place; None when there are no stacks.
+        the place; None when the text has no stacks.
     """
     last = re.split(r"^(?:Current thread|Thread) .*$", stacks, flags=re.MULTILINE)[-1]
     frames = [match for line in last.splitlines() if (match := _FRAME.match(line)) is not None]
@@ -53,25 +53,25 @@ def _is_users(path: str) -> bool:
 
 
 def explain(places: Mapping[int, Place], ended: Mapping[int, str], late: int | None) -> tuple[int | None, str]:
-    """Say who keeps the others waiting.
+    """Say which rank keeps the others waiting.
 
     Args:
-        places: where the ranks are that run, by rank; those that did not answer are not in it.
-        ended: how the others ended, by rank.
-        late: the rank that stands still for the longest time, as far as is known.
+        places: the places of the ranks that run, by rank; ranks that did not answer are left out.
+        ended: in words, how other ranks have ended, by rank.
+        late: the rank that has stood still for the longest time; None: unknown.
 
     Returns:
-        the rank, if it is one, and the explanation; empty when the stacks show none.
+        the rank, or None if no single rank is to blame; and the explanation, empty when the stacks show nothing.
     """
     waiting = {rank: place for rank, place in places.items() if place.operation}
     busy = {rank: place for rank, place in places.items() if not place.operation}
     if waiting and ended:
-        left = min(ended)
-        return left, f"rank {left} {ended[left]}, and {_waits(waiting)}"
+        missing = min(ended)
+        return missing, f"rank {missing} {ended[missing]}, and {_waits(waiting)}"
     if waiting and busy:
-        odd = min(busy)
-        at = f" but at {busy[odd].users}" if busy[odd].users else ""
-        return odd, f"rank {odd} is in no collective operation{at}, and {_waits(waiting)}"
+        missing = min(busy)
+        place = f" but at {busy[missing].users}" if busy[missing].users else ""
+        return missing, f"rank {missing} is in no collective operation{place}, and {_waits(waiting)}"
     if len({(place.operation, place.users) for place in waiting.values()}) > 1:
         where = "; ".join(f"rank {rank} in {place.operation} ({place.users})" for rank, place in waiting.items())
         return None, f"the ranks wait for each other at different places: {where}"

@@ -1,4 +1,4 @@
-"""What has failed and what follows, as all nodes of a job hold it."""
+"""What has failed and what follows: the same on all nodes of a job."""
 
 from __future__ import annotations
 
