@@ -24,7 +24,7 @@ from tests.sweep.fake_server import FakeServer, KilledError, end_of
 
 pytestmark = pytest.mark.system
 
-SEEDS = range(12)
+SEEDS = [pytest.param(seed, marks=[] if seed < 6 else pytest.mark.slow) for seed in range(12)]
 BY_NUMBER = ["${hydra.job.num}", "${now:%f}/${hydra.job.num}", "a b/${hydra:job.num}=é", "${resume_turn:}"]
 BY_VALUE = ["${x}", "${hydra.job.override_dirname}", "${oc.env:RESUME_PLACE}/${x}", "${resume_turn:}_${x}", "../z_${x}"]
 

@@ -26,6 +26,8 @@ from tests.helpers import batches
 pytestmark = pytest.mark.system
 
 STEPS = ("_work_off", "next", "_start", "start", "_settle", "ended", "_do", "after", "_give_back_emptied")
+PARTS = 4
+"""Tests that share the lines among them: each has minutes only."""
 FILES = (batch.__file__, scheduler.__file__, agents.__file__, ends.__file__)
 
 
@@ -95,7 +97,8 @@ def ends_of_jobs(folder: Path) -> Counter[int]:
     return Counter(event["num"] for event in events if event["event"] == "end")
 
 
-def test_no_job_is_lost_wherever_a_signal_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", range(1, PARTS + 1))
+def test_no_job_is_lost_wherever_a_signal_comes(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: Counter[int] = Counter()
     with batches.sweep(print, tmp_path, "hydra.launcher.parallel=1") as launch_batch:
 
@@ -113,7 +116,7 @@ def test_no_job_is_lost_wherever_a_signal_comes(tmp_path: Path, monkeypatch: pyt
         all_lines = At(0, signal.SIGINT)
         assert run(all_lines) is None
         assert len(all_lines.lines) > 40
-        for step in range(1, len(all_lines.lines) + 1):
+        for step in range(first, len(all_lines.lines) + 1, PARTS):
             number = (signal.SIGINT, signal.SIGTERM)[step % 2]
             error = run(At(step, number))
             if number == signal.SIGINT:
