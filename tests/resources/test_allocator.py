@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.facts import HostFacts
-from elastic_hydra.config.numa import Cpus
+from elastic_hydra.config.numa import Cpus, OnError
 from elastic_hydra.config.resolve import Launch
+from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.resources import allocator
+from elastic_hydra.resources.slots import Slot
 from tests.config.settings import launch, settings
 from tests.numa.machines import machine, write
 
@@ -81,3 +85,48 @@ def test_the_number_of_instances_that_is_named_works(made: Make) -> None:
         this.fitted(wanted, {})
     this, wanted = made(nproc_per_node=8, **keys)
     this.fitted(wanted, {})
+
+
+def test_what_never_fits_is_said_with_what_it_needs(made: Make) -> None:
+    keys = {"parallel": "auto", "numa__reserve_cores": 1, "resources__cpus_per_worker": 96}
+    where = "and this host never has that free (hydra.launcher.resources, numa.reserve_cores)"
+    for more, needed in [({}, "1 GPUs and 96 CPUs"), ({"resources__gpus_per_worker": 0}, "96 CPUs")]:
+        this, wanted = made(nproc_per_node=1, **keys, **more)
+        with pytest.raises(NumaError, match=f"^{re.escape(f'the job needs {needed}, {where}')}$"):
+            this.fitted(wanted, {})
+
+
+def test_a_job_that_may_start_unbound_holds_less_where_it_would_not_fit(made: Make) -> None:
+    keys: dict[str, Any] = {"numa__cpus": Cpus.explicit, "numa__explicit": ["900"], "resources__gpus_per_worker": 0}
+    this, wanted = made(nproc_per_node=1, parallel="auto", **keys)
+    with pytest.raises(NumaError, match="900"):
+        this.fitted(wanted, {})
+    for parallel, cpus in [("auto", 1), (2, None)]:
+        this, wanted = made(nproc_per_node=1, parallel=parallel, numa__on_error=OnError.warn, **keys)
+        assert this.fitted(wanted, {}).demand == Demand(cpus=cpus)
+
+
+def test_reserved_cores_that_the_host_does_not_have_are_refused_or_told_by_the_workers(made: Make) -> None:
+    with pytest.raises(ConfigError, match="reserve_cores"):
+        made(numa__reserve_cores=48)
+    this, _ = made(numa__reserve_cores=48, numa__on_error=OnError.warn, parallel="auto")
+    slot = this.slots().take(Demand(cpus=96))
+    assert slot is not None
+
+
+def test_an_agent_s_environment_names_the_gpus_that_its_job_holds(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    this, _ = made()
+    assert "CUDA_VISIBLE_DEVICES" not in this.environment(Slot())
+    monkeypatch.setenv("ONE_MORE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    environ = this.environment(Slot((0, 2)))
+    assert (environ["CUDA_VISIBLE_DEVICES"], environ["ONE_MORE"]) == ("4,6", "1")
+    assert this.environment(Slot())["CUDA_VISIBLE_DEVICES"] == "4,5,6"
+
+
+def test_a_slot_names_its_host(made: Make) -> None:
+    this, wanted = made(parallel="auto", nproc_per_node=1)
+    slot = this.slots().take(wanted.demand)
+    assert slot is not None
+    assert slot.host == this.host == os.uname().nodename
+    assert this.bindings(wanted, {}, slot) == ()  # nothing is bound with numa=none
