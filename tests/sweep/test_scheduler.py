@@ -78,6 +78,7 @@ def test_as_many_jobs_start_as_there_is_room_for_and_the_next_when_one_has_ended
     jobs.ended(1)
     assert started(jobs.next(5.0)) == 2
     assert list(jobs.running) == [0, 2]
+    assert jobs.starts == 3
     jobs.ended(0)
     jobs.ended(2)
     assert jobs.next(6.0) == Done()
@@ -94,6 +95,13 @@ def test_the_first_in_the_queue_goes_first() -> None:
     chosen = next_to_start([Demand(cpus=2), Demand(cpus=1)], host(8).take, overtaken=0)
     assert chosen is not None
     assert chosen[0] == 0
+
+
+def test_room_is_not_looked_for_again_for_what_the_first_in_the_queue_wants_too() -> None:
+    asked: list[Demand] = []
+    large, small = Demand(cpus=8), Demand(cpus=2)
+    assert next_to_start([large, large, small, large], asked.append, overtaken=0) is None
+    assert asked == [large, small]
 
 
 def test_a_small_job_may_overtake_a_large_one_but_not_for_ever() -> None:
