@@ -1,6 +1,6 @@
 """What the standard library has no public name for, or has in later versions of Python only.
 
-All processes of a sweep import this module: it imports nothing that one of them may do without.
+All processes of a sweep import this module, so it imports nothing that takes time and that some of them do not need.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def join_threads() -> None:
-    """Wait for the threads that are no daemons, as an interpreter does at its end."""
+    """Wait for all threads that are not daemons, as an interpreter does at its end."""
     threading._shutdown()  # type: ignore[attr-defined]
 
 
 def run_exit_functions() -> None:
-    """Run and forget what was registered by `atexit`."""
+    """Run the functions that were registered with `atexit`, and forget them."""
     atexit._run_exitfuncs()
 
 
 def forget_exit_functions() -> None:
-    """Forget what was registered by `atexit`."""
+    """Forget the functions that were registered with `atexit`."""
     atexit._clear()
 
 
@@ -69,13 +69,13 @@ def finalizers() -> list[Any]:
 
 
 def prepare_after_fork() -> None:
-    """Have queues and the like of `multiprocessing` start without what a thread of the parent has done for them."""
+    """Reset queues and the like of `multiprocessing` in a fork, whose parent alone has the threads that serve them."""
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         util._run_after_forkers()
 
 
 def forget_processes() -> None:
-    """Have `multiprocessing` neither wait for processes of its own, nor remove what it has made."""
+    """Have `multiprocessing` neither wait for its child processes nor remove what it has created."""
     if "multiprocessing.util" in sys.modules:
         from multiprocessing import process, util
 
@@ -84,17 +84,17 @@ def forget_processes() -> None:
 
 
 def resource_tracker_fd() -> int | None:
-    """Return the file descriptor that leads to the process that removes what is left of shared memory."""
+    """Return the file descriptor of the resource tracker, a process that removes shared memory nobody uses any more."""
     fd: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
     return fd
 
 
 def use_resource_tracker(fd: int) -> None:
-    """Have the process behind a file descriptor remove what is left of shared memory."""
+    """Use the resource tracker behind a file descriptor: it removes shared memory that nobody uses any more."""
     resource_tracker._resource_tracker._fd = fd  # type: ignore[attr-defined]
 
 
 def reducer_of(kind: type) -> Callable[[Any], Any] | None:
-    """Return the function by which `multiprocessing` pickles objects of a class for its processes, if it has one."""
+    """Return the function with which `multiprocessing` pickles objects of a class; None: it has none for the class."""
     function: Callable[[Any], Any] | None = ForkingPickler._extra_reducers.get(kind)  # type: ignore[attr-defined]
     return function

@@ -23,38 +23,38 @@ def set_hydra_config(config: DictConfig) -> None:
     """Do what `HydraConfig.set_config` does, but without copying Hydra's configuration twice, which takes 10 ms.
 
     Args:
-        config: of a job; what is below its `hydra` stays as it is while it is set.
+        config: a job's configuration, with Hydra's part. Nobody may change this part afterwards: it is not copied.
     """
     if not shortcuts.is_taken("hydra_config"):
         HydraConfig.instance().set_config(config)
         return
     OmegaConf.set_readonly(config.hydra, True)
-    shown = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
-    shown["hydra"] = config.hydra
+    holder = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})
+    holder["hydra"] = config.hydra
     set_parent(config.hydra, config)
-    HydraConfig.instance().cfg = shown  # type: ignore[assignment]
+    HydraConfig.instance().cfg = holder  # type: ignore[assignment]
 
 
 def returned(job_return: JobReturn) -> Any:
-    """Return what a job has returned or raised; `JobReturn.return_value` raises that of a job that has failed."""
+    """Return what a job has returned or raised, without raising it as `JobReturn.return_value` does."""
     return job_return._return_value
 
 
 def call_at_start(of_run: Callable[[DictConfig], None], of_multirun: Callable[[DictConfig], None]) -> None:
-    """Have functions called whenever Hydra starts something in this process, before the callbacks of the app.
+    """Have functions called whenever Hydra starts a run or a multirun in this process, before the app's callbacks.
 
-    Hydra has no other place for this. A callback in the configuration would hear of starts, too, but Hydra 1.4 warns of
-    any callback, and refuses those that an app's whitelist lacks.
+    Hydra has no public way to do this in a plugin. A callback in the configuration would be called as well, but Hydra
+    1.4 warns of any callback, and refuses those that are not in an app's whitelist.
 
     Args:
         of_run: called with the configuration when a single run starts.
         of_multirun: called with the configuration when a multirun starts.
     """
     if "elastic_hydra" not in vars(Callbacks):
-        made: Any = Callbacks
-        made.elastic_hydra = True  # once is enough
-        made.on_run_start = _after(of_run, Callbacks.on_run_start)
-        made.on_multirun_start = _after(of_multirun, Callbacks.on_multirun_start)
+        callbacks: Any = Callbacks
+        callbacks.elastic_hydra = True  # marks that the methods below are replaced: once is enough
+        callbacks.on_run_start = _after(of_run, Callbacks.on_run_start)
+        callbacks.on_multirun_start = _after(of_multirun, Callbacks.on_multirun_start)
 
 
 def _after(look: Callable[[DictConfig], None], original: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +68,7 @@ def _after(look: Callable[[DictConfig], None], original: Callable[..., None]) ->
 
 def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:
     """Configure Python's logging as Hydra does, on 1.3 and 1.4."""
-    # Only 1.4 has, and wants back, a list of callables that the logging configuration may name.
+    # Hydra 1.4 has a list of the callables that a logging configuration may name, and must be given this list again.
     allowed = getattr(context, "execution_whitelist", None)
     extra = {} if allowed is None else {"execution_whitelist": allowed}
     configure_log(logging_config, config.hydra.verbose, **extra)

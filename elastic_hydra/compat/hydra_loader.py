@@ -1,7 +1,7 @@
-"""Hydra's composition, with what the jobs of a sweep have in common done once.
+"""Hydra's composition, but what the jobs of a sweep have in common is read and merged only once.
 
-Hydra composes each job twice, for the sweeper's check and for the launcher, and each time reads and merges all files
-anew: 65 ms a time. It also means that whoever edits a file while a sweep runs changes the jobs that come later.
+Hydra composes each job twice, for the sweeper's check and for the launcher. Each time it reads and merges all files
+anew, which takes 65 ms. Moreover, whoever edits a file while a sweep runs would change the jobs that come later.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _REMEMBERED = 64
 
 
 class _SweepRepository(CachingConfigRepository):
-    """Reads each file once for the whole sweep; Hydra's own does so for one composition."""
+    """Reads each file once for the whole sweep. Hydra's own repository does so for one composition."""
 
     def __init__(self, cache: dict[str, Any], delegate: Any) -> None:
-        self.delegate = copy.copy(delegate)  # it gets sources of its own; to copy all below it takes 6 ms
+        self.delegate = copy.copy(delegate)  # a shallow copy, since a deep one takes 6 ms
         self.cache = cache
 
 
 class _Copies:
-    """A repository whose files may be merged into a configuration: that takes their nodes."""
+    """A repository that hands out copies of its files: merging moves the nodes of a file into another configuration."""
 
     def __init__(self, repository: Any) -> None:
         self._repository = repository
@@ -51,12 +51,15 @@ class _Copies:
 
 
 def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Compose a job, or take what was composed when the sweeper checked it.
+    """Compose a job, or take the configuration that was composed when the sweeper checked it.
 
     Args:
-        loader: Hydra's.
-        sweep_config: of the sweep.
-        overrides: the job's.
+        loader: Hydra's loader.
+        sweep_config: the sweep's configuration.
+        overrides: the job's overrides.
+
+    Returns:
+        the job's configuration.
     """
     remembering: Any = vars(loader).get("load_sweep_config")
     if remembering is None:
@@ -66,22 +69,22 @@ def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides:
 
 
 def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
-    """Return, and forget, where the jobs are going to write that the sweeper has checked, by their overrides.
+    """Return, and forget, the output directories of the jobs that the sweeper has checked, by overrides.
 
-    Those are left out whose directory has their number in it, since they have none yet; so are jobs of sweepers that
-    check nothing.
+    Jobs whose directory depends on their number are left out, since they have no number yet. Some sweepers do not
+    check their jobs: then there are no directories.
 
     Args:
-        loader: Hydra's.
+        loader: Hydra's loader.
     """
-    found: dict[tuple[str, ...], str] = vars(loader).get("directories", {})
-    taken = dict(found)
-    found.clear()
+    directories: dict[tuple[str, ...], str] = vars(loader).get("directories", {})
+    taken = dict(directories)
+    directories.clear()
     return taken
 
 
 def _foresee_directory(config: DictConfig) -> str | None:
-    """Return where a job without a number is going to write; None: that cannot be said yet."""
+    """Return the directory that a job without a number will write to; None: it is not known yet."""
     raw = raw_value(config.hydra.sweep, "subdir")
     if "job.num" in str(raw) or "job.id" in str(raw):
         return None
@@ -90,17 +93,18 @@ def _foresee_directory(config: DictConfig) -> str | None:
     holder.cfg = config  # type: ignore[assignment]
     try:
         return os.path.abspath(os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)))
-    except Exception:  # a resolver may raise anything; who launches the job says what is wrong
+    except Exception:  # a resolver may raise anything; the launcher says what is wrong when it starts the job
         return None
     finally:
         holder.cfg = before
 
 
 def remember_composition(loader: ConfigLoader) -> None:
-    """Have a loader compose the jobs of a sweep from what it has read and merged for earlier ones.
+    """Have a loader compose the jobs of a sweep from what it has read and merged for earlier jobs.
 
     Args:
-        loader: Hydra's; another kind of loader is left alone, and each is where the shortcut is not taken.
+        loader: Hydra's loader. A loader of another class is left as it is, and so is any loader if the shortcut is
+            switched off.
     """
     if type(loader) is not ConfigLoaderImpl or "load_sweep_config" in vars(loader):
         return
@@ -117,9 +121,9 @@ def remember_composition(loader: ConfigLoader) -> None:
     merge, compose = loader._compose_config_from_defaults_list, loader.load_sweep_config
 
     def merge_once(defaults: list[Any], repo: Any) -> DictConfig:
-        """Merge the files of a defaults list: jobs that choose the same ones differ in their overrides only."""
-        for known, config in merged:
-            if known == defaults:
+        """Merge the files of a defaults list once: jobs that choose the same files differ in their overrides only."""
+        for earlier, config in merged:
+            if earlier == defaults:
                 return copy.deepcopy(config)
         config = merge(defaults=defaults, repo=_Copies(repo))  # type: ignore[arg-type]
         merged.append((list(defaults), copy.deepcopy(config)))
@@ -127,10 +131,11 @@ def remember_composition(loader: ConfigLoader) -> None:
         return config
 
     def compose_once(master_config: DictConfig, sweep_overrides: Sequence[str], to_launch: bool = False) -> DictConfig:
-        """Compose a job when the sweeper checks it, and hand out the same when it is launched."""
+        """Compose a job when the sweeper checks it, and return the same configuration when the job is launched."""
         key = tuple(sweep_overrides)
         if to_launch and (config := checked.pop(key, None)) is not None:
-            OmegaConf.copy_cache(from_config=master_config, to_config=config)  # it may have grown, e.g. by the time
+            # Resolvers such as `${now:}` may have cached values since the job was composed.
+            OmegaConf.copy_cache(from_config=master_config, to_config=config)
             return config
         config = compose(master_config, list(sweep_overrides))
         if not to_launch and len(checked) < _REMEMBERED:
@@ -139,8 +144,8 @@ def remember_composition(loader: ConfigLoader) -> None:
             directories[key] = directory
         return config
 
-    made: Any = loader
-    made._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
-    made._compose_config_from_defaults_list = merge_once
-    made.load_sweep_config = compose_once
-    made.directories = directories
+    remembering: Any = loader
+    remembering._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
+    remembering._compose_config_from_defaults_list = merge_once
+    remembering.load_sweep_config = compose_once
+    remembering.directories = directories

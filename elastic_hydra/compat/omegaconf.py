@@ -11,7 +11,7 @@ __all__ = ["is_mapping_node", "node_at", "parent_of", "raw_value", "set_parent"]
 
 
 def node_at(config: BaseContainer, key: Any) -> Any:
-    """Return the node of a key, without looking where an interpolation leads."""
+    """Return the node of a key, without following an interpolation."""
     return config._get_node(key)
 
 
@@ -21,15 +21,15 @@ def raw_value(config: BaseContainer, key: Any) -> Any:
 
 
 def is_mapping_node(node: Any) -> bool:
-    """Whether a node is a mapping that is written there, and neither an interpolation nor null."""
+    """Whether a node is itself a mapping, and neither an interpolation nor null."""
     return isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none()
 
 
 def parent_of(config: Any) -> Any:
-    """Return the configuration in which a configuration stands, and its interpolations look; None: it stands alone."""
+    """Return the configuration that contains another one, where its interpolations look; None: nothing contains it."""
     return config._get_parent()
 
 
 def set_parent(config: Any, parent: Any) -> None:
-    """Have the interpolations of a configuration look in another one, as if it stood there."""
+    """Have the interpolations of a configuration look in another one, as if that one contained it."""
     config._set_parent(parent)

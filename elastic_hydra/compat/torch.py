@@ -67,7 +67,7 @@ They are used where these classes stand; tests hold that the list is whole, and 
 
 
 def for_fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some values for which a dataclass of the installed torch has a field."""
+    """Return the values for which a dataclass of the installed torch has a field."""
     known = {field.name for field in dataclasses.fields(cls)}
     return {name: value for name, value in values.items() if name in known}
 
@@ -120,9 +120,9 @@ class TorchTail:
     """What torch has prepared to show of the workers' output."""
 
     files: Mapping[int, str]
-    """Of each local rank."""
+    """The file of each local rank's output."""
     stream: TextIO
-    """Where it goes."""
+    """The stream that the output is shown on."""
     prefixes: Mapping[int, str]
     """What each line of a rank begins with."""
     wanted: Callable[[str], bool] | None
@@ -132,16 +132,19 @@ class TorchTail:
     def of(cls, tail: Any) -> TorchTail:
         """Read what a `TailLog` of the installed torch has been given."""
         is_file = tail._dst not in (sys.stdout, sys.stderr)
-        wanted = getattr(tail, "_log_line_filter", None) if is_file else None
-        return cls(tail._log_files, tail._dst, dict(tail._log_line_prefixes or {}), wanted)
+        line_filter = getattr(tail, "_log_line_filter", None) if is_file else None
+        return cls(tail._log_files, tail._dst, dict(tail._log_line_prefixes or {}), line_filter)
 
 
 def replace_tails(context: PContext, make: Callable[[TorchTail], Any]) -> list[Any]:
-    """Replace what shows the workers' output, and return what stands there now.
+    """Replace the objects that show the workers' output.
 
     Args:
-        context: torch's, which has not started anything.
-        make: makes what shows some output instead; it needs the methods of torch's `TailLog`.
+        context: torch's context of a worker group that is not started yet.
+        make: makes the object that shows some output instead; it must have the methods of torch's `TailLog`.
+
+    Returns:
+        the new objects.
     """
     group: Any = context
     if hasattr(group, "_stdout_tail"):  # torch 2.9: two of them, each by a name
@@ -149,5 +152,5 @@ def replace_tails(context: PContext, make: Callable[[TorchTail], Any]) -> list[A
         group._stderr_tail = make(TorchTail.of(group._stderr_tail))
         return [group._stdout_tail, group._stderr_tail]
     group._tail_logs = [make(TorchTail.of(tail)) for tail in group._tail_logs]
-    made: list[Any] = group._tail_logs
-    return made
+    tails: list[Any] = group._tail_logs
+    return tails

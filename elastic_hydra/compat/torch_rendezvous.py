@@ -1,4 +1,4 @@
-"""torch's dynamic rendezvous, without its pauses, and a way out of it that torch has but does not offer."""
+"""torch's dynamic rendezvous without its pauses, and a way for a node to leave it, which torch does not offer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["leave", "next_rendezvous", "quicken"]
 
 
 def _pause(seconds: float | tuple[float, float]) -> None:
-    """Stand for torch's `_delay`: a store in memory can be asked ten times a second while nodes come together."""
+    """Replaces torch's `_delay`: a store in memory can be asked ten times a second while nodes come together."""
     time.sleep(0.0 if isinstance(seconds, tuple) else min(seconds, 0.1))
 
 
@@ -33,7 +33,10 @@ def quicken(handler: RendezvousHandler) -> RendezvousHandler:
     """Make a node see within a tenth of a second that the group is complete; torch looks once a second.
 
     Args:
-        handler: of a backend whose store is in memory; one that is not torch's dynamic one stays as it is.
+        handler: the handler of a backend whose store is in memory. Only torch's dynamic handler is changed.
+
+    Returns:
+        the handler.
     """
     if isinstance(handler, DynamicRendezvousHandler):
         handler._op_executor = _QuickExecutor(handler._this_node, handler._state_holder, handler.settings)
@@ -54,10 +57,13 @@ def next_rendezvous(handler: RendezvousHandler) -> RendezvousInfo:
 
 
 def leave(handler: DynamicRendezvousHandler) -> None:
-    """Take this node out of the rendezvous, so that the others need not miss it.
+    """Take this node out of the rendezvous. Otherwise the other nodes would wait until its keep-alives are missing.
+
+    Args:
+        handler: this node's handler.
 
     Raises:
-        Exception: the store cannot be reached, or the like.
+        Exception: the store cannot be reached, or torch fails in another way.
     """
     handler._stop_heartbeats()
     deadline = time.monotonic() + handler.settings.timeout.close.total_seconds()

@@ -1,6 +1,6 @@
-"""Which versions are installed, and what they have and do: one flag for each difference that matters here.
+"""Which versions are installed, and how they differ: one function or entry for each difference that matters here.
 
-Versions are read when they are asked for: nothing is imported that the process would do without.
+A version is read when a caller asks for it, so that no process imports a package that it does not need.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SINCE_TORCH = {
     "virtual_local_rank": (2, 10),
     "health_check_server": (2, 13),
 }
-"""Options that the oldest supported torch does not have, and the version that brought them."""
+"""Options that the oldest supported torch does not have, each with the first version that has it."""
 
 
 @functools.cache
@@ -37,11 +37,11 @@ def version_of(package: str) -> tuple[int, int]:
 
 
 def lack_of_torch(option: str, installed: tuple[int, int]) -> str:
-    """Say which torch an option needs; empty where the installed one has it.
+    """Say which torch an option needs; empty where the installed torch has the option.
 
     Args:
         option: one of `SINCE_TORCH`.
-        installed: major and minor version.
+        installed: major and minor version of the installed torch.
     """
     since = SINCE_TORCH[option]
     if installed >= since:
@@ -55,5 +55,5 @@ def hydra_ends_interrupted_multiruns() -> bool:
 
 
 def hydra_resolves_groups_of_launchers() -> bool:
-    """Whether Hydra resolves what is in the groups of a launcher's configuration when it makes the launcher."""
+    """Whether Hydra, when it makes a launcher, resolves the interpolations in the groups of its configuration."""
     return version_of("hydra") < (1, 4)
