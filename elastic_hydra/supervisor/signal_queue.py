@@ -54,6 +54,7 @@ class SignalQueue:
         self._waiting: deque[int] = deque()
         self._interrupts = False
         """Whether a call is under way that a signal ends at once."""
+        self._has_raised = False
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -65,9 +66,9 @@ class SignalQueue:
             self._undo.callback(_entered.remove, self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._undo.close()
-        if kind is None:
+        if not self._has_raised:  # else this process ends as the first one says
             self.check()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
@@ -84,6 +85,7 @@ class SignalQueue:
     def check(self) -> None:
         """Raise the exception of the first signal that has come, and was not raised yet."""
         if self._waiting:
+            self._has_raised = True
             raise self._error(signal.Signals(self._waiting.popleft()))
 
     def interruptibly(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -97,14 +97,27 @@ def test_a_signal_for_which_nobody_has_looked_is_raised_at_the_end() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_at_the_end_an_exception_of_something_else_goes_on() -> None:
+def test_at_the_end_a_signal_goes_before_what_has_failed() -> None:
     def fail() -> None:
         with SignalQueue(NUMBERS, Came):
             signal.raise_signal(signal.SIGTERM)
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Came) as came:
         fail()
+    assert isinstance(came.value.__context__, ZeroDivisionError)
+
+
+def test_at_the_end_the_first_signal_counts() -> None:
+    def end_for(number: signal.Signals) -> None:
+        with SignalQueue(NUMBERS, Came):
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGUSR1)
+            check()
+
+    with pytest.raises(Came) as came:
+        end_for(signal.SIGTERM)
+    assert came.value.number is signal.SIGTERM
 
 
 def test_handlers_are_put_back() -> None:
