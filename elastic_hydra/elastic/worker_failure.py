@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from elastic_hydra.failures.cause import is_between_ranks, root
+from elastic_hydra.failures.echo import is_echo, lost_other_rank
 from elastic_hydra.failures.evidence import Death, ExceptionFacts
 from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.supervisor.outcome import Outcome
@@ -25,9 +25,6 @@ __all__ = ["WorkerFailure", "WorkersFailedError", "death_of", "facts_of"]
 
 _TAIL = 1 << 16
 """Bytes at the end of a worker's stderr in which its last words are looked for."""
-
-_LOST_PEER = re.compile("connection (was )?(closed|reset|refused)|broken pipe|remote process exited", re.IGNORECASE)
-"""What gloo, NCCL and torch's store say when the other side has died."""
 
 _TRAITS_WITHOUT_ERROR = {"category": "system_terminated_error", "retryability": "False"}
 """What torch's `ProcessFailure` says of a process that ended with an exit code and without an exception."""
@@ -88,17 +85,14 @@ class WorkerFailure(ProcessFailure):
         return failure
 
     @property
-    def is_aftermath(self) -> bool:
-        """Whether it looks like the consequence of another worker's end: the connection to that one broke."""
-        text = self.message if isinstance(self.message, str) else str(self.message.get("message", ""))
-        return bool(_LOST_PEER.search(text))
+    def is_echo(self) -> bool:
+        """Whether another worker's death has caused it."""
+        return is_echo(death_of(self.local_rank, self, 0.0))
 
     @property
-    def lost_peer(self) -> bool:
-        """Whether it is torch's word for a connection to another rank that broke, or waited in vain."""
-        said = death_of(self.local_rank, self, 0.0).exception
-        error = root(said) if said is not None else None
-        return error is not None and is_between_ranks(error)
+    def lost_other_rank(self) -> bool:
+        """Whether the connection to another rank broke, or the worker waited in it in vain."""
+        return lost_other_rank(death_of(self.local_rank, self, 0.0))
 
     def _set_no_reply_file(self) -> None:
         super()._set_no_reply_file()  # type: ignore[no-untyped-call]
@@ -165,7 +159,7 @@ class WorkersFailedError(ChildFailedError):
         def when(item: tuple[int, ProcessFailure]) -> tuple[bool, float]:
             failure = item[1]
             # Who lost a connection may have said so before the kernel reported the end of the other side.
-            return getattr(failure, "is_aftermath", False), getattr(failure, "exact_time", failure.timestamp)
+            return getattr(failure, "is_echo", False), getattr(failure, "exact_time", failure.timestamp)
 
         return min(self.failures.items(), key=when)
 

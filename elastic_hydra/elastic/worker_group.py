@@ -19,7 +19,7 @@ from elastic_hydra.compat.torch import TorchTail, replace_tails
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.tail import Tail
 from elastic_hydra.elastic.worker_failure import WorkerFailure, death_of
-from elastic_hydra.failures.classify import is_peers_echo
+from elastic_hydra.failures.echo import is_echo
 from elastic_hydra.supervisor.client import ENDS, Process, ServerLost
 from elastic_hydra.supervisor.gate import Gate
 from elastic_hydra.supervisor.outcome import Outcome, Returned, has_value
@@ -172,7 +172,7 @@ class WorkerGroup(PContext):
             self._starter.server.pump()
         if self._result is None and self._is_over():
             own_failures = self._failures()
-            if own_failures and all(failure.is_aftermath for failure in own_failures.values()):
+            if own_failures and all(failure.is_echo for failure in own_failures.values()):
                 self._wait_for_another_end()
                 own_failures = self._failures()
                 own_failures = self._who_left(own_failures) | own_failures
@@ -200,7 +200,7 @@ class WorkerGroup(PContext):
 
     def _who_left(self, failures: Mapping[int, WorkerFailure]) -> dict[int, WorkerFailure]:
         """Describe those that have ended well while others still worked with them, whose connections broke."""
-        if not all(failure.lost_peer for failure in failures.values()):
+        if not all(failure.lost_other_rank for failure in failures.values()):
             return {}
         left = {}
         for local_rank, process in self._processes.items():
@@ -263,19 +263,19 @@ class WorkerGroup(PContext):
                 "local_rank %s (pid %s) failed with exitcode %s: %s", local_rank, failure.pid, failure.exitcode, what
             )
 
-    def _aftermath(self) -> set[int]:
+    def _without_last_words(self) -> set[int]:
         """Return those whose last words say nothing: they are stopped, or lost the connection to one that failed."""
         everybody = set(range(self.nprocs))
         if self._result is None or not self._result.failures:
             return everybody if self._result is None else set()
         failures = self._result.failures
-        causes = {rank for rank, one in failures.items() if not is_peers_echo(death_of(rank, one, self.started))}
+        causes = {rank for rank, one in failures.items() if not is_echo(death_of(rank, one, self.started))}
         return everybody - (causes or set(failures))
 
     def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:
         if self._closed:
             return
-        silent = self._aftermath()
+        silent = self._without_last_words()
         for tail in self._tails:
             tail.hold_back(silent)
         server, processes = self._starter.server, list(self._processes.values())

@@ -6,7 +6,7 @@ import re
 
 from elastic_hydra.failures.evidence import ExceptionFacts
 
-__all__ = ["in_words", "is_between_ranks", "is_connection", "is_echo", "is_out_of_memory", "one_line", "root"]
+__all__ = ["in_words", "is_between_ranks", "is_connection", "is_out_of_memory", "one_line", "root"]
 
 _LONGEST = 300
 """Characters of a message that a line for people shows."""
@@ -31,12 +31,6 @@ _CONNECTION_TEXT = re.compile(
     r"connectFullMesh|ncclRemoteError|ncclSystemError|ncclUnhandledCudaError|NCCL (?:error|communicator)|"
     r"remote process exited|network (?:error|is unreachable)|no route to host|gloo.*(?:timed out|timeout|transport)|"
     r"(?:timed out|timeout) waiting .* (?:recv|send|operation|store)|watchdog caught collective",
-    re.I,
-)
-# Those among them that a rank says *because* another one has gone: not timeouts, which name no culprit.
-_ECHO_TEXT = re.compile(
-    r"connection (?:was )?(?:closed|reset|aborted)|broken pipe|socket closed|remote process exited|ncclRemoteError|"
-    r"connection refused|connectFullMesh",
     re.I,
 )
 
@@ -93,13 +87,6 @@ def is_between_ranks(error: ExceptionFacts) -> bool:
     """Whether it is torch's word for a connection to another rank that broke, or waited in vain."""
     # A plain ConnectionError is rather the user's own, to a database or the web.
     return is_connection(error) and "ConnectionError" not in error.names
-
-
-def is_echo(error: ExceptionFacts) -> bool:
-    """Whether it is what a rank raises because another one has gone."""
-    if "ConnectionError" in error.names and "ConnectionRefusedError" not in error.names:
-        return True
-    return is_connection(error) and bool(_ECHO_TEXT.search(error.message))
 
 
 def in_words(error: ExceptionFacts) -> str:

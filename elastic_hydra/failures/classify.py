@@ -12,16 +12,15 @@ from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.cause import (
     in_words,
-    is_between_ranks,
     is_connection,
-    is_echo,
     is_out_of_memory,
     one_line,
     root,
 )
+from elastic_hydra.failures.echo import is_echo, lost_other_rank
 from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 
-__all__ = ["Failure", "classify", "is_peers_echo", "signal_name"]
+__all__ = ["Failure", "classify", "signal_name"]
 
 CANNOT_START = 127
 """Exit code of a process that could not be set up, as with a shell."""
@@ -117,11 +116,6 @@ def classify(evidence: Evidence) -> Failure:
     )
 
 
-def is_peers_echo(death: Death) -> bool:
-    """Whether a worker probably died because another worker had died: its connection was closed."""
-    return death.exception is not None and is_echo(root(death.exception))
-
-
 def _of_rendezvous(evidence: Evidence, error: ExceptionFacts) -> Failure:
     return Failure(
         Kind.rendezvous,
@@ -149,7 +143,7 @@ def _of_overrun(evidence: Evidence, overrun: Overrun) -> Failure:
 
 def _of_deaths(evidence: Evidence) -> Failure:
     first = _first(evidence.deaths)
-    echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_peers_echo(d))
+    echoes = tuple(d.rank for d in evidence.deaths if d is not first and is_echo(d))
     kind, words = _kind_and_words(first, evidence)
     where = f"rank {first.rank}" + (f" on host {evidence.host}" if evidence.nodes > 1 else "")
     reason = f"{where} {words}"
@@ -184,7 +178,7 @@ def _first(deaths: Sequence[Death]) -> Death:
     that has closed it.
     """
     earliest = min(deaths, key=lambda death: death.time)
-    causes = [death for death in deaths if not is_peers_echo(death)]
+    causes = [death for death in deaths if not is_echo(death)]
     if not causes:
         return earliest
     cause = min(causes, key=lambda death: death.time)
@@ -213,7 +207,7 @@ def _kind_of_exception(death: Death, raised: ExceptionFacts, evidence: Evidence)
         return Kind.oom, f"ran out of memory: {words}"
     if any(name in _RENDEZVOUS for name in error.names):
         return Kind.rendezvous, f"raised {words}"
-    if evidence.nodes > 1 and is_peers_echo(death) and is_between_ranks(error):
+    if evidence.nodes > 1 and is_echo(death) and lost_other_rank(death):
         return Kind.peer, f"lost the connection to a worker on another node: {words}"
     if error.type_name == _RESULT_ERROR:
         return Kind.exception, one_line(error.message, 500).removeprefix(f"rank {death.rank} ")

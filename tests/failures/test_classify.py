@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.words import Kind
-from elastic_hydra.failures.classify import Failure, classify, is_peers_echo, signal_name
+from elastic_hydra.failures.classify import Failure, classify, signal_name
 from elastic_hydra.failures.evidence import Death, Evidence, ExceptionFacts, MemoryFacts, Overrun
 
 T = 1_700_000_000.0
@@ -361,9 +361,3 @@ def test_a_process_without_an_id_is_none_of_those_that_were_killed() -> None:
 )
 def test_signals_are_named(code: int | None, name: str) -> None:
     assert signal_name(code) == name
-
-
-def test_a_peers_echo_is_a_closed_connection_and_nothing_else() -> None:
-    assert is_peers_echo(raised(0, 0, *GLOO))
-    assert not is_peers_echo(raised(0, 0, "ValueError"))
-    assert not is_peers_echo(exited(0, 0, 1))
