@@ -53,7 +53,7 @@ class Launch:
     tee: Streams
     line_prefix: str
     whole_sweep: dict[str, Any] = field(default_factory=dict)
-    """What this job's configuration says of the keys that hold for the whole sweep."""
+    """The values in this job's configuration of the keys that hold for the whole sweep."""
 
     @property
     def several_nodes(self) -> bool:
@@ -94,7 +94,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     cpus = cpus_of(demand, facts, parallel, keys.resources.jobs_per_gpu)
     threads = threads_of(keys.omp_num_threads, workers, facts.within_quota(cpus), environ, problems)
     if keys.omp_num_threads == "auto" and keys.numa.cpus != Cpus.none:
-        threads = None  # they follow from what each worker is bound to
+        threads = None  # each worker's number of threads follows from the CPUs that it is bound to
     _check_versions(settings, facts, problems)
     check_retry(keys.retry, problems)
     check_watch(keys.watch, keys.retry, problems)
