@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from pathlib import Path
 
 from elastic_hydra.compat import loaded
+from elastic_hydra.supervisor import cuda_driver
 from elastic_hydra.supervisor.thread_pools import openblas_threads
 
 __all__ = ["CannotFork", "check_not_poisoned", "fork_hazard"]
@@ -45,7 +45,7 @@ def fork_hazard() -> str | None:
 
     A forked child has only the thread that forked: a lock that another thread held stays locked for ever, OpenMP waits
     for threads that are gone, and CUDA refuses to work. OpenBLAS handles forks, so its threads are allowed, and so
-    are those of `_HARMLESS_THREADS`.
+    are those of `_HARMLESS_THREADS` and NVML's.
 
     Returns:
         the reason in words, or None when forking is safe.
@@ -55,12 +55,13 @@ def fork_hazard() -> str | None:
         return f"it runs other threads ({', '.join(others[:3])})"
     if threading.current_thread() is not threading.main_thread():
         return "it is asked from a thread other than the main one"
-    cuda = sys.modules.get("torch.cuda")
-    if cuda is not None and cuda.is_initialized():
+    if cuda_driver.is_initialized():
         return "it has initialized CUDA"
     # OpenBLAS says how many threads it wants; in a fork they are not there until they are needed. Better one server too
     # many in a fresh interpreter than one that hangs.
-    native = [name for name in _native_threads() if name not in _HARMLESS_THREADS]
+    native = [
+        name for name in _native_threads() if name not in _HARMLESS_THREADS and not cuda_driver.is_left_by_nvml(name)
+    ]
     count = len(native) - (0 if _is_fork else openblas_threads())
     if count > 0:
         known = ", ".join(sorted({name for name in native if name != _own_name()})[:3])
@@ -72,7 +73,7 @@ def fork_hazard() -> str | None:
 def check_not_poisoned() -> None:
     """See that this process, just forked, has not inherited a CUDA that it cannot use.
 
-    Asking `torch.cuda.is_available()` is enough for that, and cannot be seen in the process that asked.
+    Asking `torch.cuda.is_available()` is enough for that.
 
     Raises:
         CannotFork: it has.

@@ -13,6 +13,7 @@ import torch
 from elastic_hydra import LaunchConfig
 from elastic_hydra.journal.writer import FILE_NAME
 from elastic_hydra.numa import nvml
+from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.supervisor.fork_safety import fork_hazard
 from tests.helpers.apps import App, Finished
 from tests.helpers.launching import in_a_fork
@@ -45,14 +46,29 @@ def ends(sweep: Finished) -> dict[int, dict[str, Any]]:
     return {event["num"]: event for event in events if event["event"] == "end"}
 
 
-def count_threads_and_forks_of_one_that_made_a_config() -> tuple[str | None, float]:
-    """Make a configuration, which asks for the number of GPUs; use CUDA in a fork of the process that made it."""
-    LaunchConfig(1, 1, nproc_per_node=len(nvml.read_gpus(nvml.load())), rdzv_backend="local")
-    return fork_hazard(), in_a_fork(lambda: torch.ones(3, device="cuda").sum().item())
+def use_nvml_and_cuda() -> tuple[int, float]:
+    return len(nvml.read_gpus(nvml.load())), torch.ones(3, device="cuda").sum().item()
 
 
-def test_a_launch_configuration_leaves_cuda_alone() -> None:
-    assert in_a_fork(count_threads_and_forks_of_one_that_made_a_config) == (None, 3.0)
+def hazard_and_forks_of_a_launcher() -> tuple[str | None, set[tuple[int, float]]]:
+    """Do what a launcher does before it forks, and use the GPU in many forks of this process."""
+    gpus = facts_of_this_host().gpus
+    LaunchConfig(1, 1, nproc_per_node=gpus, rdzv_backend="local")
+    return fork_hazard(), {in_a_fork(use_nvml_and_cuda) for _ in range(10)}
+
+
+def test_a_launcher_that_has_counted_gpus_is_forked_and_its_forks_use_them() -> None:
+    gpus = len(nvml.read_gpus(nvml.load()))
+    assert in_a_fork(hazard_and_forks_of_a_launcher) == (None, {(gpus, 3.0)})
+
+
+def hazard_of_one_that_asked_cuda() -> str | None:
+    torch.cuda.is_available()
+    return fork_hazard()
+
+
+def test_a_process_that_has_asked_cuda_itself_is_not_forked() -> None:
+    assert in_a_fork(hazard_of_one_that_asked_cuda) == "it has initialized CUDA"
 
 
 def test_workers_that_are_forked_from_the_warm_server_use_cuda_and_nccl(tmp_path: Path) -> None:
@@ -175,7 +191,7 @@ def test_an_app_that_touches_cuda_at_import_is_launched_without_forks_of_it(tmp_
     sweep = App(tmp_path, body, before=TORCH + "torch.zeros(1, device='cuda')\n").run("+x=1,2")
     assert sweep.returncode == 0, sweep.output
     assert [sweep.seen(job, 0)["sum"] for job in (0, 1)] == [3.0, 3.0]
-    assert "from a fresh interpreter (this process cannot be forked: " in sweep.output
+    assert "from a fresh interpreter (this process cannot be forked: it has initialized CUDA)" in sweep.output
 
 
 def test_a_dry_run_and_a_binding_name_the_gpu(tmp_path: Path) -> None:
