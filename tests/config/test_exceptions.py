@@ -37,6 +37,8 @@ def test_what_may_be_a_class_is_not_doubted(name: str) -> None:
     [
         ("OOM", "is no class (did you mean oom?)"),
         ("RuntimeEror", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
+        ("KeyErrorr", f"is all but KeyError (did you mean KeyError? {OWN}"),
+        ("KeyErro", f"is all but KeyError (did you mean KeyError? {OWN}"),
         ("RuntimeErrorr", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
         ("RuntiemError", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
         ("RuntimXErrYr", f"is all but RuntimeError (did you mean RuntimeError? {OWN}"),
