@@ -58,6 +58,7 @@ ADDRESS = "must be HOST:PORT, the port a number below 65536"
         (ONE, "local", {"id": " "}, ["id='': must not be empty; null is the default"]),
         (ONE, "local", {"local_addr": ""}, ["local_addr='': must not be empty; null is the default"]),
         (SOME, "local", {}, ["backend=local: is for one node, and nodes is up to 3: pick c10d, static or etcd"]),
+        (TWO, "local", {}, ["backend=local: is for one node, and nodes is up to 2: pick c10d, static or etcd"]),
         (ONE, "local", {"endpoint": "a:1"}, ["endpoint=a:1: local has none: pick c10d, static or etcd, or drop it"]),
         (ONE, "local", {"join_timeout": 5}, ["join_timeout=5: the backend local would ignore it; it reads none"]),
         (ONE, "local", {"configs": {"timeout": 5}}, ["configs.timeout=5: the backend local would ignore it"]),
