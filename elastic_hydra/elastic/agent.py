@@ -52,6 +52,7 @@ from elastic_hydra.failures.policy import Decision, decide, in_time
 from elastic_hydra.failures.standstill import explain, place_in
 from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.supervisor.client import ServerLost
+from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.watch.memory import Kills, count_kills, memory_facts
 from elastic_hydra.watch.sampler import Watch
 
@@ -135,7 +136,7 @@ class ElasticAgent(LocalElasticAgent):
 
     def _rendezvous(self, worker_group: Any) -> None:
         self.close_peers()
-        super()._rendezvous(worker_group)
+        interruptibly(super()._rendezvous, worker_group)
         if worker_group.group_world_size > 1:
             handler = self._rdzv_handler
             self._peers = Peers(
@@ -148,7 +149,7 @@ class ElasticAgent(LocalElasticAgent):
             self._consensus = FailureConsensus(
                 worker_group.store, worker_group.group_rank, worker_group.group_world_size
             )
-            self._history = self._consensus.common_history(self._history)
+            self._history = interruptibly(self._consensus.common_history, self._history)
             self._remaining_restarts = worker_group.spec.max_restarts - len(self._history)
 
     def _initialize_workers(self, worker_group: Any) -> None:
@@ -224,18 +225,18 @@ class ElasticAgent(LocalElasticAgent):
     def _next_step(self, result: RunResult) -> tuple[_Next, str]:
         """Decide what follows from the state of this node's workers and from what happens on the other nodes."""
         if result.state == WorkerState.SUCCEEDED:
-            return self._wait_for_others()
+            return interruptibly(self._wait_for_others)
         if result.state == WorkerState.HEALTHY:
             self._overrun = self._over_limit()
             if self._overrun is not None:
                 return _Next.RESTART, self._overrun.reason
-            return self._look_around()
+            return interruptibly(self._look_around)
         if result.state not in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             raise RuntimeError(f"[{self._worker_group.spec.role}] worker group in {result.state.name} state")
         if self._peers is not None and self._is_elastic() and self._published_verdict() is None:
             # On an elastic rendezvous, workers mostly fail because a node is gone, and their connections with it. That
             # is a change of membership, and costs no restart.
-            news = self._peers.loss(lambda: self._rdzv_handler.num_nodes_waiting() > 0)
+            news = interruptibly(self._peers.loss, lambda: self._rdzv_handler.num_nodes_waiting() > 0)
             if news is not None and news.failed:
                 return _Next.GIVE_UP, f"the job failed on another node: {news.text}"
             if news is not None:
@@ -486,7 +487,7 @@ class ElasticAgent(LocalElasticAgent):
         if not decision.again:
             if self._consensus is not None:
                 with contextlib.suppress(DistError):
-                    self._consensus.wait_until_read()
+                    interruptibly(self._consensus.wait_until_read)
             return False
         self._stop_as_decided()
         self._pause(verdict.decision.after)
@@ -501,7 +502,7 @@ class ElasticAgent(LocalElasticAgent):
         try:
             self._starter.server.wait(lambda: False, seconds)
         except ServerLost:  # the next start reports it
-            time.sleep(max(0.0, deadline - time.monotonic()))
+            interruptibly(time.sleep, max(0.0, deadline - time.monotonic()))
 
 
 def _see(files: Sequence[str]) -> str:

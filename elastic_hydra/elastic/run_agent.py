@@ -21,6 +21,7 @@ from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.worker_failure import WorkersFailedError
 from elastic_hydra.failures.verdict import Verdict
+from elastic_hydra.supervisor.signal_queue import interruptibly
 
 __all__ = ["run_agent"]
 
@@ -51,7 +52,7 @@ def run_agent(
         RendezvousGracefulExitError: the job runs without this node.
     """
     starter.server.prepare(config.nproc_per_node)  # they are forked while this process prepares all the rest
-    handler = rendezvous.create(config)
+    handler = interruptibly(rendezvous.create, config)
     spec = _spec(config, entrypoint, args, handler)
     agent = _agent(config, spec, logs_specs, starter, health_check_server)
     close_rendezvous = True

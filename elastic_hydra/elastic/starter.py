@@ -62,7 +62,7 @@ class Starter:
 
         Args:
             group: they are described by it.
-            processes: takes each as soon as it is started, by local rank: a signal may come before the last one.
+            processes: takes each as soon as it is started, by local rank: the next one's start may fail.
         """
         cwd, umask = os.getcwd(), current_umask()
         cpus = affinity()  # the workers are the server's children, but shall run where this agent may

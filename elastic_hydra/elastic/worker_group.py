@@ -23,6 +23,7 @@ from elastic_hydra.failures.echo import is_echo
 from elastic_hydra.supervisor.client import ENDS, Process, ServerLost
 from elastic_hydra.supervisor.gate import Gate
 from elastic_hydra.supervisor.outcome import Outcome, Returned, has_value
+from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.watch import stacks
 from elastic_hydra.watch.pulses import Pulses
 
@@ -177,7 +178,7 @@ class WorkerGroup(PContext):
                 own_failures = self._failures()
                 own_failures = self._who_left(own_failures) | own_failures
             failures: dict[int, ProcessFailure] = dict(own_failures)
-            values = {} if failures else self._values(failures)
+            values = {} if failures else interruptibly(self._values, failures)
             self._result = RunProcsResult(
                 return_values={} if failures else values,
                 failures=failures,
@@ -214,8 +215,6 @@ class WorkerGroup(PContext):
         for local_rank, process in self._processes.items():
             try:
                 outcome = process.outcome()
-            except SignalException:
-                raise
             except Exception as error:
                 what = f"returned a value that cannot be read by its agent: {type(error).__name__}: {error}"
                 failures[local_rank] = self._failure(local_rank, process, what=what)
@@ -275,24 +274,48 @@ class WorkerGroup(PContext):
     def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:
         if self._closed:
             return
+        self._closed = True
         silent = self._without_last_words()
         for tail in self._tails:
             tail.hold_back(silent)
-        server, processes = self._starter.server, list(self._processes.values())
         if self._gate is not None:
             self._gate.open()
-        if death_sig not in ENDS:
-            server.ask(processes, death_sig, self._starter.config.checkpoint_timeout)
-            death_sig = signal.SIGTERM
-        # Not `timeout`: torch passes 30 seconds on most ways to here, whatever the configuration says.
-        for process in server.stop(processes, death_sig, self._starter.config.shutdown_timeout):
-            logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)
-        server.clean()
+        # Without `timeout`: torch passes 30 seconds on most ways to here, whatever the configuration says.
+        further = self._end_processes(death_sig)
         if self.pulses is not None:
             self.pulses.close()
             self.pulses = None
         if self._gate is not None:
             self._gate.close()
             self._gate = None
-        self._closed = True  # only now: a signal may interrupt this, and then it is done again
-        server.forget(processes)
+        self._starter.server.forget(self._processes.values())
+        if further is not None:
+            raise further
+
+    def _end_processes(self, number: signal.Signals) -> SignalException | None:
+        """End the workers, and what they leave running.
+
+        Args:
+            number: the signal that they get; SIGTERM follows one that is no end, SIGKILL when they do not end.
+
+        Returns:
+            the last further signal to this process, which has taken the place of `number` meanwhile.
+        """
+        further: SignalException | None = None
+        while True:
+            try:
+                self._stop(number)
+                self._starter.server.clean()
+                return further
+            except SignalException as error:  # noqa: PERF203
+                further = error
+                # The same again: a second Ctrl-C, or the first signal to this process while a restart stops workers.
+                number = signal.SIGTERM if error.sigval == number else error.sigval
+
+    def _stop(self, number: signal.Signals) -> None:
+        server, processes = self._starter.server, list(self._processes.values())
+        if number not in ENDS:
+            server.ask(processes, number, self._starter.config.checkpoint_timeout)
+            number = signal.SIGTERM
+        for process in server.stop(processes, number, self._starter.config.shutdown_timeout):
+            logger.error("process %s does not die even by SIGKILL: it is stuck in the kernel", process.pid)

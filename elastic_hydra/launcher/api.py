@@ -10,7 +10,6 @@ import signal
 import traceback
 import weakref
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -32,7 +31,8 @@ from elastic_hydra.supervisor.main_module import stop_if_executed_again
 from elastic_hydra.supervisor.open_server import open_server
 from elastic_hydra.supervisor.pickles import objects_in
 from elastic_hydra.supervisor.process_limits import check_open_files
-from elastic_hydra.supervisor.process_state import environment, handlers, heard_while_logging
+from elastic_hydra.supervisor.process_state import environment
+from elastic_hydra.supervisor.signal_queue import SignalQueue
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
 
@@ -107,8 +107,7 @@ def launch_agent(
     keep_logs = False
     with (
         environment(_SIGNALS, config.signals_to_handle),
-        handlers(config.signals_to_handle, _stop_once()),
-        heard_while_logging(SignalException),
+        SignalQueue(_numbers(config.signals_to_handle), _signalled),
         open_server(config.start_method, shared, config.shutdown_timeout, preload=PRELOAD) as server,
     ):
         logger.info("workers are started by a server %s", server.reason)
@@ -138,14 +137,9 @@ def _let_go_of_locals(error: BaseException | None) -> None:
         error = error.__cause__
 
 
-def _stop_once() -> Callable[[int, FrameType | None], None]:
-    """Make a signal handler that ends the job; the same signal again changes nothing, except for Ctrl-C."""
-    had: set[int] = set()
+def _numbers(names: str) -> list[signal.Signals]:
+    return [signal.Signals[name.strip()] for name in names.split(",") if name.strip()]
 
-    def stop(number: int, _: FrameType | None) -> None:
-        if number in had and number != signal.SIGINT:
-            return
-        had.add(number)
-        raise SignalException(f"process {os.getpid()} got {signal.Signals(number).name}", signal.Signals(number))
 
-    return stop
+def _signalled(number: signal.Signals) -> SignalException:
+    return SignalException(f"process {os.getpid()} got {number.name}", number)

@@ -3,8 +3,8 @@
 A client lives in the launcher or in an agent. The server, and what was started through this connection, end with the
 connection. When the server dies first, all that it had started is dead, too, and `ServerLost` says so.
 
-What must never happen: a message is lost because a signal's handler raises while it is read. So messages are looked at
-first, and taken out of the socket when they have been dealt with.
+What must never happen: a message is lost because a signal's exception is raised while it is read. So signals end the
+waiting for messages only.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, signal_queue
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
+from elastic_hydra.supervisor.channel import Channel
 from elastic_hydra.supervisor.fork_safety import CannotFork
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.main_module import Interpreter
 from elastic_hydra.supervisor.passing import Pickled
 from elastic_hydra.supervisor.process import Process
-from elastic_hydra.supervisor.process_state import wakeups
 from elastic_hydra.supervisor.protocol import (
     CannotServe,
     Clean,
@@ -44,7 +44,6 @@ from elastic_hydra.supervisor.protocol import (
     Signal,
     Start,
     Started,
-    decode,
 )
 from elastic_hydra.supervisor.server_process import ServerProcess
 
@@ -94,6 +93,9 @@ class Client:
     _adoption: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """Ends with the `with` statement: this process adopts orphans as long."""
 
+    def __post_init__(self) -> None:
+        self._channel = Channel(self.sock)
+
     def await_ready(self) -> None:
         """Wait for the first word of a new server; close it if it cannot be one.
 
@@ -109,11 +111,10 @@ class Client:
             self.process.note_ready()
 
     def _hear_first_word(self) -> None:
-        incoming = channel.Channel(self.sock)
         try:
-            while (received := incoming.take()) is None:
+            while (received := self._channel.take()) is None:
                 self._poll(None)
-                incoming.fill()
+                self._channel.fill()
         except EOFError:
             raise CannotFork("it ended at its start") from None
         match reply := received.message:
@@ -214,20 +215,13 @@ class Client:
         announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
         if self.sock.fileno() not in ready:
             return announced
-        # A signal handler may raise at any point of this: look first, take away only what has been dealt with.
         try:
-            data = self.sock.recv(1 << 16, socket.MSG_PEEK)
-        except ConnectionResetError:
-            data = b""  # it was killed before it had read all that was said to it
-        if not data:
+            self._channel.fill()
+        except EOFError:
             self._mark_lost()
-            raise ServerLost("the warm server has died")
-        used = 0
-        while (frame := decode(data, used)) is not None:
-            self._hear(frame.message)
-            used = frame.end
-        if used:
-            self.sock.recv(used)
+            raise ServerLost("the warm server has died") from None
+        while (received := self._channel.take()) is not None:
+            self._hear(received.message)
         return True
 
     def _poll(self, timeout: float | None) -> list[int]:
@@ -238,19 +232,17 @@ class Client:
         """
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        for woken in wakeups[-1:]:
-            poll.register(woken, select.POLLIN)
+        if (queue := signal_queue.in_use()) is not None:
+            poll.register(queue, select.POLLIN)
         if self._failed is not None:
             poll.register(self._failed[0], select.POLLIN)
         ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
-        for woken in wakeups[-1:]:
-            with contextlib.suppress(BlockingIOError):
-                woken.recv(4096)  # the handler of the signal has run, or runs before the next line
-        signal_queue.check()
+        if queue is not None:
+            queue.check_after_wait()
         return ready
 
     def _hear(self, reply: Message) -> None:
-        """Note what the server has said; hearing it twice does no harm. It may speak of what is forgotten here."""
+        """Note what the server has said; it may speak of what is forgotten here."""
         match reply:
             case Started(id, pid):
                 if (process := self._processes.get(id)) is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,12 +19,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from elastic_hydra.supervisor import signals
-from elastic_hydra.supervisor.process_state import woken_by_signals
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["SignalQueue", "check", "interruptibly"]
+__all__ = ["SignalQueue", "check", "in_use", "interruptibly"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class SignalQueue:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._undo.enter_context(woken_by_signals())
+            self._have_signals_wake()
             for number in self._numbers:
                 self._undo.callback(signals.put_back, number, signals.displace(number, self._handle))
             _entered.append(self)
@@ -70,6 +70,32 @@ class SignalQueue:
         self._undo.close()
         if not self._has_raised:  # else this process ends as the first one says
             self.check()
+
+    def _have_signals_wake(self) -> None:
+        # The kernel may give a signal to any thread, torch's own too, and does so when the process was stopped. The
+        # main thread would sleep on.
+        readable, written = self._wakeup = socket.socketpair()
+        for end in (readable, written):
+            self._undo.enter_context(end).setblocking(False)
+        before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        self._undo.callback(signal.set_wakeup_fd, before)
+
+    def fileno(self) -> int:
+        """Return what becomes readable when a signal arrives, for `select.poll`."""
+        return self._wakeup[0].fileno()
+
+    def check_after_wait(self) -> None:
+        """Do what `check` does, and have the next signal end the next wait."""
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup[0].recv(4096)
+        self.check()
+
+    def leave_to_parent(self) -> None:
+        """Have nothing to do with signals any more, in a fork of the process whose queue it is."""
+        self._undo.pop_all()
+        signal.set_wakeup_fd(-1)
+        for end in self._wakeup:
+            end.close()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number in self._had and number != signal.SIGINT:
@@ -90,13 +116,14 @@ class SignalQueue:
 
     def interruptibly(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function, and end it when a signal comes; one that waits is raised first."""
+        outer = self._interrupts
         try:
             try:
                 self._interrupts = True
                 self.check()
                 return function(*args, **kwargs)
             finally:
-                self._interrupts = False
+                self._interrupts = outer
         except _Arrived:
             self.check()
             raise  # never: what has ended the call waits
@@ -104,20 +131,26 @@ class SignalQueue:
 
 def check() -> None:
     """Raise the exception of a signal that has come, if one has."""
-    if (queue := _in_use()) is not None:
+    if (queue := in_use()) is not None:
         queue.check()
 
 
 def interruptibly(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that cannot be woken, such as user code or torch's waits; a signal ends it at once."""
-    queue = _in_use()
+    queue = in_use()
     return function(*args, **kwargs) if queue is None else queue.interruptibly(function, *args, **kwargs)
 
 
-def _in_use() -> SignalQueue | None:
+def in_use() -> SignalQueue | None:
+    """Return the queue whose signals end what this thread does."""
     if _entered and threading.current_thread() is threading.main_thread():
         return _entered[-1]
     return None
 
 
-os.register_at_fork(after_in_child=_entered.clear)
+def _forget() -> None:
+    while _entered:
+        _entered.pop().leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -117,15 +117,42 @@ def test_a_signal_that_comes_while_workers_are_started_reaches_them_as_it_is(
 ) -> None:
     os.mkfifo(tmp_path / "ready")
 
+    told: list[Tail] = []
+
     def told_to_stop(tail: Tail) -> None:  # the last that happens in the start of a group
-        with open(tmp_path / "ready"):
-            pass
-        os.kill(os.getpid(), signal.SIGUSR1)
+        if not told:
+            with open(tmp_path / "ready"):
+                pass
+            os.kill(os.getpid(), signal.SIGUSR1)
+        told.append(tail)
 
     monkeypatch.setattr(Tail, "start", told_to_stop)
     with pytest.raises(SignalException):
         launch(writes_its_signals_down, str(tmp_path), workers=1, signals_to_handle="SIGUSR1")
     assert (tmp_path / "got").read_text() == "SIGUSR1"
+
+
+def saves_when_told(folder: str, launcher: int) -> None:
+    """Rank 0 fails; rank 1 is stopped for the restart, and takes its time while the launcher is told to stop."""
+    if os.environ["RANK"] == "0":
+        while not Path(folder, "ready").exists():
+            time.sleep(0.01)
+        raise ValueError("what the group is restarted for")
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    Path(folder, "ready").touch()
+    while not asked:
+        time.sleep(0.01)
+    os.kill(launcher, signal.SIGTERM)
+    while len(asked) < 2:
+        time.sleep(0.01)
+    Path(folder, "saved").touch()
+
+
+def test_a_first_signal_while_workers_are_stopped_for_a_restart_leaves_them_their_time(tmp_path: Path) -> None:
+    with pytest.raises(SignalException):
+        launch(saves_when_told, str(tmp_path), os.getpid(), max_restarts=1)
+    assert (tmp_path / "saved").exists()
 
 
 class Interrupting(io.StringIO):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
 
 import pytest
 
-from elastic_hydra.supervisor.process_state import wakeups
-from elastic_hydra.supervisor.signal_queue import SignalQueue, check, interruptibly
+from elastic_hydra.supervisor.signal_queue import SignalQueue, check, in_use, interruptibly
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -84,6 +84,15 @@ def test_a_signal_that_waits_is_raised_before_the_call() -> None:
             interruptibly(pytest.fail, "it was called")
 
 
+def test_a_call_within_such_a_call_leaves_the_outer_one_interruptible() -> None:
+    def outer() -> None:
+        interruptibly(divmod, 7, 2)
+        careless()
+
+    with SignalQueue(NUMBERS, Came), pytest.raises(Came):
+        interruptibly(outer)
+
+
 def test_after_the_call_signals_wait_again() -> None:
     with SignalQueue(NUMBERS, Came):
         assert interruptibly(divmod, 7, 2) == (3, 1)
@@ -124,9 +133,9 @@ def test_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
     with SignalQueue(NUMBERS, Came):
         assert all(signal.getsignal(number) not in before for number in NUMBERS)
-        assert len(wakeups) == 1
+        assert in_use() is not None
     assert [signal.getsignal(number) for number in NUMBERS] == before
-    assert not wakeups
+    assert in_use() is None
 
 
 def test_the_innermost_queue_is_in_use() -> None:
@@ -157,6 +166,27 @@ def test_another_thread_neither_gets_signals_nor_sets_handlers() -> None:
         assert found == [(3, 1), ours]
         with pytest.raises(Came):
             check()
+
+
+def test_a_signal_ends_a_wait_and_only_one() -> None:
+    with SignalQueue(NUMBERS, Came) as queue:
+        poll = select.poll()
+        poll.register(queue, select.POLLIN)
+        signal.raise_signal(signal.SIGTERM)
+        assert poll.poll(60_000)
+        with pytest.raises(Came):
+            queue.check_after_wait()
+        assert not poll.poll(0)
+
+
+@pytest.mark.system
+def test_a_fork_has_no_queue() -> None:
+    with SignalQueue(NUMBERS, Came):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if in_use() is None and signal.set_wakeup_fd(-1) == -1 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert raise_and_hear(signal.SIGTERM) is signal.SIGTERM
 
 
 def test_a_signal_from_outside_ends_a_long_sleep() -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch.distributed import Store
-from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 __all__ = ["News", "Peers", "connected"]
@@ -166,7 +165,7 @@ def connected() -> Iterator[None]:
     """Raise `RendezvousConnectionError` for whatever a store raises that is gone."""
     try:
         yield
-    except (RendezvousConnectionError, SignalException):
+    except RendezvousConnectionError:
         raise
     except Exception as error:  # each kind of store has its own
         raise RendezvousConnectionError(f"the store where the nodes meet is gone: {error}") from error
