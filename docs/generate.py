@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, get_args
 import yaml
 
 import elastic_hydra
+from elastic_hydra import timeouts
 from elastic_hydra.compat.shortcuts import SHORTCUTS
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 from elastic_hydra.config.words import Kind
@@ -266,6 +267,35 @@ def shortcuts() -> str:
     return "\n".join(["| name | what it does |", "| --- | --- |", *rows])
 
 
+_TIME_OUTS = (
+    "_timeout",
+    "_wait",
+    "time_limit",
+    "progress_limit",
+    "start_up_limit",
+    "keep_alive_interval",
+    "max_attempt",
+)
+"""How the names of keys end that are time-outs, or of which one is made."""
+
+
+def time_outs() -> str:
+    """Return the keys that are time-outs, the fixed ones, and what must hold between these."""
+    keys = [key for key in keys_of(ElasticConfig) if key.name.endswith(_TIME_OUTS)]
+    parts = ["| key of `hydra.launcher` | default | meaning |", "| --- | --- | --- |"]
+    parts += [f"| `{key.name}` | {_shown(key.default)} | {_cell(key.doc)} |" for key in keys]
+    parts += ["", "| fixed time-out | seconds | who waits for what |", "| --- | --- | --- |"]
+    body = ast.parse(inspect.getsource(timeouts)).body
+    for index, statement in enumerate(body):
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            name = ast.unparse(statement.targets[0])
+            parts.append(f"| `{name}` | {getattr(timeouts, name):g} | {_cell(_text_after(body, index))} |")
+    parts += ["", "| these, one after the other | are less than | or else |", "| --- | --- | --- |"]
+    for order in timeouts.ORDERS:
+        parts.append(f"| {' + '.join(f'`{name}`' for name in order.shorter)} | `{order.longer}` | {order.otherwise} |")
+    return "\n".join(parts)
+
+
 def packages() -> str:
     """Return the packages in the order that CI holds, each with the first paragraph that it begins with."""
     layers = re.search(r"^layers = \[(.*?)\]", (DOCS.parent / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
@@ -298,6 +328,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "profiles": ("reference/profiles.md", profiles),
     "kinds": ("guides/retries.md", kinds),
     "python": ("reference/python.md", python),
+    "time-outs": ("explanation/architecture.md", time_outs),
     "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),
     "shortcuts": ("guides/troubleshooting.md", shortcuts),

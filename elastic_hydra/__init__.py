@@ -14,7 +14,7 @@ An agent asks the server for its workers, so agents and workers are siblings. Wh
 all of them; when an agent dies, the server ends its workers; when the server dies, the kernel kills all of them.
 
 The packages, each of which imports only those after it: sweep, resources, launcher, elastic, watch, failures,
-supervisor, journal, numa, config, compat.
+supervisor, journal, numa, config, compat. Below all of them is `timeouts`: who waits how long for whom.
 """
 
 from __future__ import annotations

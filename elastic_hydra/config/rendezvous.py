@@ -86,6 +86,7 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
         problems.add("rendezvous.backend", name, problem)
     endpoint = _endpoint(name, backend, endpoint, nodes, problems)
     configs = _configs(keys, backend, problems)
+    _check_last_call(keys, nodes, problems)
     if backend.has_node_ranks:
         configs["rank"] = _node_rank(name, keys.node_rank, nodes, problems)
     elif keys.node_rank is not None:
@@ -130,6 +131,17 @@ def _configs(keys: RendezvousConfig, backend: Backend, problems: Problems) -> Di
         problem = f"the backend {keys.backend} would ignore it{hint}"
         problems.add("rendezvous.configs.timeout", configs["timeout"], problem)
     return configs
+
+
+def _check_last_call(keys: RendezvousConfig, nodes: Nodes, problems: Problems) -> None:
+    """Refuse a wait for more nodes that does not end within the whole wait, with enough nodes there."""
+    join, last_call = keys.join_timeout, keys.last_call_timeout
+    if nodes.least < nodes.most and join is not None and last_call is not None and last_call >= join:
+        what = (
+            f"must be less than rendezvous.join_timeout={join}: the first node would give up while it still waits for "
+            "more nodes; lower it, or raise rendezvous.join_timeout"
+        )
+        problems.add("rendezvous.last_call_timeout", last_call, what)
 
 
 def _node_rank(name: str, rank: Optional[int], nodes: Nodes, problems: Problems) -> int:

@@ -37,6 +37,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.utils.logging import get_logger
 
+from elastic_hydra import timeouts
 from elastic_hydra.compat.torch import construct_event, has_uninterruptible_state, start_workers_by
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.watch import Action
@@ -65,8 +66,6 @@ IN_THE_LOG_ONLY = {"in_the_log_only": True}
 
 _USUAL_ROLES = ("default", "default_role")
 """Our default and torch's: lines of the log do not repeat them."""
-_ROOT_CAUSE_PATIENCE = 2.0
-"""Seconds that a node whose workers lost a connection waits for another node to say whose end it was."""
 
 
 def _start_processes(*, start_method: Starter, numa_options: Any = None, **arguments: Any) -> WorkerGroup:
@@ -458,7 +457,7 @@ class ElasticAgent(LocalElasticAgent):
         if failure.kind is Kind.peer:
             # A worker of ours lost its connection to a worker of another node. The node whose worker has died knows the
             # cause and publishes it at once: wait for it a moment.
-            deadline = time.monotonic() + _ROOT_CAUSE_PATIENCE
+            deadline = time.monotonic() + timeouts.ROOT_CAUSE_PATIENCE
             while time.monotonic() < deadline:
                 if (verdict := self._published_verdict()) is not None:
                     return verdict

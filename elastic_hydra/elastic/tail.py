@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, TextIO
 
+from elastic_hydra import timeouts
 from elastic_hydra.elastic.shown_lines import LongLines, last_states
 
 __all__ = ["Tail", "encodable"]
@@ -19,8 +20,6 @@ _INTERVAL = 0.1
 _CHUNK = 1 << 16
 _BAR = 10.0
 """Seconds between two states of a progress bar that are shown, where each line has a prefix."""
-_HELD = 2.0
-"""Seconds for which a traceback is held back, to see whether the worker dies, and of what."""
 _MOST_HELD = 1 << 20
 """Characters that are held back at most, of a traceback or, where lines are chosen, of one that has not ended."""
 _TRACEBACK = re.compile(r"^(?:\[rank\d+\]: ?)?Traceback \(most recent call last\):", re.MULTILINE)
@@ -191,7 +190,7 @@ class _Source:
             rest, held = self._without_traceback(text[last_line.end() :], all_of_it, silent)
             return text[:start] + rest, held
         self._held_since = self._held_since or time.monotonic()
-        if all_of_it or time.monotonic() - self._held_since > _HELD:
+        if all_of_it or time.monotonic() - self._held_since > timeouts.TRACEBACK_HELD:
             self._held_since = None
             return text, ""
         return text[:start], text[start:]

@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, 
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.utils.logging import get_logger
 
+from elastic_hydra import timeouts
 from elastic_hydra.compat.torch import TorchTail, replace_tails
 from elastic_hydra.elastic.starter import Starter
 from elastic_hydra.elastic.tail import Tail
@@ -30,9 +31,6 @@ from elastic_hydra.watch.pulses import Pulses
 __all__ = ["WorkerGroup"]
 
 logger = get_logger("elastic_hydra.agent")
-
-_ROOT_CAUSE_DELAY = 0.5
-"""Seconds; a worker's sockets, which tell others of its end, are closed before its parent hears of it."""
 
 
 class WorkerGroup(PContext):
@@ -197,7 +195,7 @@ class WorkerGroup(PContext):
 
         before = ended()
         with contextlib.suppress(ServerLost):
-            self._starter.server.wait(lambda: before == self.nprocs or ended() > before, _ROOT_CAUSE_DELAY)
+            self._starter.server.wait(lambda: before == self.nprocs or ended() > before, timeouts.ROOT_CAUSE_DELAY)
 
     def _who_left(self, failures: Mapping[int, WorkerFailure]) -> dict[int, WorkerFailure]:
         """Describe those that have ended well while others still worked with them, whose connections broke."""

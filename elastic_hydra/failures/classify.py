@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.cause import (
@@ -24,9 +25,6 @@ __all__ = ["Failure", "classify", "signal_name"]
 
 CANNOT_START = 127
 """Exit code of a process that could not be set up, as with a shell."""
-
-_CAUSE_LAG = 1.0
-"""Seconds that the report of a death may arrive later than the error that this death has caused in another rank."""
 
 _RESULT_ERROR = "elastic_hydra.supervisor.outcome.ResultError"
 _RENDEZVOUS = ("RendezvousError", "torch.distributed.elastic.rendezvous.api.RendezvousError")
@@ -182,7 +180,7 @@ def _first(deaths: Sequence[Death]) -> Death:
     if not causes:
         return earliest
     cause = min(causes, key=lambda death: death.time)
-    return cause if cause.time <= earliest.time + _CAUSE_LAG else earliest
+    return cause if cause.time <= earliest.time + timeouts.ROOT_CAUSE_LAG else earliest
 
 
 def _kind_and_words(death: Death, evidence: Evidence) -> tuple[Kind, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import lock
 from elastic_hydra.journal.events import (
@@ -24,7 +25,6 @@ from elastic_hydra.journal.events import (
 )
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.journal.values import Value
-from elastic_hydra.journal.writer import PATIENCE
 
 __all__ = ["Record", "Recorded", "read", "restarts"]
 
@@ -138,7 +138,7 @@ def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
     Raises:
         ConfigError: the journal cannot be read.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + timeouts.JOURNAL
     while True:
         try:
             return reading()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.journal import lock, values
@@ -22,9 +23,6 @@ from elastic_hydra.journal.files import free, is_at, open_private
 __all__ = ["FILE_NAME", "Journal", "append"]
 
 FILE_NAME = "journal.jsonl"
-
-PATIENCE = 10.0
-"""Seconds during which reading or writing is tried again when it fails."""
 
 log = logging.getLogger("elastic_hydra")
 
@@ -145,12 +143,8 @@ class Journal:
         return not problem
 
     def flush_patiently(self) -> bool:
-        """Write the lines that could not be written before; if that fails again, try for `PATIENCE` seconds.
-
-        Returns:
-            whether all lines are written.
-        """
-        deadline = time.monotonic() + PATIENCE
+        """Write what could not be written before; if it cannot be written now either, try for some seconds."""
+        deadline = time.monotonic() + timeouts.JOURNAL
         while not self.flush(durable=True):
             if self.is_gone or time.monotonic() > deadline:
                 return False

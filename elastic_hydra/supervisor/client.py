@@ -20,6 +20,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from elastic_hydra import timeouts
 from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, signal_queue
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
 from elastic_hydra.supervisor.channel import Channel
@@ -57,9 +58,6 @@ PAYLOAD = "elastic-hydra-payload"
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 """Signals that say that the end has come; any other asks for a checkpoint first."""
-
-_MARGIN = 10.0
-"""Seconds that a server gets on top of its clients' shutdown time-out to end."""
 
 
 class ServerLost(RuntimeError):
@@ -264,7 +262,7 @@ class Client:
     def _mark_lost(self) -> None:
         self.lost = True
         pid = None if self.process is None else self.process.pid
-        self._await_end(_MARGIN)
+        self._await_end(timeouts.SERVER_MARGIN)
         for process in self._processes.values():
             if process.exitcode is None:
                 process.exitcode, process.exit_time = -signal.SIGKILL, time.time()
@@ -297,11 +295,11 @@ class Client:
         """End processes: `number` first, SIGKILL for those that are still there after `shutdown_timeout` seconds.
 
         Returns:
-            those that did not die within five more seconds: stuck in the kernel.
+            those that did not die of that either: stuck in the kernel.
         """
         mine = list(processes)
         if not self.ask(mine, number, shutdown_timeout):
-            self.ask(mine, signal.SIGKILL, 5.0)
+            self.ask(mine, signal.SIGKILL, timeouts.AFTER_SIGKILL)
         return [process for process in mine if process.exitcode is None]
 
     def clean(self) -> None:
@@ -309,7 +307,7 @@ class Client:
         with contextlib.suppress(ServerLost):
             self._cleaned = False
             self._send(Clean())
-            self.wait(lambda: self._cleaned, 10.0)
+            self.wait(lambda: self._cleaned, timeouts.CLEAN)
 
     def forget(self, processes: Iterable[Process]) -> None:
         """Drop what is kept of processes that have ended."""
@@ -320,7 +318,8 @@ class Client:
     def close(self) -> None:
         """End the connection, and with it all that was started through it."""
         self.sock.close()
-        self._await_end(self.shutdown_timeout + _MARGIN)  # it ends when all is gone that it has started
+        # It ends when all is gone that it has started.
+        self._await_end(timeouts.end_of_server(self.shutdown_timeout))
         self.forget(list(self._processes.values()))
         for fd in self._failed or ():
             os.close(fd)

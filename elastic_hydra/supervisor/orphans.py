@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import psutil
 
+from elastic_hydra import timeouts
 from elastic_hydra.supervisor.process_state import shared_change
 
 __all__ = ["adopt_orphans", "adopting_orphans", "children_of", "kill", "kill_orphans", "with_descendants"]
@@ -74,7 +75,7 @@ def kill_orphans(known: set[int]) -> None:
     Args:
         known: children that this process had while the server lived.
     """
-    deadline, quiet = time.monotonic() + 5.0, 0
+    deadline, quiet = time.monotonic() + timeouts.ORPHANS, 0
     # Two looks in a row must find nobody: a process whose parent dies during a look is overlooked by it.
     while quiet < 2 and time.monotonic() < deadline:
         orphans = []
@@ -83,5 +84,5 @@ def kill_orphans(known: set[int]) -> None:
                 if os.getsid(pid) != os.getsid(0):
                     orphans += with_descendants(pid)
         kill(orphans)
-        psutil.wait_procs(orphans, timeout=1.0)
+        psutil.wait_procs(orphans, timeout=timeouts.REMAINS)
         quiet = 0 if orphans else quiet + 1

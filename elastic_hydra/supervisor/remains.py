@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 
 import psutil
 
+from elastic_hydra import timeouts
 from elastic_hydra.supervisor.children import Child, Connection
 from elastic_hydra.supervisor.orphans import children_of, kill, with_descendants
 
@@ -70,7 +71,7 @@ def kill_all_remains() -> None:
     """
     remains: Collection[psutil.Process] = psutil.Process().children(recursive=True)
     kill(remains)
-    psutil.wait_procs(remains, timeout=1.0)
+    psutil.wait_procs(remains, timeout=timeouts.REMAINS)
 
 
 def _start_time(pid: int) -> float | None:

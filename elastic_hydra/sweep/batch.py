@@ -8,6 +8,7 @@ import time
 
 from hydra.core.utils import JobReturn, filter_overrides
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.journal import events
@@ -30,8 +31,6 @@ log = logging.getLogger("elastic_hydra")
 
 _SERVERS_IN_VAIN = 3
 """After so many servers that have died before they started a job, what waits is not started."""
-_AGENTS_MARGIN = 5.0
-"""Seconds that an agent gets on top of its own timeouts to end its workers and itself."""
 
 
 class Batch:
@@ -115,7 +114,7 @@ class Batch:
         """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
         scheduler, in_vain = self._scheduler, 0
         method = self._launches[0].keys.start_method
-        shutdown_timeout = max(launch.keys.shutdown_timeout for launch in self._launches) + _AGENTS_MARGIN
+        shutdown_timeout = timeouts.end_of_agent(max(launch.keys.shutdown_timeout for launch in self._launches))
         while scheduler.waiting or scheduler.planned:
             before = scheduler.starts
             with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.numa.allowance import Allowance
 
 __all__ = ["Attempt", "Job", "env_set_of"]
-
-_HANG_MARGIN = 10.0
-"""Seconds that an agent gets on top of all its timeouts before it is taken for one that hangs."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Attempt:
         limit = launch.keys.watch.time_limit
         if limit is None or self.began is None:
             return None
-        return self.began + limit + launch.keys.shutdown_timeout + _HANG_MARGIN
+        return self.began + timeouts.end_of_job(limit, launch.keys.shutdown_timeout)
 
     def following(self, restarts: tuple[float, ...], not_before: float) -> Attempt:
         """Return the attempt that comes after this one.

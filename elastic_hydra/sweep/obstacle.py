@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.sizes import bytes_in_words
-from elastic_hydra.journal import writer
 from elastic_hydra.journal.files import free
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.job import Job
@@ -49,7 +49,7 @@ class Obstacle:
         """What was in the way at the last look; lasting when it was there for long, or is such that it stays."""
         if not self.reason:
             return None
-        return Blocked(self.reason, self._is_final or time.monotonic() - self._since > writer.PATIENCE)
+        return Blocked(self.reason, self._is_final or time.monotonic() - self._since > timeouts.JOURNAL)
 
 
 def _without_room(job: Job) -> str:

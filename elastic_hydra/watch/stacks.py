@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from elastic_hydra import timeouts
 from elastic_hydra.supervisor.client import Client, Process, ServerLost
 from elastic_hydra.supervisor.users_frames import internal_files
 from elastic_hydra.watch.pulses import Pulses
@@ -20,11 +21,6 @@ from elastic_hydra.worker import STACKS_SIGNAL
 __all__ = ["FILE_NAME", "Written", "write_stacks"]
 
 FILE_NAME = "stacks.txt"
-
-_LIMIT = 3.0
-"""Seconds within which all workers must have written their stacks."""
-_QUIET = 0.05
-"""Seconds without a further line after which a worker is assumed to have written everything."""
 
 
 @dataclass
@@ -94,15 +90,15 @@ def _abort(server: Client, programs: list[Process]) -> None:
     with contextlib.suppress(ServerLost):
         server.signal(programs, signal.SIGCONT)
         server.signal(programs, signal.SIGABRT)
-        server.wait(lambda: all(process.exitcode is not None for process in programs), _LIMIT)
+        server.wait(lambda: all(process.exitcode is not None for process in programs), timeouts.STACKS)
 
 
 def _await(server: Client, asked: Mapping[int, _Asked], pulses: Pulses) -> None:
-    """Wait until all workers that were asked have written their stacks or ended, for `_LIMIT` seconds at most."""
-    deadline = time.monotonic() + _LIMIT
+    """Wait until all workers that were asked have written their stacks or ended, for `STACKS` seconds at most."""
+    deadline = time.monotonic() + timeouts.STACKS
     while time.monotonic() < deadline and not all(worker.settled for worker in asked.values()):
         with contextlib.suppress(ServerLost):
-            server.pump(_QUIET)
+            server.pump(timeouts.STACKS_QUIET)
         for rank, worker in asked.items():
             size = pulses.stacks_size(rank)
             worker.settled = worker.process.exitcode is not None or (size > worker.start and size == worker.size)

@@ -49,6 +49,10 @@ def test_what_goes_to_torch(nodes: Nodes, backend: str, settings: dict[str, Any]
 
 
 ADDRESS = "must be HOST:PORT, the port a number below 65536"
+LAST_CALL = (
+    "must be less than rendezvous.join_timeout=5: the first node would give up while it still waits for more nodes; "
+    "lower it, or raise rendezvous.join_timeout"
+)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,19 @@ ADDRESS = "must be HOST:PORT, the port a number below 65536"
             ["endpoint=a:0: port 0 means any free port, which the other nodes cannot know"],
         ),
         (TWO, "c10d", {"endpoint": "a:1", "join_timeout": 0}, ["join_timeout=0: must be 1 or more"]),
+        *(
+            (
+                SOME,
+                backend,
+                {"endpoint": "a:1", "join_timeout": 5, "last_call_timeout": 5},
+                [
+                    f"last_call_timeout=5: {LAST_CALL}",
+                ],
+            )
+            for backend in ("c10d", "etcd", "etcd-v2")
+        ),
+        (SOME, "c10d", {"endpoint": "a:1", "join_timeout": 5, "last_call_timeout": 4}, []),
+        (SOME, "c10d", {"endpoint": "a:1", "last_call_timeout": 9}, []),
         (
             TWO,
             "c10d",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import lock, reader
 from elastic_hydra.journal.codec import encode
@@ -25,7 +26,6 @@ from elastic_hydra.journal.events import (
     WorkersFailed,
 )
 from elastic_hydra.journal.values import Value
-from elastic_hydra.journal.writer import PATIENCE
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_what_may_pass_is_waited_for(
     assert waits == [0.2, 0.2, 0.2]
 
 
-@pytest.mark.parametrize(("code", "longest"), [(errno.EACCES, 0.0), (errno.EIO, PATIENCE)])
+@pytest.mark.parametrize(("code", "longest"), [(errno.EACCES, 0.0), (errno.EIO, timeouts.JOURNAL)])
 def test_what_does_not_pass_is_refused_with_what_to_do(
     journal: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float], code: int, longest: float
 ) -> None:

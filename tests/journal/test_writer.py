@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import files, lines, reader, values, writer
 from elastic_hydra.journal.events import JobComposed, JobEnded
@@ -28,7 +29,7 @@ def record(tmp_path: Path) -> Journal:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0.5)
+    monkeypatch.setattr(timeouts, "JOURNAL", 0.5)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int = 10**9) -> None:
@@ -121,7 +122,7 @@ def test_a_journal_that_cannot_be_read_for_a_moment_is_read_then(
 def test_a_journal_that_cannot_be_read_at_all_is_refused_in_words(
     record: Journal, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.3)
+    monkeypatch.setattr(timeouts, "JOURNAL", 0.3)
 
     def fail(fd: int) -> str:
         raise OSError(number, os.strerror(number))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.cpus import Cpu
@@ -193,7 +194,7 @@ def test_when_all_that_wait_are_not_to_start_yet_the_earliest_is_waited_for() ->
 def test_an_agent_that_does_not_see_to_the_time_limit_is_killed_once() -> None:
     jobs = scheduler(attempt(0, time_limit=60.0))
     assert started(jobs.next(1000.0)) == 0
-    deadline = 1000.0 + 60.0 + 30 + 10  # its own limit, the end of its workers, and a margin
+    deadline = 1000.0 + 60.0 + 30 + timeouts.HANG_MARGIN  # its own limit, the end of its workers, and a margin
     assert jobs.next(1000.0) == Wait(deadline)
     assert jobs.next(deadline) == KillAgent(0)
     assert jobs.running[0].overdue

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from torch.distributed import Store
 
+from elastic_hydra import timeouts
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.failures.policy import Decision
 from elastic_hydra.failures.verdict import Verdict
@@ -23,9 +24,7 @@ __all__ = ["FailureConsensus"]
 _VERDICT = "elastic_hydra/verdict"
 _HISTORY = "elastic_hydra/history/{}"
 _READERS = "elastic_hydra/readers"
-_PATIENCE = timedelta(seconds=60)
-_LONGEST_FAREWELL = 3.0
-"""Seconds that a node waits for the others to read the verdict; a lost node never does."""
+_PATIENCE = timedelta(seconds=timeouts.CONSENSUS)
 
 
 class FailureConsensus:
@@ -87,7 +86,7 @@ class FailureConsensus:
 
     def wait_until_read(self) -> None:
         """Stay until all nodes have read the verdict: the store may end with this node."""
-        deadline = time.monotonic() + _LONGEST_FAREWELL
+        deadline = time.monotonic() + timeouts.FAREWELL
         count = self._store.add(_READERS, 1)
         while count < self._size and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -21,6 +21,7 @@ from typing import NoReturn
 import psutil
 from torch.distributed import TCPStore
 
+from elastic_hydra import timeouts
 from elastic_hydra.compat.psutil import connections
 from elastic_hydra.elastic.rendezvous.listener import listen, reachable_at
 from elastic_hydra.supervisor import entry
@@ -29,11 +30,7 @@ __all__ = ["NotAStoreError", "check_is_store", "host_store", "own_address", "wai
 
 logger = logging.getLogger("elastic_hydra")
 
-_LINGER = 3.0
-"""Seconds that the store stays at most after its launcher has ended, for the last words of the other nodes."""
-_HANDSHAKE = 60.0
-"""Seconds within which a store answers; one that starts has to import torch first."""
-_ASKING = timedelta(seconds=10)
+_ASKING = timedelta(seconds=timeouts.STORE_ANSWER)
 _ENDING = "elastic_hydra/ending"
 _MAGIC, _VALIDATE, _PING = 0x3C85F7CE, 0, 13
 """How a client of torch's store introduces itself."""
@@ -82,7 +79,7 @@ def _bind(host: str, port: int) -> socket.socket | None:
         the socket; None when the port is in use by something that does not go away: a sweep that has just ended keeps
         its store for some seconds.
     """
-    deadline = time.monotonic() + _LINGER + 1.0
+    deadline = time.monotonic() + timeouts.STORE_LINGER + 1.0
     while True:
         try:
             return listen(host, port)
@@ -114,7 +111,7 @@ def wait_for_store(host: str, port: int, timeout: float) -> None:
             return
         except OSError as error:
             now = time.monotonic()
-            may_end = isinstance(error, _ClosedError) and now - started < 2 * _LINGER
+            may_end = isinstance(error, _ClosedError) and now - started < 2 * timeouts.STORE_LINGER
             if isinstance(error, NotAStoreError) and not may_end:
                 raise
             if now - started > timeout:
@@ -140,14 +137,15 @@ def check_is_store(host: str, port: int) -> None:
         NotAStoreError: something else answers, or nothing within a minute.
         OSError: there is no connection.
     """
-    with socket.create_connection((host, port), timeout=10.0) as connection:
-        connection.settimeout(_HANDSHAKE)
+    with socket.create_connection((host, port), timeout=timeouts.STORE_ANSWER) as connection:
+        connection.settimeout(timeouts.STORE_HANDSHAKE)
         nonce = os.urandom(3) + b"\n"  # so that a server of another kind, which reads lines, answers, too
         connection.sendall(struct.pack("=BIB", _VALIDATE, _MAGIC, _PING) + nonce)
         try:
             answer = connection.recv(4)
         except TimeoutError:
-            raise NotAStoreError(f"a program listens there, but says nothing within {_HANDSHAKE:g} s") from None
+            what = f"a program listens there, but says nothing within {timeouts.STORE_HANDSHAKE:g} s"
+            raise NotAStoreError(what) from None
     if answer != nonce:
         kind = NotAStoreError if answer else _ClosedError
         raise kind("the program that listens there is no store of torch")
@@ -176,7 +174,7 @@ def main(argv: list[str]) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdin.buffer.read()
     store.set(_ENDING, "1")
-    deadline = time.monotonic() + _LINGER
+    deadline = time.monotonic() + timeouts.STORE_LINGER
     while _connections(port) > idle and time.monotonic() < deadline:
         time.sleep(0.02)
     os._exit(0)
