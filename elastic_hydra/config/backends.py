@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["BACKENDS", "ON_ONE_NODE", "TIMEOUTS", "Backend", "backend_of"]
+__all__ = ["BACKENDS", "CAN_GROW", "FOR_SEVERAL_NODES", "ON_ONE_NODE", "TIMEOUTS", "Backend", "backend_of"]
 
 TIMEOUTS = (
     "join_timeout",
@@ -71,6 +71,19 @@ BACKENDS = {
     "etcd-v2": Backend(client="python-etcd", needs_endpoint=True, interval=_ETCD_INTERVAL),
 }
 """The backends of this package and of torch, by name."""
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+FOR_SEVERAL_NODES = _in_words([name for name, backend in BACKENDS.items() if backend.several_nodes])
+"""The backends that a job with several nodes can have, for people."""
+
+CAN_GROW = _in_words(
+    [name for name, backend in BACKENDS.items() if backend.several_nodes and not backend.has_node_ranks]
+)
+"""Those of them whose number of nodes may vary, for people."""
 
 ON_ONE_NODE = "local"
 """The backend for a job that has one node and no endpoint."""

@@ -6,7 +6,15 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from elastic_hydra.config.backends import BACKENDS, ON_ONE_NODE, TIMEOUTS, Backend, backend_of
+from elastic_hydra.config.backends import (
+    BACKENDS,
+    CAN_GROW,
+    FOR_SEVERAL_NODES,
+    ON_ONE_NODE,
+    TIMEOUTS,
+    Backend,
+    backend_of,
+)
 from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.keys import names_its_keys
@@ -82,7 +90,7 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
     if backend.client and not facts.has_etcd:
         problems.add("rendezvous.backend", name, f"needs etcd's client: pip install {backend.client}")
     if not backend.several_nodes and nodes.most > 1:
-        problem = f"is for one node, and nodes is up to {nodes.most}: pick c10d, static or etcd"
+        problem = f"is for one node, and nodes is up to {nodes.most}: pick {FOR_SEVERAL_NODES}"
         problems.add("rendezvous.backend", name, problem)
     endpoint = _endpoint(name, backend, endpoint, nodes, problems)
     configs = _configs(keys, backend, problems)
@@ -96,7 +104,7 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
 
 def _endpoint(name: str, backend: Backend, endpoint: str, nodes: Nodes, problems: Problems) -> str:
     if not backend.several_nodes:
-        problem = f"{name} has none: pick c10d, static or etcd, or drop it"
+        problem = f"{name} has none: pick {FOR_SEVERAL_NODES}, or drop it"
         problems.require(not endpoint, "rendezvous.endpoint", endpoint, problem)
         return ""
     if not endpoint:
@@ -146,7 +154,7 @@ def _check_last_call(keys: RendezvousConfig, nodes: Nodes, problems: Problems) -
 
 def _node_rank(name: str, rank: Optional[int], nodes: Nodes, problems: Problems) -> int:
     if nodes.least != nodes.most:
-        problem = f"{name} has a fixed number of nodes; c10d and etcd can grow"
+        problem = f"{name} has a fixed number of nodes; pick {CAN_GROW}"
         problems.add("nodes", f"{nodes.least}:{nodes.most}", problem)
     if rank is None:
         if nodes.most > 1:

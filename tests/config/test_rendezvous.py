@@ -61,9 +61,24 @@ LAST_CALL = (
         (ONE, "locl", {}, ["backend=locl: must be one of c10d, etcd, etcd-v2, local, static (did you mean local?)"]),
         (ONE, "local", {"id": " "}, ["id='': must not be empty; null is the default"]),
         (ONE, "local", {"local_addr": ""}, ["local_addr='': must not be empty; null is the default"]),
-        (SOME, "local", {}, ["backend=local: is for one node, and nodes is up to 3: pick c10d, static or etcd"]),
-        (TWO, "local", {}, ["backend=local: is for one node, and nodes is up to 2: pick c10d, static or etcd"]),
-        (ONE, "local", {"endpoint": "a:1"}, ["endpoint=a:1: local has none: pick c10d, static or etcd, or drop it"]),
+        (
+            SOME,
+            "local",
+            {},
+            ["backend=local: is for one node, and nodes is up to 3: pick c10d, static, etcd or etcd-v2"],
+        ),
+        (
+            TWO,
+            "local",
+            {},
+            ["backend=local: is for one node, and nodes is up to 2: pick c10d, static, etcd or etcd-v2"],
+        ),
+        (
+            ONE,
+            "local",
+            {"endpoint": "a:1"},
+            ["endpoint=a:1: local has none: pick c10d, static, etcd or etcd-v2, or drop it"],
+        ),
         (ONE, "local", {"join_timeout": 5}, ["join_timeout=5: the backend local would ignore it; it reads none"]),
         (ONE, "local", {"configs": {"timeout": 5}}, ["configs.timeout=5: the backend local would ignore it"]),
         (
@@ -114,7 +129,7 @@ LAST_CALL = (
             SOME,
             "static",
             {"endpoint": "a:1", "node_rank": 2},
-            ["nodes=1:3: static has a fixed number of nodes; c10d and etcd can grow"],
+            ["nodes=1:3: static has a fixed number of nodes; pick c10d, etcd or etcd-v2"],
         ),
         (
             TWO,

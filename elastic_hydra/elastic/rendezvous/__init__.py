@@ -17,7 +17,7 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.rendezvous import registry as rdzv_registry
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
-from elastic_hydra.config.backends import backend_of
+from elastic_hydra.config.backends import FOR_SEVERAL_NODES, backend_of
 from elastic_hydra.elastic.rendezvous.local import LocalRendezvous
 from elastic_hydra.elastic.rendezvous.per_round_store import FreshStoreRendezvous
 from elastic_hydra.elastic.rendezvous.static import StaticRendezvous, address_of
@@ -44,7 +44,7 @@ def _create_local(params: RendezvousParameters) -> RendezvousHandler:
     if params.max_nodes != 1:
         raise ValueError(
             f"rendezvous backend 'local' is for one node, but nodes may be up to {params.max_nodes}: "
-            "use c10d, static or etcd"
+            f"use {FOR_SEVERAL_NODES}"
         )
     return LocalRendezvous(params.run_id)
 
