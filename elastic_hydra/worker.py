@@ -21,7 +21,7 @@ STACKS = "ELASTIC_HYDRA_STACKS"
 """Environment variable of a watched worker: the file that its stacks go to."""
 
 STACKS_SIGNAL = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else 0
-"""What asks a worker for its stacks: a real-time signal that nobody uses, for SIGUSR1 and 2 are the user's."""
+"""The signal by which an agent asks a worker for its stacks: a real-time one, since SIGUSR1 and 2 are the user's."""
 
 SLOT = struct.Struct("dd")
 """The last heartbeat, on the monotonic clock, which all processes share; whether stacks can be asked for."""
@@ -55,7 +55,7 @@ def attach() -> None:
         return
     _attached = where
     path, _, offset = where.rpartition(":")
-    with contextlib.suppress(OSError, ValueError):  # the agent has gone, or is another user's
+    with contextlib.suppress(OSError, ValueError):  # the agent has ended, or another user runs it
         file = os.open(path, os.O_RDWR)
         try:
             _memory, _offset = mmap.mmap(file, 0), int(offset)

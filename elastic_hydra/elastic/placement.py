@@ -84,9 +84,9 @@ class Placer:
         allocator = preload(settings.allocator, environ) if program else None
         environments, warnings = [], list[str]()
         for binding in bindings:
-            own = environment(binding, environ, settings.environ)
-            environments.append({**own.variables, **(allocator.variables if allocator else {})})
-            warnings += own.warnings
+            for_threads = environment(binding, environ, settings.environ)
+            environments.append({**for_threads.variables, **(allocator.variables if allocator else {})})
+            warnings += for_threads.warnings
         warnings += [*(allocator.warnings if allocator else ()), *(binding.problem for binding in bindings)]
         for warning in dict.fromkeys(filter(None, warnings)):
             logger.warning("%s", warning)

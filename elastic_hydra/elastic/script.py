@@ -32,8 +32,8 @@ def check_program(program: str, search_path: str | None = None) -> None:
     if shutil.which(program, path=search_path) is not None:
         return
     folders = [""] if os.path.dirname(program) else os.get_exec_path({"PATH": search_path} if search_path else None)
-    there = any(os.path.exists(os.path.join(folder, program)) for folder in folders)
-    code = errno.EACCES if there else errno.ENOENT
+    exists = any(os.path.exists(os.path.join(folder, program)) for folder in folders)
+    code = errno.EACCES if exists else errno.ENOENT
     raise OSError(code, os.strerror(code), program)  # Python makes it the subclass that the code stands for
 
 

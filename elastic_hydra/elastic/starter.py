@@ -111,16 +111,16 @@ class Starter:
         """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""
         if self.config.start_method == "spawn":
             return True
-        there = self.server.environment
-        names = [name for name in _FIXED_AT_START if environment.get(name) != there.get(name)]
+        servers = self.server.environment
+        names = [name for name in _FIXED_AT_START if environment.get(name) != servers.get(name)]
         if names:
             logger.info("workers are spawned: %s takes effect in a new interpreter only", ", ".join(names))
         return bool(names)
 
 
-def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+def _same(args: tuple[Any, ...], others_args: tuple[Any, ...]) -> bool:
     """Whether two workers get the same arguments; torch makes a copy of every string for each."""
-    return len(some) == len(others) and all(
-        one is other or (type(one) is type(other) is str and one == other)
-        for one, other in zip(some, others, strict=True)
+    return len(args) == len(others_args) and all(
+        arg is others_arg or (type(arg) is type(others_arg) is str and arg == others_arg)
+        for arg, others_arg in zip(args, others_args, strict=True)
     )

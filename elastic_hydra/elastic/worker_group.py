@@ -266,7 +266,7 @@ class WorkerGroup(PContext):
         if self._result is None or not self._result.failures:
             return everybody if self._result is None else set()
         failures = self._result.failures
-        causes = {rank for rank, one in failures.items() if not is_echo(death_of(rank, one, self.started))}
+        causes = {rank for rank, failure in failures.items() if not is_echo(death_of(rank, failure, self.started))}
         return everybody - (causes or set(failures))
 
     def _close(self, death_sig: signal.Signals, timeout: int = 30) -> None:

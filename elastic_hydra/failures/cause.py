@@ -46,13 +46,15 @@ def root(error: ExceptionFacts) -> ExceptionFacts:
         error: as it was raised.
 
     Returns:
-        what is behind such wrappers. Of a group it is the first that is no lost connection and no lack of memory: a
-        group with a mistake in it is a mistake.
+        the exception behind such wrappers. Of a group it is the first member that is no lost connection and no lack of
+        memory: a group with a mistake in it is a mistake.
     """
     while True:
         if error.members:
-            own = [one for one in map(root, error.members) if not is_connection(one) and not is_out_of_memory(one)]
-            return own[0] if own else root(error.members[0])
+            causes = [
+                cause for cause in map(root, error.members) if not is_connection(cause) and not is_out_of_memory(cause)
+            ]
+            return causes[0] if causes else root(error.members[0])
         inner = _wrapped(error)
         if inner is None:
             return error

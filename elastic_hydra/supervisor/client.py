@@ -281,13 +281,13 @@ class Client:
         Returns:
             whether all have ended within `timeout` seconds.
         """
-        mine = list(processes)
+        asked = list(processes)
         try:
             if self.process is not None:
                 self.process.resume()
-            self.signal(mine, number)
-            self.signal(mine, signal.SIGCONT)  # one that is stopped would not hear of it
-            return self.wait(lambda: all(process.exitcode is not None for process in mine), timeout)
+            self.signal(asked, number)
+            self.signal(asked, signal.SIGCONT)  # one that is stopped would not hear of it
+            return self.wait(lambda: all(process.exitcode is not None for process in asked), timeout)
         except ServerLost:
             return True
 
@@ -297,10 +297,10 @@ class Client:
         Returns:
             those that did not die of that either: stuck in the kernel.
         """
-        mine = list(processes)
-        if not self.ask(mine, number, shutdown_timeout):
-            self.ask(mine, signal.SIGKILL, timeouts.AFTER_SIGKILL)
-        return [process for process in mine if process.exitcode is None]
+        stopped = list(processes)
+        if not self.ask(stopped, number, shutdown_timeout):
+            self.ask(stopped, signal.SIGKILL, timeouts.AFTER_SIGKILL)
+        return [process for process in stopped if process.exitcode is None]
 
     def clean(self) -> None:
         """Kill what our processes have left running, in whatever session, and wait until that is done."""

@@ -84,7 +84,9 @@ def _collect() -> None:
 
 def _finalize() -> bool:
     """Call the finalizers, written in Python, of all objects that are still there, and end what generators wait for."""
-    found = [obj for obj in _mine(lambda kind: inherited.finalizer_of(kind) is not None) if not gc.is_finalized(obj)]
+    found = [
+        obj for obj in _objects_of(lambda kind: inherited.finalizer_of(kind) is not None) if not gc.is_finalized(obj)
+    ]
     inherited.stock.kept += found  # or they would be finalized once more
     for obj in found:
         _call(inherited.finalizer_of(type(obj)), obj)
@@ -93,22 +95,24 @@ def _finalize() -> bool:
 
 def _flush_files() -> None:
     theirs = [file for ref in inherited.stock.files if (file := ref()) is not None]
-    for file in inherited.in_order_of_writing([*theirs, *_mine(inherited.is_file)]):
+    for file in inherited.in_order_of_writing([*theirs, *_objects_of(inherited.is_file)]):
         _call(file.flush)
 
 
 def _close_files() -> bool:
     """Close files of kinds that write something at their end, such as gzip's."""
-    found = [file for file in inherited.in_order_of_writing(_mine(inherited.is_file)) if type(file).__module__ != "_io"]
+    found = [
+        file for file in inherited.in_order_of_writing(_objects_of(inherited.is_file)) if type(file).__module__ != "_io"
+    ]
     for file in found:
         _call(file.close)
     return bool(found)
 
 
-def _mine(wanted: Callable[[type], bool]) -> list[Any]:
+def _objects_of(is_wanted: Callable[[type], bool]) -> list[Any]:
     """Return the objects that this process has made, of the classes that are wanted; each class is asked about once."""
     objects = gc.get_objects()
-    kinds = set(filter(wanted, set(map(type, objects))))
+    kinds = set(filter(is_wanted, set(map(type, objects))))
     return [obj for obj in objects if type(obj) in kinds] if kinds else []
 
 
@@ -117,18 +121,18 @@ def _let_go() -> bool:
 
     Libraries that are written in C finalize their objects when nobody has them any more.
     """
-    mine, dropped = set(map(id, gc.get_objects())), False
+    made_here, dropped = set(map(id, gc.get_objects())), False
     for module in inherited.modules():
         for name, value in list(vars(module).items()):
             if type(value) in (dict, list) and len(value) <= _FEW and name != "__builtins__":
-                dropped |= _drop(value, mine)
-        dropped |= _drop(vars(module), mine)
+                dropped |= _drop(value, made_here)
+        dropped |= _drop(vars(module), made_here)
     return dropped
 
 
-def _drop(holder: dict[Any, Any] | list[Any], mine: set[int]) -> bool:
+def _drop(holder: dict[Any, Any] | list[Any], made_here: set[int]) -> bool:
     pairs = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
-    keys = [key for key, value in reversed(pairs) if id(value) in mine and not isinstance(value, _STAY)]
+    keys = [key for key, value in reversed(pairs) if id(value) in made_here and not isinstance(value, _STAY)]
     for key in keys:
         del holder[key]
     return bool(keys)

@@ -98,36 +98,38 @@ def pack(error: BaseException, get_locals: Callable[[types.FrameType], dict[str,
     """
     found, seen, complete = [error], {id(error)}, True
     hang_on: dict[int, list[int]] = {}
-    for one in found:
-        new = {id(other): other for other in _linked(one) if id(other) not in seen}
+    for exception in found:
+        new = {id(other): other for other in _linked(exception) if id(other) not in seen}
         fitting = list(new)[: _MOST_LINKED - len(found)]
         complete = complete and len(fitting) == len(new)
-        hang_on[id(one)] = fitting  # each in one place only: a chain may end in a circle
+        hang_on[id(exception)] = fitting  # each in one place only: a chain may end in a circle
         seen.update(fitting)
         found.extend(new[key] for key in fitting)
     packed: dict[int, PackedError] = {}
-    for one in reversed(found):  # from the last of the chain, so that an exception finds its causes packed
+    for exception in reversed(found):  # from the last of the chain, so that an exception finds its causes packed
         cause, context = (
-            id(other) if id(other) in hang_on[id(one)] else 0 for other in (one.__cause__, one.__context__)
+            id(other) if id(other) in hang_on[id(exception)] else 0
+            for other in (exception.__cause__, exception.__context__)
         )
-        packed[id(one)] = PackedError(
-            type_name=full_name(type(one)),
-            message=with_limit(shortened(_message(one))),  # limits are those of this process, not of the reader
-            text=shortened(_text(one, complete)) if one is error else "",
-            exception=_pickled(one),
-            frames=_frames(one, get_locals if one is error else None),
+        packed[id(exception)] = PackedError(
+            type_name=full_name(type(exception)),
+            message=with_limit(shortened(_message(exception))),  # limits are those of this process, not of the reader
+            text=shortened(_text(exception, complete)) if exception is error else "",
+            exception=_pickled(exception),
+            frames=_frames(exception, get_locals if exception is error else None),
             cause=packed.get(cause),
             context=packed.get(context) if context != cause else None,
-            suppress_context=one.__suppress_context__,
-            members=tuple(packed[id(member)] for member in _members(one) if id(member) in packed),
-            bases=tuple(full_name(base) for base in type(one).__mro__[1:] if base is not object),
+            suppress_context=exception.__suppress_context__,
+            members=tuple(packed[id(member)] for member in _members(exception) if id(member) in packed),
+            bases=tuple(full_name(base) for base in type(exception).__mro__[1:] if base is not object),
         )
     return packed[id(error)]
 
 
 def _linked(error: BaseException) -> tuple[BaseException, ...]:
     # A group without its members is none, so they come first.
-    return tuple(one for one in (*_members(error), error.__cause__, error.__context__) if one is not None)
+    linked = (*_members(error), error.__cause__, error.__context__)
+    return tuple(exception for exception in linked if exception is not None)
 
 
 def _message(error: BaseException) -> str:

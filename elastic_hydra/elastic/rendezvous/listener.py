@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: the port is taken, or the name is not known.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    found.sort(key=lambda one: one[0] != socket.AF_INET)  # a name with both kinds is looked up under both
+    found.sort(key=lambda address: address[0] != socket.AF_INET)  # a name with both kinds is looked up under both
     family, _, _, _, address = found[0]
     if _is_loopback(str(address[0])) and not _is_loopback(host):
         return _everywhere(f"{host} is {address[0]} here, which no other node can reach", port)
