@@ -67,7 +67,7 @@ They are used where these classes stand; tests hold that the list is whole, and 
 
 
 def for_fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values for which a dataclass of the installed torch has a field."""
+    """Return the values for which a dataclass has a field; which those are may depend on the installed torch."""
     known = {field.name for field in dataclasses.fields(cls)}
     return {name: value for name, value in values.items() if name in known}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.distributed.launcher import api as torch_api
 
-from elastic_hydra.compat.torch import event_handlers
-from elastic_hydra.compat.versions import lack_of_torch, version_of
+from elastic_hydra.compat.torch import event_handlers, for_fields_of
+from elastic_hydra.compat.versions import SINCE_TORCH, lack_of_torch, version_of
 from elastic_hydra.config.backends import ON_ONE_NODE
 from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig
@@ -24,7 +24,6 @@ from elastic_hydra.numa.binding import Binding
 
 __all__ = ["LaunchConfig"]
 
-_NOT_IN_EVERY_TORCH = ("duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
 _GIVEN: Any = object()
 """Stands for `numa_options` that the user has given: torch does not choose any then."""
 _TORCHS_TIMEOUT = 900
@@ -119,7 +118,7 @@ class LaunchConfig(torch_api.LaunchConfig):
 
     def _check(self) -> None:
         """Refuse what torch would take, and fail on later or pass over in silence."""
-        for name in _NOT_IN_EVERY_TORCH:
+        for name in for_fields_of(LaunchConfig, SINCE_TORCH):
             if (value := getattr(self, name)) and (lack := lack_of_torch(name, version_of("torch"))):
                 raise ValueError(f"{name}={value!r}: {lack}")
         for name in self.signals_to_handle.split(","):

@@ -108,19 +108,12 @@ class _Spec(WorkerSpec):
 
 def _spec(config: LaunchConfig, entrypoint: Callable[..., Any] | str, args: list[Any], handler: Any) -> WorkerSpec:
     values = {
-        "role": config.role,
         "local_world_size": config.nproc_per_node,
         "entrypoint": entrypoint,
         "args": tuple(args),
         "rdzv_handler": handler,
-        "max_restarts": config.max_restarts,
-        "monitor_interval": config.monitor_interval,
-        "local_addr": config.local_addr,
-        "event_log_handler": config.event_log_handler,
     }
-    same_name = ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters", "virtual_local_rank")
-    values |= for_fields_of(WorkerSpec, {name: getattr(config, name) for name in same_name})
-    return _Spec(**values)
+    return _Spec(**for_fields_of(WorkerSpec, vars(config)) | values)
 
 
 def _agent(

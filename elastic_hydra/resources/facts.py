@@ -11,9 +11,10 @@ import torch
 from elastic_hydra.compat.torch import event_handlers, rendezvous_backends
 from elastic_hydra.compat.versions import version_of
 from elastic_hydra.config.facts import HostFacts
-from elastic_hydra.elastic.cuda import lacks_cuda_driver
+from elastic_hydra.numa import nvml
 from elastic_hydra.numa.allowance import affinity
 from elastic_hydra.numa.cgroup import cpu_quota, memory_limit
+from elastic_hydra.supervisor import cuda_driver
 from elastic_hydra.supervisor.process_state import environment
 
 __all__ = ["facts_of_this_host"]
@@ -40,7 +41,8 @@ def _memory() -> int:
 
 
 def _accelerators() -> int:
-    if lacks_cuda_driver():
+    # Without NVML, torch asks CUDA for the devices, which spoils all later forks, whatever the answer.
+    if torch.version.cuda is not None and nvml.load() is None and not cuda_driver.is_installed():
         return 0
     with environment("PYTORCH_NVML_BASED_CUDA_CHECK", "1"):
         if torch.version.cuda or torch.version.hip:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 
-__all__ = ["is_initialized", "is_left_by_nvml"]
+__all__ = ["is_initialized", "is_installed"]
 
 _LIBRARY = "libcuda.so.1"
 _NOT_INITIALIZED = 3
 """CUDA_ERROR_NOT_INITIALIZED of the driver's API (cuda.h)."""
-_THREAD = re.compile(r"cuda[0-9a-f]{11}")
+
+
+def is_installed() -> bool:
+    """Whether this host has the driver library."""
+    return _opened(_LIBRARY) is not None
 
 
 def is_initialized(library: str = _LIBRARY) -> bool:
@@ -20,20 +23,14 @@ def is_initialized(library: str = _LIBRARY) -> bool:
     Args:
         library: the file name of the driver library.
     """
-    try:
-        driver = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-    except OSError:
+    driver = _opened(library, os.RTLD_NOLOAD)
+    if driver is None:
         return False  # nothing has loaded it
     return int(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int()))) != _NOT_INITIALIZED
 
 
-def is_left_by_nvml(thread: str) -> bool:
-    """Whether a native thread is the one that NVML starts when it is first used, and does not end with its shutdown.
-
-    A launcher on a host with GPUs counts them by NVML. With driver 580, processes forked from one with such a thread
-    used both NVML and CUDA. CUDA's own threads have such names too, so `is_initialized` has to be asked as well.
-
-    Args:
-        thread: its name, as the kernel keeps it.
-    """
-    return _THREAD.fullmatch(thread) is not None
+def _opened(library: str, mode: int = 0) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(library, mode=mode | os.RTLD_LAZY)
+    except OSError:
+        return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 
+from elastic_hydra.compat.torch import for_fields_of
 from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.elastic.logs import JobLogs, std
 from elastic_hydra.failures.verdict import Verdict
@@ -31,7 +31,7 @@ def launch_config(
     threads = launch.omp_num_threads
     ranks = keys.logs.local_ranks_filter
     filtered = None if ranks is None else set(ranks)
-    same_names = {f.name: getattr(keys, f.name) for f in fields(LaunchConfig) if hasattr(keys, f.name)}
+    same_names = for_fields_of(LaunchConfig, vars(keys))
     computed = {
         "min_nodes": launch.nodes.least,
         "max_nodes": launch.nodes.most,

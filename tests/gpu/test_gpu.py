@@ -19,15 +19,15 @@ from tests.helpers.apps import App, Finished
 from tests.helpers.launching import in_a_fork
 
 
-def _has_gpu() -> bool:
-    """Whether the driver knows a GPU; CUDA itself is not asked, since this process is forked."""
-    return bool(nvml.read_gpus(nvml.load()))
+def gpus() -> list[nvml.Gpu]:
+    """Return the GPUs that the driver knows; CUDA itself is not asked, since this process is forked."""
+    return nvml.read_gpus(nvml.load())
 
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.gpu,
-    pytest.mark.skipif(not _has_gpu(), reason="this host has no NVIDIA GPU"),
+    pytest.mark.skipif(not gpus(), reason="this host has no NVIDIA GPU"),
 ]
 
 
@@ -47,19 +47,17 @@ def ends(sweep: Finished) -> dict[int, dict[str, Any]]:
 
 
 def use_nvml_and_cuda() -> tuple[int, float]:
-    return len(nvml.read_gpus(nvml.load())), torch.ones(3, device="cuda").sum().item()
+    return len(gpus()), torch.ones(3, device="cuda").sum().item()
 
 
 def hazard_and_forks_of_a_launcher() -> tuple[str | None, set[tuple[int, float]]]:
     """Do what a launcher does before it forks, and use the GPU in many forks of this process."""
-    gpus = facts_of_this_host().gpus
-    LaunchConfig(1, 1, nproc_per_node=gpus, rdzv_backend="local")
+    LaunchConfig(1, 1, nproc_per_node=facts_of_this_host().gpus, rdzv_backend="local")
     return fork_hazard(), {in_a_fork(use_nvml_and_cuda) for _ in range(10)}
 
 
 def test_a_launcher_that_has_counted_gpus_is_forked_and_its_forks_use_them() -> None:
-    gpus = len(nvml.read_gpus(nvml.load()))
-    assert in_a_fork(hazard_and_forks_of_a_launcher) == (None, {(gpus, 3.0)})
+    assert in_a_fork(hazard_and_forks_of_a_launcher) == (None, {(len(gpus()), 3.0)})
 
 
 def hazard_of_one_that_asked_cuda() -> str | None:
@@ -195,7 +193,7 @@ def test_an_app_that_touches_cuda_at_import_is_launched_without_forks_of_it(tmp_
 
 
 def test_a_dry_run_and_a_binding_name_the_gpu(tmp_path: Path) -> None:
-    address = nvml.read_gpus(nvml.load())[0].address.lower()[4:]  # the driver writes eight digits of the domain
+    address = gpus()[0].address.lower()[4:]  # the driver writes eight digits of the domain
     app = App(tmp_path, "note(gpu=torch.cuda.is_available())", before=TORCH)
     sweep = app.run("+x=1", "hydra/launcher/numa=node", "hydra.launcher.dry_run=true")
     assert sweep.returncode == 0, sweep.output
@@ -203,7 +201,7 @@ def test_a_dry_run_and_a_binding_name_the_gpu(tmp_path: Path) -> None:
 
 
 def test_more_workers_than_gpus_share_them_unless_each_wants_one(tmp_path: Path) -> None:
-    several = f"hydra.launcher.nproc_per_node={len(nvml.read_gpus(nvml.load())) + 1}"
+    several = f"hydra.launcher.nproc_per_node={len(gpus()) + 1}"
     app = App(tmp_path, "note()")
     sweep = app.run("+x=1", several)
     assert sweep.returncode == 0, sweep.output

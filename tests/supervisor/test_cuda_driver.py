@@ -12,21 +12,6 @@ import pytest
 from elastic_hydra.supervisor import cuda_driver
 
 
-@pytest.mark.parametrize(
-    ("thread", "is_nvmls"),
-    [
-        ("cuda00001800007", True),  # driver 580 on an H200
-        ("cuda00005c00018", True),
-        ("cuda-EvtHandlr", False),  # of CUDA itself, in earlier drivers
-        ("cuda0000180000z", False),
-        ("cuda0000180000", False),
-        ("python3", False),
-    ],
-)
-def test_a_thread_of_nvmls_is_known_by_its_name(thread: str, is_nvmls: bool) -> None:
-    assert cuda_driver.is_left_by_nvml(thread) == is_nvmls
-
-
 def test_a_library_that_nothing_has_loaded_is_not_loaded() -> None:
     assert not cuda_driver.is_initialized("libelastic-hydra-has-no-such-library.so.1")
 

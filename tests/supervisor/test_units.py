@@ -268,6 +268,21 @@ def test_a_process_that_has_only_imported_torch_can_be_forked() -> None:
     assert in_a_fork(fork_safety.fork_hazard) is None
 
 
+@pytest.mark.parametrize(
+    ("thread", "is_nvmls"),
+    [
+        ("cuda00001800007", True),  # driver 580 on an H200
+        ("cuda00005c00018", True),
+        ("cuda-EvtHandlr", False),  # of CUDA itself, in earlier drivers
+        ("cuda0000180000z", False),
+        ("cuda0000180000", False),
+        ("python3", False),
+    ],
+)
+def test_a_thread_of_nvmls_is_known_by_its_name(thread: str, is_nvmls: bool) -> None:
+    assert fork_safety.is_harmless(thread) == is_nvmls
+
+
 def test_another_thread_makes_a_fork_unsafe() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="feeder")

@@ -155,6 +155,7 @@ NAMED_THREAD = """
     ("name", "hazard"),
     [
         ("jemalloc_bg_thd", "None"),
+        ("cuda00001800007", "None"),  # NVML's, with driver 580
         (
             "polars-ooc-clean",
             "it runs 1 native thread (polars-ooc-clea), so it has run a parallel operation or holds a",
