@@ -29,6 +29,9 @@ AGENT_MARGIN = 8.0
 SERVER_MARGIN = 10.0
 """A launcher waits for the end of its server: so much longer than the server waits for its agents; then it kills the
 server."""
+DEATH_WITH_SERVER = 5.0
+"""An agent whose server has died waits for its own death: the kernel closes the connections of a process before it
+kills the children."""
 HANG_MARGIN = 15.0
 """A launcher waits for an agent whose job has exceeded `watch.time_limit`: so much longer than `shutdown_timeout`;
 then it kills the agent."""

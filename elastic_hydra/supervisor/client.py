@@ -15,6 +15,7 @@ import pickle
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -261,6 +262,10 @@ class Client:
 
     def _mark_lost(self) -> None:
         self.lost = True
+        if self.process is None and sys.platform == "linux":
+            # An agent is about to die with its server. It must not take the death of its workers for a failure
+            # meanwhile, and record a restart that nobody carries out.
+            time.sleep(timeouts.DEATH_WITH_SERVER)
         pid = None if self.process is None else self.process.pid
         self._await_end(timeouts.SERVER_MARGIN)
         for process in self._processes.values():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -93,6 +95,31 @@ def test_a_server_that_is_killed_with_requests_unread_is_lost_and_no_error_of_a_
         with pytest.raises(ServerLost):
             server.wait(lambda: False, 30.0)
         assert {process.exitcode for process in processes} == {-signal.SIGKILL}
+
+
+def lose_the_server(path: str) -> None:
+    with open_server("warm", {}, 5.0) as client, open(path, "wb", buffering=0) as said:
+        client.sock.shutdown(socket.SHUT_RD)
+        said.write(b"begun ")
+        with pytest.raises(ServerLost):
+            client.wait(lambda: False)
+        said.write(b"heard of it")
+
+
+def test_an_agent_that_hears_of_its_servers_death_before_its_own_decides_nothing_meanwhile() -> None:
+    readable, written = os.pipe()
+    with open_server("warm", {}, 5.0) as server:
+        path = f"/proc/{os.getpid()}/fd/{written}"
+        agent = server.start(spec(agent=True), (lose_the_server, (path,)))
+        assert os.read(readable, 64) == b"begun "
+        assert select.select([readable], [], [], 1.0)[0] == [], "it goes on although its death is near"
+        os.kill(server_pid(server), signal.SIGKILL)
+        with pytest.raises(ServerLost):
+            server.wait(lambda: False, 30.0)
+        assert agent.exitcode == -signal.SIGKILL
+    os.close(written)
+    assert os.read(readable, 64) == b""
+    os.close(readable)
 
 
 def escape(path: str, stay: bool) -> None:
