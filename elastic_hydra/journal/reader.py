@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.journal import lock
+from elastic_hydra.journal import lock, place
 from elastic_hydra.journal.events import (
     AttemptLost,
     AttemptStarted,
@@ -102,8 +102,7 @@ class Record(dict[int, Recorded]):
 
     def place_now(self, recorded: str) -> str:
         """Return where a recorded directory is now: somebody may have moved the sweep's directory and all in it."""
-        inside = recorded.startswith(self._dir + os.sep)
-        return self.folder + recorded[len(self._dir) :] if inside else recorded
+        return place.place_now(recorded, self._dir, self.folder)
 
     def config(self, num: int) -> str:
         """Read a job's recorded configuration, as YAML.

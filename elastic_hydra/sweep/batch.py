@@ -13,6 +13,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.overview.words import shown_path
 from elastic_hydra.supervisor import signal_queue, standard_input
 from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.sweep import returns
@@ -23,7 +24,6 @@ from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import SweepState
 from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
 from elastic_hydra.sweep.stop import signal_of
-from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["Batch"]
 

@@ -15,15 +15,16 @@ from elastic_hydra.failures.policy import Decision, decide_attempt, in_time
 from elastic_hydra.journal import events, reader
 from elastic_hydra.journal.reader import Recorded
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.overview.words import duration, shown_path
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.attempt_end import AttemptEnd
 from elastic_hydra.sweep.errors import JobError
 from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
-from elastic_hydra.sweep.results import Results, duration
+from elastic_hydra.sweep.results import Results
 from elastic_hydra.sweep.steps import LeaveOut
-from elastic_hydra.sweep.summary import log_of, shown_path
+from elastic_hydra.sweep.summary import log_of
 
 __all__ = ["Ends"]
 

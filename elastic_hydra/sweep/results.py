@@ -17,12 +17,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.overview.words import duration
 from elastic_hydra.supervisor.forked import current_umask
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import in_order, kept, render, shown_value
 
-__all__ = ["Results", "duration", "has_one_batch"]
+__all__ = ["Results", "has_one_batch"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -130,18 +131,6 @@ class _AtTheEnd(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         self._results.show()
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    hours = round(seconds / 3600)
-    return f"{hours} h" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
 def _given(config: DictConfig) -> list[str]:

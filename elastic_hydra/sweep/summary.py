@@ -16,7 +16,7 @@ from elastic_hydra.numa.report import render as render_bindings
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep.job import Job
 
-__all__ = ["describe", "known_as", "log_of", "shown_path"]
+__all__ = ["describe", "known_as", "log_of"]
 
 
 def log_of(failure: Failure, log_dir: Path) -> Path:
@@ -40,11 +40,6 @@ def log_of(failure: Failure, log_dir: Path) -> Path:
 def known_as(num: int, overrides: Sequence[str]) -> str:
     """Say which job it is, in a text about several: `#3 (lr=0.1)`."""
     return f"#{num} ({' '.join(filter_overrides(overrides))})"
-
-
-def shown_path(path: Path) -> str:
-    """Shorten a path to what is needed from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def describe(job: Job, slot: Slot, bindings: Sequence[Binding]) -> str:

@@ -16,6 +16,7 @@ from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import events, reader, writer
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.overview.words import shown_path
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor.signal_queue import interruptibly
@@ -40,7 +41,7 @@ from elastic_hydra.sweep.stop import (
     signal_of,
     stop_signals,
 )
-from elastic_hydra.sweep.summary import describe, shown_path
+from elastic_hydra.sweep.summary import describe
 from elastic_hydra.sweep.task import HydraState
 
 __all__ = ["Sweep"]

@@ -15,8 +15,8 @@ from typing import Any, cast
 from hydra.core.utils import filter_overrides
 
 from elastic_hydra.failures.cause import one_line
+from elastic_hydra.overview.words import shown_path
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
-from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["common_overrides", "in_order", "kept", "render", "shown_value"]
 

@@ -12,9 +12,10 @@ from elastic_hydra.config.words import Kind
 from elastic_hydra.failures.classify import Failure
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.overview.words import shown_path
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep.job import Job
-from elastic_hydra.sweep.summary import describe, known_as, log_of, shown_path
+from elastic_hydra.sweep.summary import describe, known_as, log_of
 from tests.config.settings import launch
 
 FAILURE = Failure(Kind.hang, "why", "host", 0.0, rank=1)

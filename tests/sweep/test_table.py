@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra.overview.words import duration
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
-from elastic_hydra.sweep.results import Results, duration
+from elastic_hydra.sweep.results import Results
 from elastic_hydra.sweep.table import kept, render, shown_value
 
 

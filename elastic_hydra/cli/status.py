@@ -1,0 +1,88 @@
+"""`elastic-hydra status`: what a sweep does, or what has become of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+
+import click
+
+from elastic_hydra.cli import sweeps
+from elastic_hydra.cli.status_text import counts_text, status_text
+from elastic_hydra.cli.sweep_json import sweep_as_json
+from elastic_hydra.overview.follow import Follower
+from elastic_hydra.overview.words import moment
+
+__all__ = ["command"]
+
+_INTERVAL = 1.0
+"""Seconds between two looks of `--watch`."""
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", required=False)
+@click.option("-w", "--watch", is_flag=True, help="Look again and again, until the sweep has ended.")
+@click.option("--failed", is_flag=True, help="Show only jobs that have run and have not finished.")
+@click.option("--all", "every", is_flag=True, help="Show all jobs, however many there are.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with all jobs, for other programs.")
+def command(directory: str | None, watch: bool, failed: bool, every: bool, as_json: bool) -> int:
+    """Show what a sweep does, or what has become of it.
+
+    DIR is the sweep's directory, or a folder with sweeps, of which the newest is meant. Without it, that is the newest
+    sweep below multirun/ and outputs/.
+
+    The exit code is 0 when the sweep runs or all its jobs have finished, else 1.
+    """
+    followers = sweeps.opened(sweeps.find(directory))
+    first = followers[0]
+    if as_json:
+        click.echo(json.dumps(sweep_as_json(first.overview, time.time(), failed=failed), indent=1))
+    elif watch and sys.stdout.isatty():
+        _watch_on_terminal(followers, failed, every)
+    elif watch:
+        _watch_in_pipe(first)
+    else:
+        click.echo(_text(followers, failed, every))
+    return 0 if first.overview.state in ("running", "finished") else 1
+
+
+def _text(followers: list[Follower], failed: bool, every: bool) -> str:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = [status_text(followers[0].overview, time.time(), width, failed=failed, every=every)]
+    for follower in followers[1:]:
+        sweep = follower.overview
+        lines.append(f"{sweep.host or follower.path.name}: {sweep.state}, {counts_text(sweep)}")
+    if unusable := sum(follower.unusable for follower in followers):
+        lines.append(f"{unusable} lines of the journal cannot be used; the others count")
+    return "\n".join(lines)
+
+
+def _watch_on_terminal(followers: list[Follower], failed: bool, every: bool) -> None:
+    """Draw the status anew every second, until the sweep has ended."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(Text.from_ansi(_text(followers, failed, every)), refresh=True)
+            if followers[0].overview.state != "running":
+                return
+            time.sleep(_INTERVAL)
+            for follower in followers:
+                sweeps.read(follower)
+
+
+def _watch_in_pipe(follower: Follower) -> None:
+    """Write a line whenever the number of jobs in a state changes, until the sweep has ended."""
+    said = ""
+    while True:
+        sweep = follower.overview
+        if (line := f"{sweep.state}: {counts_text(sweep)}") != said:
+            said = line
+            click.echo(f"{moment(time.time(), time.time())} {line}")
+        if sweep.state != "running":
+            return
+        time.sleep(_INTERVAL)
+        sweeps.read(follower)

@@ -1,0 +1,94 @@
+"""What the journal of a sweep says about one job, for whoever looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_hydra.journal.events import AttemptLost, AttemptStarted, JobComposed, JobEnded, WorkersFailed
+
+__all__ = ["FAILED_STATES", "JobOverview"]
+
+FAILED_STATES = ("failed", "interrupted", "preempted", "lost")
+"""The states of jobs that have run and have not finished."""
+
+
+@dataclass(slots=True, eq=False)
+class JobOverview:
+    """One job of a sweep, as the events have left it so far. All times are in seconds since the epoch."""
+
+    num: int
+    """The job: `hydra.job.num`."""
+    overrides: Sequence[str]
+    """Without those of Hydra itself."""
+    dir: str
+    """Its output directory, where that is now."""
+    log_dir: str
+    """Where its workers write."""
+    state: str = "waiting"
+    """`waiting`, `running`, `finished`, `failed`, `interrupted` or `preempted`. Where the launcher is known to be dead,
+    `SweepOverview.state_of` says `not started` and `lost` instead of the first two."""
+    attempt: int = 0
+    """The number of its last attempt; the first one is 0."""
+    restarts: int = 0
+    """How many times its workers were restarted, in all attempts; only restarts that count."""
+    started: float | None = None
+    """When its first attempt of the last launcher was started; None: it was not."""
+    ended: float | None = None
+    """When it ended; None: it has not."""
+    not_before: float = 0.0
+    """When the next attempt or restart may begin; 0: as soon as there is room."""
+    gpus: Sequence[int] = ()
+    """The GPUs that it holds or held, counted among those that the launcher sees."""
+    cpus: Sequence[int] = ()
+    """The CPUs that it holds or held."""
+    kind: str = ""
+    """What kind of failure the last one was."""
+    reason: str = ""
+    """Why it ended, or why its last attempt or its workers did, in one line; empty when all is well."""
+    value: Any = None
+    """What it has returned, where that is in the journal as JSON."""
+
+    @classmethod
+    def composed(cls, event: JobComposed, folder: str) -> JobOverview:
+        """Return a job that waits.
+
+        Args:
+            event: says that it was composed.
+            folder: where its output directory is now.
+        """
+        overrides = [override for override in event.overrides if not override.lstrip("+~").startswith("hydra.")]
+        return cls(event.num, overrides, folder, f"{folder}/logs")
+
+    def seconds(self, now: float) -> float:
+        """Return how long it has taken, until it ended or until now; 0 when it was not started."""
+        if self.started is None:
+            return 0.0
+        return max(0.0, (now if self.ended is None else self.ended) - self.started)
+
+    def start(self, event: AttemptStarted) -> None:
+        """Note that an attempt has begun."""
+        if event.attempt == 0 or self.started is None:
+            self.started, self.restarts = event.time, 0
+        self.state, self.attempt, self.ended, self.not_before = "running", event.attempt, None, 0.0
+        self.gpus, self.cpus, self.kind, self.reason = event.gpus, event.cpus, "", ""
+
+    def workers_failed(self, event: WorkersFailed) -> None:
+        """Note that its workers have failed, and whether they are restarted."""
+        self.restarts += event.again and event.counts
+        self.not_before = event.time + event.after if event.again else 0.0
+        if event.failure is not None:
+            self.kind, self.reason = event.failure.kind, event.failure.reason
+
+    def lose_attempt(self, event: AttemptLost) -> None:
+        """Note that an attempt was lost, and that another one follows."""
+        self.state, self.kind, self.reason = "waiting", event.kind, event.reason
+
+    def end(self, event: JobEnded) -> None:
+        """Note how it has ended."""
+        self.state, self.ended, self.kind, self.reason = event.state, event.time, event.kind, event.reason
+        if self.started is None or event.seconds:
+            self.started = event.time - event.seconds
+        self.attempt, self.restarts, self.not_before = event.attempts - 1, event.restarts, 0.0
+        self.value = event.value

@@ -1,0 +1,190 @@
+"""What the journal of a sweep says about the sweep and its jobs, for whoever looks at it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from elastic_hydra.journal.events import (
+    AttemptLost,
+    AttemptStarted,
+    Event,
+    JobComposed,
+    JobEnded,
+    SweepBegan,
+    SweepStopped,
+    WorkersFailed,
+)
+from elastic_hydra.journal.place import place_now
+from elastic_hydra.overview.job import FAILED_STATES, JobOverview
+
+__all__ = ["SweepOverview"]
+
+
+class SweepOverview:
+    """One sweep, as the events of its journal have left it so far.
+
+    Events are given to `apply` in their order, by whoever reads the journal (`overview.follow`) or writes it.
+
+    Args:
+        folder: the sweep's directory, where it is now.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.abspath(folder)
+        self.alive: bool | None = None
+        """Whether the launcher, or a worker of it, still lives; None: that cannot be seen from here."""
+        self.began: SweepBegan | None = None
+        """Tells of the last launcher: its command, host and process id; None: no launcher has begun."""
+        self.first_began = 0.0
+        """When the first launcher began, in seconds since the epoch."""
+        self.last_event = 0.0
+        """When something happened last, in seconds since the epoch."""
+        self.stopped: SweepStopped | None = None
+        """Tells why the last launcher ended before the sweep was done; None: it did not say so."""
+        self.jobs: dict[int, JobOverview] = {}
+        """By their numbers, in the order in which they were composed."""
+        self._counts: Counter[str] = Counter()
+        """How many jobs are in each state."""
+        self._overrides: Counter[str] = Counter()
+        """How many jobs have each override."""
+        self._recorded_folder = self.folder
+        """Where the sweep's directory was when the last launcher began."""
+
+    def apply(self, event: Event) -> None:
+        """Note what has happened. Events that say nothing about what is shown are passed over."""
+        note = _NOTES.get(type(event))
+        if note is not None:
+            note(self, event)
+            self.last_event = max(self.last_event, event.time)
+
+    # --- what is shown --------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """What has become of the sweep.
+
+        Returns:
+            `running`; `stopped`, when its launcher was told to end; `died`, when its launcher ended without a word;
+            `finished` or `failed`, when all jobs have ended and all or not all of them have finished; `empty`, when it
+            has no job.
+        """
+        if self.alive or (self.alive is None and self.stopped is None and self._open_jobs()):
+            return "running"
+        if self.stopped is not None:
+            return "stopped"
+        if self._open_jobs():
+            return "died"
+        if not self.jobs:
+            return "empty"
+        return "finished" if self._counts["finished"] == len(self.jobs) else "failed"
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each state that any job is in, in the words of `state_of`."""
+        return {self._in_words(state): count for state, count in self._counts.items() if count}
+
+    def state_of(self, job: JobOverview) -> str:
+        """Return the state of a job; where the launcher is dead, `lost` for running and `not started` for waiting."""
+        return self._in_words(job.state)
+
+    def differing(self, job: JobOverview) -> list[str]:
+        """Return the overrides of a job that not all jobs have: what tells it from the others."""
+        total = len(self.jobs)
+        if total == 1:
+            return list(job.overrides)
+        return [override for override in job.overrides if self._overrides[override] < total]
+
+    def common(self) -> list[str]:
+        """Return the overrides that all jobs have; none when there is only one job."""
+        total = len(self.jobs)
+        return [override for override, count in self._overrides.items() if count == total] if total > 1 else []
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return self._counts["waiting"]
+
+    def running(self) -> list[JobOverview]:
+        """Return the jobs that run, in the order of their starts."""
+        found = [job for job in self.jobs.values() if job.state == "running"]
+        return sorted(found, key=lambda job: job.started or 0.0)
+
+    def failures(self) -> list[JobOverview]:
+        """Return the jobs that have run and not finished, those that ended last first."""
+        found = [job for job in self.jobs.values() if self.state_of(job) in FAILED_STATES]
+        return sorted(found, key=lambda job: job.ended or self.last_event, reverse=True)
+
+    @property
+    def host(self) -> str:
+        """Name of the host on which the last launcher ran; empty: unknown."""
+        return self.began.host if self.began is not None else ""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The last launcher's command line; empty: unknown."""
+        return self.began.command if self.began is not None else ()
+
+    def _open_jobs(self) -> int:
+        return self._counts["running"] + self._counts["waiting"]
+
+    def _in_words(self, state: str) -> str:
+        if self.state in ("running", "empty"):
+            return state
+        return {"running": "lost", "waiting": "not started"}.get(state, state)
+
+    # --- what has happened ----------------------------------------------------------------------------------------
+
+    def _begin(self, event: SweepBegan) -> None:
+        if not event.resume:
+            self.jobs.clear()
+            self._counts.clear()
+            self._overrides.clear()
+            self.first_began = event.time
+        self.began, self.stopped = event, None
+        self.first_began = self.first_began or event.time
+        self._recorded_folder = event.dir or self._recorded_folder
+        for job in self.jobs.values():
+            if job.state == "running":  # the launcher before was killed: this one has yet to start the job again
+                self._counts["running"] -= 1
+                self._counts["waiting"] += 1
+                job.state = "waiting"
+
+    def _compose(self, event: JobComposed) -> None:
+        if (before := self.jobs.pop(event.num, None)) is not None:
+            self._counts[before.state] -= 1
+            self._overrides.subtract(set(before.overrides))
+        folder = place_now(event.dir, self._recorded_folder, self.folder)
+        self.jobs[event.num] = job = JobOverview.composed(event, folder)
+        self._counts[job.state] += 1
+        for override in set(job.overrides):
+            self._overrides[override] += 1
+
+    def _hand_on(self, event: Any) -> None:
+        """Hand an event on to its job; those about jobs that were never composed say nothing."""
+        job = self.jobs.get(event.num)
+        if job is not None:
+            before = job.state
+            _NOTES_OF_JOB[type(event)](job, event)
+            if job.state != before:
+                self._counts[before] -= 1
+                self._counts[job.state] += 1
+
+    def _stop(self, event: SweepStopped) -> None:
+        self.stopped = event
+
+
+_NOTES_OF_JOB: dict[type[Event], Callable[[JobOverview, Any], None]] = {
+    AttemptStarted: JobOverview.start,
+    WorkersFailed: JobOverview.workers_failed,
+    AttemptLost: JobOverview.lose_attempt,
+    JobEnded: JobOverview.end,
+}
+
+_NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
+    SweepBegan: SweepOverview._begin,
+    JobComposed: SweepOverview._compose,
+    SweepStopped: SweepOverview._stop,
+    **dict.fromkeys(_NOTES_OF_JOB, SweepOverview._hand_on),
+}

@@ -1,0 +1,46 @@
+"""Durations, times, paths and texts as people read them."""
+
+from __future__ import annotations
+
+import os
+import time
+
+__all__ = ["cut", "duration", "moment", "shown_path"]
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people: `7.4 s`, `95 s`, `12 min`, `5 h`, `3 days 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    hours = round(seconds / 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def moment(seconds: float, now: float) -> str:
+    """Write a moment in local time: only the time of the day if it is today's, else with the date.
+
+    Args:
+        seconds: the moment, in seconds since the epoch; 0: it is not known.
+        now: the present, likewise.
+    """
+    if not seconds:
+        return "?"
+    then, today = time.localtime(seconds), time.localtime(now)
+    same_day = then[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+
+
+def cut(text: str, width: int) -> str:
+    """Put a text into one line of at most `width` characters; a longer one ends in `…`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Shorten a path to what is needed from here."""
+    whole, here = os.path.abspath(path), os.getcwd()
+    return os.path.relpath(whole, here) if whole == here or whole.startswith(here + os.sep) else os.fspath(path)
