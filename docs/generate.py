@@ -26,6 +26,7 @@ from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 from elastic_hydra.config.words import Kind
 from elastic_hydra.journal import events
 from elastic_hydra.journal.events import EVENTS, VERSION, Event, State
+from elastic_hydra.torchrun.flags import FLAGS
 
 DOCS = Path(__file__).parent
 PROFILES = DOCS.parent / "conf" / "hydra" / "launcher"
@@ -310,6 +311,12 @@ def packages() -> str:
     return "\n".join(parts)
 
 
+def torchruns_flags() -> str:
+    """Return what says the same as each flag of torchrun."""
+    rows = [f"| `{'`, `'.join(flag.names)}` | {_cell(flag.target)} | {_cell(flag.note)} |" for flag in FLAGS]
+    return "\n".join(["| torchrun | key, or profile | |", "| --- | --- | --- |", *rows])
+
+
 def _shown(default: Any) -> str:
     if isinstance(default, Enum):
         default = default.value
@@ -331,6 +338,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "time-outs": ("explanation/architecture.md", time_outs),
     "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),
+    "flags": ("guides/from-torchrun.md", torchruns_flags),
     "shortcuts": ("guides/troubleshooting.md", shortcuts),
 }
 
