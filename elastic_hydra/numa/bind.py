@@ -129,6 +129,12 @@ def _refused(key: str, problems: Sequence[str]) -> BindError:
     return BindError(f"{KEY}.{key}=error: {'; '.join(problems)}; with {key}=warn the worker starts all the same")
 
 
+def memory_policy_obstacle() -> str:
+    """Say why this process cannot set a memory policy; empty where it can. Its policy becomes the default one."""
+    code = _syscall("set_mempolicy", _MPOL_DEFAULT, None, 0)
+    return _REASONS.get(code, os.strerror(code)) if code else ""
+
+
 def read_policy() -> tuple[str, tuple[int, ...]]:
     """The memory policy of the calling thread and its nodes; `("unknown", ())` where the kernel does not tell."""
     mode, mask = ctypes.c_int(-1), _mask(())
