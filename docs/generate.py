@@ -250,6 +250,7 @@ _EVENT_TYPES = {
     "Sequence[int]": "list of whole numbers",
     "Sequence[str]": "list of texts",
     "Sequence[Mapping[str, Any]]": "list of mappings",
+    "Mapping[str, str]": "mapping of texts",
 }
 
 

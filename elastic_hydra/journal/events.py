@@ -25,9 +25,10 @@ __all__ = [
     "SweepStopped",
     "WorkersBound",
     "WorkersFailed",
+    "WorkersStarted",
 ]
 
-VERSION = "1.1"
+VERSION = "1.2"
 """Of the format that is written: MAJOR.MINOR."""
 
 State: TypeAlias = Literal["finished", "failed", "interrupted", "preempted"]
@@ -59,6 +60,16 @@ class SweepBegan(Event):
     """The sweep's directory."""
     resume: bool = False
     """Whether the sweep goes on. If not, the lines before this one are about another sweep."""
+    maximize: bool | None = None
+    """Whether larger values are better; absent: the sweeper does not say what is better."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Python and of the packages that matter, by their names."""
+    cpus: int | None = None
+    """How many CPUs the launcher may use."""
+    memory: int | None = None
+    """How many bytes of memory it may use."""
+    gpu_names: Sequence[str] = ()
+    """The models of the GPUs that it sees; empty texts where the driver does not say them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +98,16 @@ class AttemptStarted(Event):
     """The GPUs that the job holds, counted among those that the launcher sees; empty: all of these."""
     cpus: Sequence[int] = ()
     """The CPUs that the job holds; empty: all that the launcher may use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersStarted(Event):
+    """The first worker of a job on this node calls the task function: its group was started, or restarted."""
+
+    num: int
+    """The job."""
+    attempt: int = 0
+    """In which attempt; the first one is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +197,10 @@ class JobEnded(Event):
     """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`; empty if it finished."""
     reason: str
     """What has happened, in one line; empty if it finished."""
+    log: str | None = None
+    """Where to read on about a failure: a file or a directory."""
+    traceback: str | None = None
+    """The traceback of the exception because of which the job has failed; a long one is shortened."""
     seconds: float = 0.0
     """How long it took, from the start of its first attempt."""
     attempts: int = 1
@@ -204,6 +229,7 @@ EVENTS: dict[str, type[Event]] = {
     "sweep": SweepBegan,
     "job": JobComposed,
     "start": AttemptStarted,
+    "workers": WorkersStarted,
     "bindings": WorkersBound,
     "failure": WorkersFailed,
     "lost": AttemptLost,

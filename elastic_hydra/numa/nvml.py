@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gpu", "load", "read_gpus", "used_memory"]
+__all__ = ["Gpu", "load", "names", "read_gpus", "used_memory"]
 
 _UUID_BYTES = 96
+_NAME_BYTES = 96
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,28 @@ def read_gpus(library: Any) -> list[Gpu]:
         return [gpu for index in range(count.value) for gpu in _gpu(library, index)]
     finally:
         library.nvmlShutdown()
+
+
+def names(library: Any) -> list[str]:
+    """The models of the GPUs that this process may open, in the order of their PCI addresses, as `nvidia-smi -L`.
+
+    Args:
+        library: NVML, as `load` returns it.
+    """
+    if library is None or library.nvmlInit_v2():
+        return []
+    found, count, handle = [], ctypes.c_uint(), ctypes.c_void_p()
+    text = ctypes.create_string_buffer(_NAME_BYTES)
+    try:
+        if library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+            return []
+        for index in range(count.value):
+            opened = not library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle))
+            if opened and not library.nvmlDeviceGetName(handle, text, ctypes.c_uint(_NAME_BYTES)):
+                found.append(text.value.decode(errors="replace"))
+    finally:
+        library.nvmlShutdown()
+    return found
 
 
 def used_memory(library: Any, addresses: Iterable[str]) -> dict[str, int]:

@@ -46,7 +46,7 @@ from elastic_hydra.sweep.interpolations import evaluate_once
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.launch_config import launch_config
 from elastic_hydra.sweep.log_files import append_only, truncated_once
-from elastic_hydra.sweep.task import HydraState, TaskResult, run_task
+from elastic_hydra.sweep.task import HydraState, TaskResult, record_start, run_task
 
 __all__ = ["run"]
 
@@ -77,7 +77,8 @@ def run(
         evaluate_once(task_config)
         truncated_once(job.config)
         level = job.launch.keys.logs.other_ranks_level
-        return launched.run([task_function, task_config, job.config, context, hydra_state, argv, level])
+        on_start = functools.partial(record_start, attempt.journal_path, job.num, attempt.number)
+        return launched.run([task_function, task_config, job.config, context, hydra_state, argv, level, on_start])
 
     if attempt.number:
         append_only(job.config)

@@ -34,11 +34,14 @@ class AttemptEnd:
     """Whether the agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
     error: PackedError | None = None
     """On the way to the launcher: the exception that the job has raised."""
+    traceback: str = ""
+    """The text of that exception's traceback."""
 
     def unpacked(self) -> AttemptEnd:
         """Return the end with the exception where Hydra's sweeper looks for it, the worker's frames in it."""
         if self.error is not None:
             self.job_return.return_value = unpack(self.error)
+            self.traceback = self.error.text
             self.error = None
         return self
 

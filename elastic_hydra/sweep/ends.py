@@ -89,6 +89,7 @@ class Ends:
             attempts=attempt.number + 1,
             restarts=len(self._restarts(attempt, end)),
             kind=failure.kind.value if failure is not None else "",
+            traceback=end.traceback,
         )
         self.returns[job.num] = end.job_return
         self._journal.write_end(job_end.event(), job_end.value)

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from elastic_hydra.journal.events import JobEnded, State
+from elastic_hydra.supervisor.shorten import shortened
 
 __all__ = ["NOT_STARTED", "JobEnd"]
+
+_LONGEST_TRACEBACK = 6000
+"""Characters of a traceback that the journal keeps."""
 
 NOT_STARTED: Literal["not started"] = "not started"
 
@@ -35,6 +39,8 @@ class JobEnd:
     """Of its workers, in all attempts."""
     kind: str = ""
     """Of the failure; empty when it finished."""
+    traceback: str = ""
+    """Of the exception because of which it has failed; empty when there is none."""
     recorded: bool = False
     """Whether an earlier launcher ran it."""
 
@@ -45,7 +51,14 @@ class JobEnd:
             state=cast("State", self.state),
             kind=self.kind,
             reason=self.reason,
+            log=str(self.log) if self.log is not None else None,
+            traceback=self._recorded_traceback(),
             seconds=round(self.seconds, 3),
             attempts=self.attempts,
             restarts=self.restarts,
         )
+
+    def _recorded_traceback(self) -> str | None:
+        """Return what the journal keeps of the traceback. That of a job that was stopped says nothing about the job."""
+        told = self.traceback if self.state == "failed" else ""
+        return shortened(told, _LONGEST_TRACEBACK) or None

@@ -23,7 +23,7 @@ from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import in_order, kept, render, shown_value
 
-__all__ = ["Results", "has_one_batch"]
+__all__ = ["Results", "has_one_batch", "maximize"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -44,7 +44,7 @@ class Results:
         self._config = config
         self._folder = folder
         self._recorded_in = folder
-        self._maximize = _maximize(config)
+        self._maximize = maximize(config)
         self._one_batch = has_one_batch(config)
         self._jobs: dict[int, JobEnd] = {}
         self._planned = _trials(config)
@@ -139,7 +139,7 @@ def _given(config: DictConfig) -> list[str]:
     return [*given["hydra"], *given["task"]]
 
 
-def _maximize(config: DictConfig) -> bool | None:
+def maximize(config: DictConfig) -> bool | None:
     """Read from the sweeper's configuration whether larger values are better; None: it does not say, or of several."""
     said = OmegaConf.select(config, "hydra.sweeper.direction", default=None)  # Optuna's
     text = str(getattr(said, "name", said)).lower()

@@ -25,12 +25,13 @@ from elastic_hydra.sweep.batch import Batch
 from elastic_hydra.sweep.compose import teach_parser
 from elastic_hydra.sweep.composer import Composer
 from elastic_hydra.sweep.console import take_all_text
+from elastic_hydra.sweep.environment import environment
 from elastic_hydra.sweep.errors import JobError
 from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.kept_server import KeptServer
 from elastic_hydra.sweep.plan import planned_slots
-from elastic_hydra.sweep.results import Results, has_one_batch
+from elastic_hydra.sweep.results import Results, has_one_batch, maximize
 from elastic_hydra.sweep.resume import History
 from elastic_hydra.sweep.settings import sweep_settings
 from elastic_hydra.sweep.state import Shared, SweepState
@@ -69,7 +70,7 @@ class Sweep:
         self._config = config
         self._dir = Path(str(config.hydra.sweep.dir)).absolute()
         self._settings = settings = sweep_settings(config)
-        facts = facts_of_this_host()
+        self._facts = facts = facts_of_this_host()
         host = Host.of(settings, facts)
         shared = Shared(task_function, context, HydraState())
         results = Results(context, config, self._dir)
@@ -210,6 +211,8 @@ class Sweep:
                 command=[sys.executable, *sys.argv],
                 dir=os.path.abspath(self._dir),
                 resume=resume,
+                maximize=maximize(self._config),
+                **environment(self._facts),
             )
             self._journal.write(event)
         return self._journal

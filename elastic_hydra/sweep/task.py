@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import setup_globals
@@ -12,12 +15,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from elastic_hydra.compat.hydra import configure_hydra_log, set_hydra_config
+from elastic_hydra.journal import events, writer
 from elastic_hydra.supervisor import context, outcome
 from elastic_hydra.supervisor.entry import exit_code
 from elastic_hydra.supervisor.packed_error import place
 from elastic_hydra.sweep.log_files import for_rank
 
-__all__ = ["HydraState", "TaskResult", "run_task"]
+__all__ = ["HydraState", "TaskResult", "record_start", "run_task"]
 
 __tracebackhide__ = True
 
@@ -42,6 +46,7 @@ def run_task(
     hydra_state: HydraState,
     argv: list[str],
     other_ranks_level: str,
+    on_start: Callable[[], None],
 ) -> TaskResult:
     """Run the task function in a worker.
 
@@ -53,6 +58,7 @@ def run_task(
         hydra_state: Hydra's singletons, with custom resolvers, for a process that does not have them.
         argv: the launcher's `sys.argv`.
         other_ranks_level: level from which log records of ranks other than 0 go to the console.
+        on_start: called by the first worker of a node before the task function.
     """
     sys.argv[:] = argv
     hydra_state.adopt()
@@ -64,6 +70,8 @@ def run_task(
     configure_hydra_log(logging_config, config, context)
     missing = [name for name in _IMPORTED_LATE if name not in sys.modules]
     value, exited = None, ""
+    if os.environ.get("LOCAL_RANK") == "0":
+        on_start()
     try:
         value = task_function(task_config)
     except SystemExit as stop:  # many scripts end with `sys.exit(0)`
@@ -71,6 +79,20 @@ def run_task(
             raise
         exited = place(stop)
     return TaskResult(value, exited, [name for name in missing if name in sys.modules])
+
+
+def record_start(journal: Path | None, num: int, attempt: int) -> None:
+    """Write into the journal that the task function is called; where that fails, only a duration is not known.
+
+    Args:
+        journal: of the sweep; None: there is none.
+        num: the job.
+        attempt: its number.
+    """
+    if journal is None:
+        return
+    with contextlib.suppress(OSError):
+        writer.append(journal, events.WorkersStarted(num=num, attempt=attempt))
 
 
 class HydraState:

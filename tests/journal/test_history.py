@@ -149,14 +149,17 @@ def test_a_journal_that_says_its_version_in_each_line_is_read(tmp_path: Path, ca
 
 
 FILLED: dict[str, dict[str, Any]] = {
-    "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "resume": True},
+    "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "resume": True,
+              "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8, "memory": 1 << 34, "gpu_names": ["H200"]},
     "job": {"num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3"},
     "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5]},
+    "workers": {"num": 3, "attempt": 1},
     "bindings": {"num": 3, "attempt": 1, "workers": [{"cpus": [5]}]},
     "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why"},
     "stop": {"reason": "SIGTERM"},
     "end": {
         "num": 3, "state": "failed", "kind": "exit", "reason": "why", "seconds": 2.5, "attempts": 3, "restarts": 2,
+        "log": "/d/3/logs", "traceback": "Traceback …",
     },
     "failure": {
         "num": 3, "attempt": 1, "monotonic": 1.5, "again": True, "counts": False, "reason": "why", "after": 2.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from elastic_hydra.numa import nvml
 from elastic_hydra.numa.devices import read_accelerators, used_memory, visible_accelerators
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.numa.topology import read_topology
@@ -32,6 +33,7 @@ class Nvml:
             "nvmlDeviceGetHandleByIndex_v2": lambda index, out: self.put(out, 100 + self.gpus[index.value]),
             "nvmlDeviceGetPciInfo_v3": self.place,
             "nvmlDeviceGetUUID": self.uuid,
+            "nvmlDeviceGetName": self.name,
             "nvmlDeviceGetHandleByPciBusId_v2": self.at,
             "nvmlDeviceGetMemoryInfo": self.memory,
             "nvmlDeviceGetMaxMigDeviceCount": lambda _, out: self.put(out, 7),
@@ -56,6 +58,10 @@ class Nvml:
 
     def memory(self, handle, out):
         out._obj.used = (handle.value - 95) << 30
+        return 0
+
+    def name(self, handle, out, _):
+        out.value = f"NVIDIA H{handle.value}".encode()
         return 0
 
     def uuid(self, handle, out, _):
@@ -95,9 +101,9 @@ def host(tmp_path):
 )
 def test_cuda_visible_devices(host, value, expected):
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
-    nvml = Nvml()
-    found = read_accelerators(host, "/nowhere", nvml).visible(environ)
-    assert nvml.open == 0
+    library = Nvml()
+    found = read_accelerators(host, "/nowhere", library).visible(environ)
+    assert library.open == 0
     assert [device.address for device in found] == [ADDRESSES[index] for index in expected]
 
 
@@ -115,6 +121,22 @@ def test_where_nvml_does_not_answer_the_drivers_files_tell(tmp_path, refuses):
 def test_a_container_that_may_open_two_of_three_gpus_has_two(host):
     found = read_accelerators(host, "/nowhere", Nvml(gpus=(1, 2))).visible({"CUDA_VISIBLE_DEVICES": "1"})
     assert [device.address for device in found] == [ADDRESSES[2]]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "names"),
+    [
+        ("", ["NVIDIA H101", "NVIDIA H102"]),
+        ("nvmlInit_v2", []),
+        ("nvmlDeviceGetCount_v2", []),
+        ("nvmlDeviceGetHandleByIndex_v2", []),
+        ("nvmlDeviceGetName", []),
+    ],
+)
+def test_models_of_gpus(refuses, names):
+    library = Nvml(gpus=(1, 2), refuses=refuses)
+    assert nvml.names(library) == names
+    assert library.open == 0
 
 
 def test_a_gpu_that_sysfs_does_not_show_has_an_unknown_place(tmp_path):
