@@ -40,6 +40,12 @@ STACKS = 3.0
 STACKS_QUIET = 0.05
 """An agent takes the stacks of a worker for complete when no line has come for so long."""
 
+CONTROL_ANSWER = 20.0
+"""A command waits for the answer of a launcher, which answers between two steps: it may compose a job, or wait for a
+disk."""
+STACKS_ANSWER = 15.0
+"""A command waits for an agent whose workers write their stacks; after a third of that, it asks again."""
+
 # --- finding out who failed first -------------------------------------------------------------------------------------
 
 ROOT_CAUSE_DELAY = 0.5
@@ -97,6 +103,7 @@ ORDERS = (
     Order(("REMAINS",), "CLEAN", "an agent goes on while the workers' remains still end"),
     Order(("REMAINS",), "ORPHANS", "orphans are looked for only once, and one that starts meanwhile is overlooked"),
     Order(("STACKS_QUIET",), "STACKS", "the stacks of no worker are ever complete"),
+    Order(("STACKS",), "STACKS_ANSWER", "a command gives up while the workers still write their stacks"),
     Order(("ROOT_CAUSE_DELAY",), "ROOT_CAUSE_LAG", "a death for which an agent has waited explains nothing"),
     Order(
         ("ROOT_CAUSE_DELAY",),

@@ -56,6 +56,7 @@ from elastic_hydra.supervisor.client import ServerLost
 from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.watch.memory import Kills, count_kills, memory_facts
 from elastic_hydra.watch.sampler import Watch
+from elastic_hydra.watch.stacks_request import StacksRequest
 
 __all__ = ["IN_THE_LOG_ONLY", "ElasticAgent"]
 
@@ -123,6 +124,7 @@ class ElasticAgent(LocalElasticAgent):
         self._kills: Kills
         """Until the workers were started."""
         self._overrun: Overrun | None = None
+        self._stacks_request = StacksRequest()
         self._stop_signal: signal.Signals | None = None
         """What the workers get instead of SIGTERM, while they are stopped."""
         role = self._worker_group.spec.role
@@ -156,7 +158,7 @@ class ElasticAgent(LocalElasticAgent):
         super()._initialize_workers(worker_group)
         workers = self._pcontext
         assert isinstance(workers, WorkerGroup)
-        self._watch.begin(workers, {worker.local_rank: worker.global_rank for worker in worker_group.workers})
+        self._watch.begin(workers, self._global_ranks())
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
         # Torch knows a group only when all of it has been started; a part of it must be stopped, too.
@@ -185,7 +187,8 @@ class ElasticAgent(LocalElasticAgent):
 
     def _invoke_run(self, role: str = DEFAULT_ROLE) -> RunResult:
         try:
-            return self._supervise()
+            with self._stacks_request if self._starter.config.on_stacks is not None else contextlib.nullcontext():
+                return self._supervise()
         except SignalException as error:
             self._announce_preemption(error.sigval)
             raise
@@ -198,6 +201,7 @@ class ElasticAgent(LocalElasticAgent):
         self._begin(self._initialize_workers)
         while True:
             self._wait()
+            self._answer_stacks_request()
             result: RunResult = self._monitor_workers(group)
             group.state = result.state
             put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
@@ -291,7 +295,22 @@ class ElasticAgent(LocalElasticAgent):
         pauses = [self._worker_group.spec.monitor_interval] if polls else []
         if (until_look := self._watch.pause()) is not None:
             pauses.append(until_look)
-        workers.wait_for_end(min(pauses, default=None))
+        workers.wait_for_end(min(pauses, default=None), lambda: self._stacks_request.is_there)
+
+    def _answer_stacks_request(self) -> None:
+        """Have the stacks written if somebody wants to see them."""
+        if not self._stacks_request.is_there:
+            return
+        self._stacks_request.is_there = False
+        workers, on_stacks = self._pcontext, self._starter.config.on_stacks
+        assert isinstance(workers, WorkerGroup)
+        written = workers.write_stacks("asked for by a user", last=False)
+        ranks = self._global_ranks()
+        if on_stacks is not None:
+            on_stacks({ranks[local]: stacks for local, stacks in written.items()})
+
+    def _global_ranks(self) -> dict[int, int]:
+        return {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
 
     def _has_others(self) -> bool:
         return self._peers is not None or bool(getattr(self._rdzv_handler, "can_grow", True))
@@ -372,7 +391,7 @@ class ElasticAgent(LocalElasticAgent):
         files = tuple(stack.path for stack in written.values() if stack.path)
         if overrun.kind is not Kind.hang:
             return overrun, files
-        ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
+        ranks = self._global_ranks()
         places = {
             ranks[local]: place for local, stack in written.items() if (place := place_in(stack.text)) is not None
         }

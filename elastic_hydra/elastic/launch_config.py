@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -21,6 +21,7 @@ from elastic_hydra.elastic.logs import TemporaryLogs
 from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.watch.stacks import Written
 
 __all__ = ["LaunchConfig"]
 
@@ -89,6 +90,9 @@ class LaunchConfig(torch_api.LaunchConfig):
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
     on_verdict: Callable[[Verdict], None] | None = None
     """Is told every decision about a failure, in this process."""
+    on_stacks: Callable[[Mapping[int, Written]], None] | None = None
+    """Is told, by global rank, what the workers have written when this process has got SIGURG; in this process. None:
+    that signal means nothing."""
 
     @classmethod
     def of(cls, config: torch_api.LaunchConfig) -> LaunchConfig:

@@ -75,7 +75,7 @@ class Starter:
             environment |= {**placement.environment(local_rank), **group.environment(local_rank)}
             args = tuple(group.args[local_rank])
             argv, payload = self._command(group.entrypoint, args, environment)
-            if group.pulses is not None and payload is None:
+            if self.config.watch.is_on() and payload is None:
                 environment.setdefault("PYTHONFAULTHANDLER", "1")  # it cannot be asked for its stacks in another way
             spec = ProcessSpec(
                 argv=argv,

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult, SignalException
@@ -48,7 +48,7 @@ class WorkerGroup(PContext):
         self.started = time.time()
         """When the group was started, in seconds since the epoch."""
         self.pulses: Pulses | None = None
-        """The workers' signs of life; None when nobody watches them."""
+        """The workers' signs of life, and their stacks; None when nobody watches them or asks for stacks."""
         self._gate: Gate | None = None
         """Where those that have finished wait for the others; None: they end at once."""
 
@@ -68,7 +68,7 @@ class WorkerGroup(PContext):
             tail.start()
 
     def _start(self) -> None:
-        if self._starter.config.watch.is_on():
+        if self._starter.config.watch.is_on() or self._starter.config.on_stacks is not None:
             self.pulses = Pulses(self.nprocs)
         if self._starter.config.keep_finished and self.nprocs > 1 and not isinstance(self.entrypoint, str):
             self._gate = Gate(self.nprocs)
@@ -118,10 +118,15 @@ class WorkerGroup(PContext):
         done = {rank: p for rank, p in self._processes.items() if p.exitcode == 0 or self._has_returned(p)}
         return {rank: process.how_it_left() for rank, process in done.items()}
 
-    def wait_for_end(self, timeout: float | None) -> None:
-        """Return as soon as the group is finished or one of it has failed, or after `timeout` seconds (None: never)."""
+    def wait_for_end(self, timeout: float | None, also: Callable[[], bool] = lambda: False) -> None:
+        """Return as soon as the group is finished or one of it has failed.
+
+        Args:
+            timeout: seconds after which to return anyway; None: never.
+            also: another reason to return, looked at whenever a signal has come.
+        """
         with contextlib.suppress(ServerLost):  # all of them have died with it, which is seen below
-            self._starter.server.wait(lambda: self._needs_a_look() or self._may_leave(), timeout)
+            self._starter.server.wait(lambda: self._needs_a_look() or self._may_leave() or also(), timeout)
             if self._gate is not None and self._may_leave():
                 self._gate.open()
                 self._starter.server.wait(self._needs_a_look, timeout)

@@ -20,7 +20,9 @@ __all__ = [
     "FailedWorker",
     "JobComposed",
     "JobEnded",
+    "StacksWritten",
     "State",
+    "StopAsked",
     "SweepBegan",
     "SweepStopped",
     "WorkersBound",
@@ -58,6 +60,8 @@ class SweepBegan(Event):
     """The launcher's command line."""
     dir: str | None = None
     """The sweep's directory."""
+    control: str = ""
+    """Name of the launcher's control socket, in the abstract namespace of Linux; empty: the launcher has none."""
     resume: bool = False
     """Whether the sweep goes on. If not, the lines before this one are about another sweep."""
     maximize: bool | None = None
@@ -167,6 +171,33 @@ class WorkersBound(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StacksWritten(Event):
+    """The workers of a job have written their Python stacks, because somebody has asked by `elastic-hydra stacks`."""
+
+    num: int
+    """The job."""
+    attempt: int = 0
+    """In which attempt; the first one is 0."""
+    workers: Sequence[Mapping[str, Any]] = ()
+    """For each worker of this node that runs, its `rank`, the `file` that has its stacks, and the position in bytes
+    where they `start`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAsked(Event):
+    """Somebody has asked by `elastic-hydra stop` to stop jobs, or the sweep."""
+
+    by: str
+    """Name of the user."""
+    reason: str = ""
+    """Why, in the user's words; empty: they did not say."""
+    nums: Sequence[int] = ()
+    """The jobs; empty: the sweep, with all its jobs."""
+    left_out: Sequence[int] = ()
+    """Those of the jobs that waited: they are not started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost(Event):
     """The agent of a job died or was told to stop, and the job is tried again."""
 
@@ -191,8 +222,8 @@ class JobEnded(Event):
     num: int
     """The job."""
     state: State
-    """`finished`, `failed`, `interrupted` (by Ctrl-C) or `preempted` (by SIGTERM, SIGUSR1 and the like, sent to the
-    launcher or to the job's agent)."""
+    """`finished`, `failed`, `interrupted` (by Ctrl-C or `elastic-hydra stop`) or `preempted` (by SIGTERM, SIGUSR1 and
+    the like, sent to the launcher or to the job's agent)."""
     kind: str = ""
     """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`; empty if it finished."""
     reason: str
@@ -222,7 +253,7 @@ class SweepStopped(Event):
     """The launcher ended before the sweep was done."""
 
     reason: str = ""
-    """Name of the signal, or the exception, that ended the launcher."""
+    """Name of the signal that ended the launcher, who has asked by `elastic-hydra stop`, or the exception."""
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -232,8 +263,10 @@ EVENTS: dict[str, type[Event]] = {
     "workers": WorkersStarted,
     "bindings": WorkersBound,
     "failure": WorkersFailed,
+    "stacks": StacksWritten,
     "lost": AttemptLost,
     "end": JobEnded,
+    "stop_asked": StopAsked,
     "stop": SweepStopped,
 }
 """The events, by the word that their lines have as `event`."""

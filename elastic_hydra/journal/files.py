@@ -6,7 +6,7 @@ import os
 import pwd
 import stat
 
-__all__ = ["distrust", "free", "is_at", "open_private"]
+__all__ = ["distrust", "free", "is_at", "open_private", "user_name"]
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
@@ -59,8 +59,9 @@ def distrust(fd: int) -> str:
     """
     status, user = os.fstat(fd), os.geteuid()
     if status.st_uid != user:
-        way_out = "make it root's with chown" if user == 0 else f"have it made {_name(user)}'s with chown"
-        return f"belongs to {_name(status.st_uid)}, and this is {_name(user)}: if you trust what is in it, {way_out}"
+        name = user_name(user)
+        way_out = "make it root's with chown" if user == 0 else f"have it made {name}'s with chown"
+        return f"belongs to {user_name(status.st_uid)}, and this is {name}: if you trust what is in it, {way_out}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(status.st_mode)
         return f"can be written by others (mode {mode:04o}): if you trust what is in it, say chmod go-w on it"
@@ -82,7 +83,8 @@ def free(path: str | os.PathLike[str]) -> int:
     return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 
 
-def _name(user: int) -> str:
+def user_name(user: int) -> str:
+    """Return the name of a user, or the number where there is no name."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

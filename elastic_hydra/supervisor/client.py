@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from elastic_hydra import timeouts
 from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, signal_queue
@@ -52,7 +52,7 @@ from elastic_hydra.supervisor.server_process import ServerProcess
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ENDS", "PAYLOAD", "Client", "Process", "ServerLost"]
+__all__ = ["ENDS", "PAYLOAD", "Client", "Listener", "Process", "ServerLost"]
 
 PAYLOAD = "elastic-hydra-payload"
 """Name of the files in which payloads travel."""
@@ -63,6 +63,20 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 
 class ServerLost(RuntimeError):
     """The warm server has died; the kernel has then killed all that it had started."""
+
+
+class Listener(Protocol):
+    """Takes requests of others, which have their effect later: nothing may be done while a message is read."""
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to `serve`."""
+
+    def serve(self) -> None:
+        """Take in what has come, without waiting for anybody."""
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether requests wait to be taken."""
 
 
 @dataclass(eq=False)
@@ -80,6 +94,8 @@ class Client:
     """The environment in which it has started."""
     shutdown_timeout: float = 30.0
     """Seconds between SIGTERM and SIGKILL for what still runs when the connection ends."""
+    listener: Listener | None = None
+    """What is served, too, while this process waits for the server; None: nothing."""
     process: ServerProcess | None = None
     """The server, where it is a child of this process; None in an agent."""
     _processes: dict[int, Process] = field(default_factory=dict)
@@ -235,10 +251,18 @@ class Client:
             poll.register(queue, select.POLLIN)
         if self._failed is not None:
             poll.register(self._failed[0], select.POLLIN)
+        if self.listener is not None:
+            poll.register(self.listener, select.POLLIN)
         ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
         if queue is not None:
             queue.check_after_wait()
+        if self.listener is not None and self.listener.fileno() in ready:
+            self.listener.serve()
         return ready
+
+    def is_asked(self) -> bool:
+        """Whether the listener has taken in a request."""
+        return self.listener is not None and self.listener.has_requests
 
     def _hear(self, reply: Message) -> None:
         """Note what the server has said; it may speak of what is forgotten here."""

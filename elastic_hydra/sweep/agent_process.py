@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -47,6 +47,7 @@ from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.launch_config import launch_config
 from elastic_hydra.sweep.log_files import append_only, truncated_once
 from elastic_hydra.sweep.task import HydraState, TaskResult, record_start, run_task
+from elastic_hydra.watch.stacks import Written
 
 __all__ = ["run"]
 
@@ -142,7 +143,12 @@ class _LaunchedJob:
             Exception: the worker's own that failed first, or a `JobError` where it has raised none.
         """
         job = self._attempt.job
-        config = launch_config(self._attempt, on_verdict=self._record_verdict, on_bindings=self._record_bindings)
+        config = launch_config(
+            self._attempt,
+            on_verdict=self._record_verdict,
+            on_bindings=self._record_bindings,
+            on_stacks=self._record_stacks,
+        )
         results: dict[int, TaskResult] = {}
         raised: BaseException | None = None
         host = socket.gethostname()
@@ -198,6 +204,12 @@ class _LaunchedJob:
         (attempt.job.log_dir / "bindings.json").write_text(json.dumps(plain, indent=1) + "\n")
         event = events.WorkersBound(num=attempt.job.num, attempt=attempt.number, workers=plain)
         self._record(event, "plan of bindings")
+
+    def _record_stacks(self, written: Mapping[int, Written]) -> None:
+        """Write into the journal where the stacks are: who has asked for them finds them by that."""
+        attempt = self._attempt
+        workers = [{"rank": rank, "file": stacks.path, "start": stacks.start} for rank, stacks in written.items()]
+        self._record(events.StacksWritten(num=attempt.job.num, attempt=attempt.number, workers=workers), "answer")
 
     def _record(self, event: events.Event, what: str) -> None:
         """Write an event into the journal; when it cannot be written, the job goes on all the same."""

@@ -19,7 +19,7 @@ from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
 from elastic_hydra.sweep import agent_process
 from elastic_hydra.sweep.job import Attempt
 from elastic_hydra.sweep.state import Shared
-from elastic_hydra.sweep.stop import Stopped
+from elastic_hydra.sweep.stop import Order, Stopped
 
 __all__ = ["Agents"]
 
@@ -68,14 +68,14 @@ class Agents:
         self._agents[attempt.job.num] = _Agent(process, slot, gpu_memory)
 
     def wait(self, until: float | None) -> None:
-        """Wait until an agent has ended.
+        """Wait until an agent has ended, or somebody asks for something.
 
         Args:
             until: the latest moment to return at, on the monotonic clock; None: wait for ever.
         """
         timeout = None if until is None else max(0.0, until - time.monotonic())
         with contextlib.suppress(ServerLost):  # a lost server has ended all agents
-            self.server.wait(lambda: bool(self.ended()), timeout)
+            self.server.wait(lambda: bool(self.ended()) or self.server.is_asked(), timeout)
 
     def ended(self) -> list[int]:
         """Return the numbers of the jobs whose agents have ended, and are not forgotten yet."""
@@ -96,30 +96,35 @@ class Agents:
 
     def kill(self, num: int) -> None:
         """Kill a job's agent; the server then ends the job's workers."""
-        with contextlib.suppress(ServerLost):
-            self.server.signal([self._agents[num].process], signal.SIGKILL)
+        self.signal(num, signal.SIGKILL)
 
-    def stop(self, attempts: Sequence[Attempt], number: signal.Signals, shutdown_timeout: float) -> None:
+    def signal(self, num: int, number: int) -> None:
+        """Send a signal to a job's agent."""
+        with contextlib.suppress(ServerLost):  # it has ended, then
+            self.server.signal([self._agents[num].process], number)
+
+    def stop(self, attempts: Sequence[Attempt], order: Order, shutdown_timeout: float) -> None:
         """End all agents: in order, or at once if there is a second signal meanwhile.
 
         Args:
             attempts: those that run.
-            number: the signal that has told the launcher to stop.
+            order: what has told the launcher to stop.
             shutdown_timeout: seconds that an agent may need.
         """
         processes = [self._agents[attempt.job.num].process for attempt in attempts]
         jobs = ", ".join(f"#{attempt.job.num}" for attempt in attempts)
         while processes:
             try:
+                number = order.number
                 again = "a second Ctrl-C" if number == signal.SIGINT else "Ctrl-C"
-                log.warning("%s: stopping %s; %s kills at once", number.name, jobs, again)
+                log.warning("%s: stopping %s; %s kills at once", order, jobs, again)
                 wait = shutdown_timeout
                 if number not in ENDS:
                     wait += max(attempt.job.launch.keys.checkpoint_timeout for attempt in attempts)
                 self.server.stop(processes, number, wait)
                 return
             except Stopped as another:  # noqa: PERF203
-                number = another.number
+                order = another.order
             except BaseException:
                 self.server.stop(processes, signal.SIGKILL, 0.0)
                 raise

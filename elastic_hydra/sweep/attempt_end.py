@@ -32,6 +32,8 @@ class AttemptEnd:
     """Slow modules that the workers had to import: the warm server may spare the next ones that."""
     agent_lost: bool = False
     """Whether the agent was lost, or that of one of its nodes was told to stop, so that another attempt may help."""
+    by_hand: bool = False
+    """Whether a user has stopped it by `elastic-hydra stop`."""
     error: PackedError | None = None
     """On the way to the launcher: the exception that the job has raised."""
     traceback: str = ""
@@ -52,7 +54,7 @@ class AttemptEnd:
             return "finished"
         if self.failure.kind is not Kind.preempted:
             return "failed"
-        return "interrupted" if self.failure.signal in _BY_HAND else "preempted"
+        return "interrupted" if self.by_hand or self.failure.signal in _BY_HAND else "preempted"
 
 
 def failure_here(kind: Kind, reason: str, signal_name: str = "") -> Failure:

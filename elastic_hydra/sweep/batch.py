@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 
 from hydra.core.utils import JobReturn, filter_overrides
@@ -20,10 +19,12 @@ from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.agents import Agents
 from elastic_hydra.sweep.compose import meet, task_yaml
 from elastic_hydra.sweep.ends import Ends
+from elastic_hydra.sweep.hands import Hands
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import SweepState
-from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
-from elastic_hydra.sweep.stop import signal_of
+from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
+from elastic_hydra.sweep.stop import Order, order_of
+from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["Batch"]
 
@@ -50,6 +51,7 @@ class Batch:
         """Of the jobs that are composed."""
         self._ends = Ends(journal, state.results, state.failures)
         self._scheduler = state.scheduler(planned)
+        self._hands = Hands(state.control, journal, self._scheduler)
         self.refused: ConfigError | None = None
         """Why a job that was composed while others ran cannot be launched."""
 
@@ -118,6 +120,7 @@ class Batch:
         while scheduler.waiting or scheduler.planned:
             before = scheduler.starts
             with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:
+                server.listener = self._state.control
                 self._say_how_many(server, method)
                 self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), shutdown_timeout)
             in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
@@ -139,24 +142,28 @@ class Batch:
         try:
             self._work_off(agents)
         except BaseException as interrupt:
-            number = signal_of(interrupt)
+            order = order_of(interrupt)
+            self._hands.close("the sweep is being stopped")
             try:
-                agents.stop([running.attempt for running in self._scheduler.running.values()], number, shutdown_timeout)
+                agents.stop([running.attempt for running in self._scheduler.running.values()], order, shutdown_timeout)
             finally:
-                self._end_all(agents, number)
+                self._end_all(agents, order)
             raise
 
-    def _end_all(self, agents: Agents, number: signal.Signals) -> None:
-        """Note the ends of all jobs that ran when a signal came."""
+    def _end_all(self, agents: Agents, order: Order) -> None:
+        """Note the ends of all jobs that ran when the launcher was told to stop."""
         for num, running in list(self._scheduler.running.items()):
             self._scheduler.ended(num)
-            self._ends.ended(running.attempt, returns.of(running.attempt.job, agents.process(num), number))
+            self._ends.ended(
+                running.attempt, returns.of(running.attempt.job, agents.process(num), running.order or order)
+            )
 
     def _work_off(self, agents: Agents) -> None:
         """Do what the scheduler says until all jobs have ended, or the server is lost."""
         scheduler = self._scheduler
         while True:
             signal_queue.check()
+            self._hands.do_what_is_asked(agents)
             self._give_back_emptied()
             now = time.monotonic()
             step = scheduler.next(now, self._blocked(agents, now))
@@ -175,6 +182,9 @@ class Batch:
             self._compose(step.num, step.overrides)  # the jobs that run need nothing of this process meanwhile
             if self._scheduler.running:
                 agents.wait(time.monotonic())
+        elif isinstance(step, StopAgent):
+            log.warning("#%s: told to stop by %s", step.num, step.order)
+            agents.signal(step.num, step.order.number)
         elif isinstance(step, KillAgent):
             agents.kill(step.num)
         elif isinstance(step, LeaveOut):
@@ -221,7 +231,8 @@ class Batch:
         """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
         running = self._scheduler.running[num]
         attempt = running.attempt
-        end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), overdue=running.overdue)
+        overdue = running.overdue and running.order is None
+        end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), running.order, overdue)
         self._state.server.learn(end.imported)
         self._scheduler.ended(num, agents.leaving(num))
         following = self._ends.after(attempt, end)

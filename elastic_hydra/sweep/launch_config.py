@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from elastic_hydra.compat.torch import for_fields_of
 from elastic_hydra.elastic.launch_config import LaunchConfig
@@ -12,12 +12,17 @@ from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.sweep.console import line_prefix
 from elastic_hydra.sweep.job import Attempt
+from elastic_hydra.watch.stacks import Written
 
 __all__ = ["launch_config"]
 
 
 def launch_config(
-    attempt: Attempt, *, on_verdict: Callable[[Verdict], None], on_bindings: Callable[[Sequence[Binding]], None]
+    attempt: Attempt,
+    *,
+    on_verdict: Callable[[Verdict], None],
+    on_bindings: Callable[[Sequence[Binding]], None],
+    on_stacks: Callable[[Mapping[int, Written]], None],
 ) -> LaunchConfig:
     """Turn a checked job into the configuration of its agent; keys that both know by one name pass as they are.
 
@@ -25,6 +30,7 @@ def launch_config(
         attempt: at a job that was composed and checked.
         on_verdict: called when it is decided what follows a failure, before anything does.
         on_bindings: called with the places of the workers before each start of them.
+        on_stacks: called with what the workers have written when somebody has asked for their stacks.
     """
     job = attempt.job
     launch, keys = job.launch, job.launch.keys
@@ -56,5 +62,5 @@ def launch_config(
         "slot": attempt.allowance,
         "stdin": attempt.stdin,
     }
-    told = {"on_verdict": on_verdict, "on_bindings": on_bindings}
+    told = {"on_verdict": on_verdict, "on_bindings": on_bindings, "on_stacks": on_stacks}
     return LaunchConfig(**same_names | computed | of_the_job | told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
@@ -20,6 +21,7 @@ from elastic_hydra.sweep.compact import CompactReturn
 from elastic_hydra.sweep.compose import task_config
 from elastic_hydra.sweep.errors import JobError, JobInterruptedError
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.stop import Order
 
 __all__ = ["failed", "nothing", "of", "recorded"]
 
@@ -27,21 +29,21 @@ _STOPPED = (Kind.preempted, Kind.agent, Kind.peer)
 """Kinds of failures that stopping a job brings about."""
 
 
-def of(job: Job, process: Process, stopped_by: signal.Signals | None = None, overdue: bool = False) -> AttemptEnd:
+def of(job: Job, process: Process, stopped_by: Order | None = None, overdue: bool = False) -> AttemptEnd:
     """Take what a job's agent has handed over, or say what became of the agent.
 
     Args:
         job: the job.
         process: its agent, which has ended.
-        stopped_by: the signal with which all jobs were stopped, if they were.
+        stopped_by: what has told the job to stop, if something has.
         overdue: whether the agent was killed because it did not see to the job's time limit.
     """
     end = _of(job, process, overdue)
     if end.failure is None or stopped_by is None:
         return end
-    if end.failure.kind in _STOPPED or end.failure.signal == stopped_by.name:
-        return _stopped(job, stopped_by.name)
-    return end  # the job had failed before the signal came
+    if end.failure.kind in _STOPPED or end.failure.signal == stopped_by.number.name:
+        return _stopped(job, stopped_by)
+    return end  # the job had failed before it was told to stop
 
 
 def _of(job: Job, process: Process, overdue: bool) -> AttemptEnd:
@@ -57,7 +59,7 @@ def _of(job: Job, process: Process, overdue: bool) -> AttemptEnd:
     if outcome is not None and outcome.error is not None:
         raised = unpack(outcome.error)
         if not isinstance(raised, Exception):  # a signal has interrupted the agent before or after the job
-            return _stopped(job, "SIGINT", lost=True)
+            return _stopped(job, Order(signal.SIGINT), lost=True)
         return _failed(job, raised, agent_failure(outcome.error))
     if process.exitcode == 0 and outcome is not None:
         end: AttemptEnd = outcome.value
@@ -74,16 +76,16 @@ def _lost(job: Job, process: Process) -> AttemptEnd:
     name = signal_name(code)
     how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
     if name and not process.fate and name in job.launch.keys.signals_to_handle:
-        return _stopped(job, name, lost=True)  # the signal came before the agent could handle it
+        return _stopped(job, Order(signal.Signals[name]), lost=True)  # the signal came before the agent could handle it
     what = process.refused or process.fate or how + (" without a result" if not code else "")
     reason = f"its agent (pid {process.pid}) was lost: {what}"
     return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.agent, reason), lost=True)
 
 
-def _stopped(job: Job, name: str, lost: bool = False) -> AttemptEnd:
+def _stopped(job: Job, order: Order, lost: bool = False) -> AttemptEnd:
     who = f"host {os.uname().nodename}" if job.launch.nodes.most > 1 else "the job"
-    failure = failure_here(Kind.preempted, f"{who} was told to stop by {name}", name)
-    return _failed(job, JobInterruptedError(failure.reason), failure, lost=lost)
+    failure = failure_here(Kind.preempted, f"{who} was told to stop by {order}", order.number.name)
+    return replace(_failed(job, JobInterruptedError(failure.reason), failure, lost), by_hand=bool(order.by))
 
 
 def _with_logs(reason: str, job: Job) -> str:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.resources import gpu_memory
 from elastic_hydra.resources.gpu_memory import Leaving
 from elastic_hydra.resources.slots import Slot, Slots
 from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt
-from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
+from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
+from elastic_hydra.sweep.stop import Order
 
 __all__ = ["OVERTAKING_LIMIT", "Running", "Scheduler", "next_to_start"]
 
@@ -36,7 +38,19 @@ class Running:
     attempt: Attempt
     slot: Slot
     overdue: bool = False
-    """Whether its agent was killed because it did not see to the job's time limit."""
+    """Whether its agent was killed because it has not ended the job in time."""
+    order: Order | None = None
+    """What has told this job to stop; None: nothing has."""
+    stopped_at: float | None = None
+    """When its agent was told so."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When its agent must have ended the job, and itself; None: there is no limit."""
+        deadlines = [] if self.attempt.deadline is None else [self.attempt.deadline]
+        if self.stopped_at is not None:
+            deadlines.append(self.stopped_at + timeouts.end_of_agent(self.attempt.job.launch.keys.shutdown_timeout))
+        return min(deadlines, default=None)
 
 
 class Scheduler:
@@ -78,6 +92,8 @@ class Scheduler:
         self._next_start = 0.0
         self._overtaken = 0
         """How many jobs have overtaken the first that waits."""
+        self._orders: dict[int, Order] = {}
+        """What has told jobs to stop, by their numbers."""
 
     # --- what comes next ------------------------------------------------------------------------------------------
 
@@ -90,6 +106,8 @@ class Scheduler:
         """
         if (num := self._overdue(now)) is not None:
             return KillAgent(num)
+        if self._orders and (step := self._stop(now)) is not None:
+            return step
         if self.waiting or self.planned:
             self.given_up = self.given_up or self._no_further(blocked)
             if self.given_up:
@@ -109,10 +127,22 @@ class Scheduler:
 
     def _overdue(self, now: float) -> int | None:
         for num, running in self.running.items():
-            deadline = running.attempt.deadline
+            deadline = running.deadline
             if not running.overdue and deadline is not None and deadline <= now:
                 running.overdue = True
                 return num
+        return None
+
+    def _stop(self, now: float) -> StopAgent | LeaveOut | None:
+        """Say which jobs are to be stopped, or not to be started, as somebody has asked."""
+        for num, running in self.running.items():
+            if running.order is None and (order := self._orders.get(num)) is not None:
+                running.order, running.stopped_at = order, now
+                return StopAgent(num, order)
+        for attempt in self.waiting:
+            if (order := self._orders.get(attempt.job.num)) is not None:
+                self.waiting.remove(attempt)
+                return LeaveOut([attempt], f"stopped by {order}")
         return None
 
     def _no_further(self, blocked: Blocked | None) -> str:
@@ -159,7 +189,7 @@ class Scheduler:
         moments = [attempt.not_before for attempt in self.waiting if attempt.not_before > now]
         if self.waiting and self._next_start > now:
             moments.append(self._next_start)
-        deadlines = [running.attempt.deadline for running in self.running.values() if not running.overdue]
+        deadlines = [running.deadline for running in self.running.values() if not running.overdue]
         moments += [deadline for deadline in deadlines if deadline is not None]
         if self.leaving:
             moments.append(now + gpu_memory.INTERVAL)
@@ -207,6 +237,20 @@ class Scheduler:
         """Note that a job which has ended holds nothing any more."""
         self.leaving.remove(leaving)
         self._give_back(leaving.slot)
+
+    def knows(self, num: int) -> bool:
+        """Whether a job runs, or waits to run."""
+        waiting = (attempt.job.num for attempt in self.waiting)
+        return num in self.running or num in waiting or any(num == planned for planned, _ in self.planned)
+
+    def stop(self, num: int, order: Order) -> None:
+        """Have a job stopped that runs, or not started that waits; a further order changes nothing.
+
+        Args:
+            num: the job.
+            order: what tells it to stop.
+        """
+        self._orders.setdefault(num, order)
 
     def give_up(self, reason: str, *, forget_planned: bool = False) -> None:
         """Let no further job start.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from elastic_hydra.control.listener import ControlSocket
 from elastic_hydra.resources.host import Host
 from elastic_hydra.sweep.composer import Composer
 from elastic_hydra.sweep.failure_limit import FailureLimit
@@ -20,6 +22,8 @@ from elastic_hydra.sweep.scheduler import Scheduler
 from elastic_hydra.sweep.task import HydraState
 
 __all__ = ["Shared", "SweepState"]
+
+log = logging.getLogger("elastic_hydra")
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,25 @@ class SweepState:
     results: Results
     failures: FailureLimit
     obstacle: Obstacle = field(default_factory=Obstacle)
+    control: ControlSocket | None = None
+    """Where commands on this host ask for something; None: nobody can."""
     said_way: str = ""
     """How jobs are launched, as it was said last."""
+
+    def open_control(self) -> str:
+        """Hear commands of this user on this host from now on.
+
+        Returns:
+            the name of the socket; empty when there can be none, as where the system is not Linux.
+        """
+        try:
+            self.control = ControlSocket()
+        except (OSError, AttributeError) as error:  # a sandbox forbids it; no epoll
+            log.warning(
+                "elastic-hydra stop and stacks cannot reach this launcher: it has no control socket (%s)", error
+            )
+            return ""
+        return self.control.name
 
     def scheduler(self, planned: Iterable[tuple[int, list[str]]]) -> Scheduler:
         """Make the scheduler of a batch, for which all slots are free.

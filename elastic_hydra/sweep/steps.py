@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweep.job import Attempt
+from elastic_hydra.sweep.stop import Order
 
-__all__ = ["Blocked", "ComposeJob", "Done", "KillAgent", "LeaveOut", "StartJob", "Step", "Wait"]
+__all__ = ["Blocked", "ComposeJob", "Done", "KillAgent", "LeaveOut", "StartJob", "Step", "StopAgent", "Wait"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,16 @@ class ComposeJob:
 
 
 @dataclass(frozen=True)
+class StopAgent:
+    """Tell this job's agent to stop, and the job with it."""
+
+    num: int
+    order: Order
+
+
+@dataclass(frozen=True)
 class KillAgent:
-    """Kill this job's agent, which has not seen to the job's time limit: it hangs, or somebody has stopped it."""
+    """Kill this job's agent, which should have ended the job: it hangs, or a signal has stopped it."""
 
     num: int
 
@@ -54,7 +63,7 @@ class Done:
     """All jobs have ended or are left out."""
 
 
-Step: TypeAlias = StartJob | ComposeJob | KillAgent | LeaveOut | Wait | Done
+Step: TypeAlias = StartJob | ComposeJob | StopAgent | KillAgent | LeaveOut | Wait | Done
 """What comes next."""
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 
 from hydra.types import HydraContext
@@ -15,22 +16,39 @@ from omegaconf import DictConfig
 from elastic_hydra.compat.versions import hydra_ends_interrupted_multiruns
 from elastic_hydra.supervisor.signal_queue import SignalQueue
 
-__all__ = ["Stopped", "keep_last_screen", "multirun_end_on_interrupt", "signal_of", "stop_signals"]
+__all__ = ["Order", "Stopped", "keep_last_screen", "multirun_end_on_interrupt", "order_of", "stop_signals"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What has told jobs, or the sweep, to stop: a signal, or a user by `elastic-hydra stop`."""
+
+    number: signal.Signals = signal.SIGTERM
+    """The signal that agents and workers get."""
+    by: str = ""
+    """Name of the user who has asked; empty: the signal came."""
+    reason: str = ""
+    """Why, in the user's words; empty: they did not say."""
+
+    def __str__(self) -> str:
+        if not self.by:
+            return self.number.name
+        return f"{self.by} (elastic-hydra stop{': ' if self.reason else ''}{self.reason})"
 
 
 class Stopped(SystemExit):
-    """A signal has told the launcher to stop: it ends with the exit code that a shell gives such an end."""
+    """The launcher was told to stop: it ends with the exit code that a shell gives an end by that signal."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.number = signal.Signals(number)
+    def __init__(self, order: Order) -> None:
+        super().__init__(128 + order.number)
+        self.order = order
 
 
-def signal_of(error: BaseException) -> signal.Signals:
-    """Return the signal because of which a sweep ends; SIGTERM if it is none."""
+def order_of(error: BaseException) -> Order:
+    """Return what has told a sweep to stop that ends by this exception; SIGTERM if it is another one."""
     if isinstance(error, Stopped):
-        return error.number
-    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        return error.order
+    return Order(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
 
 
 def stop_signals(names: Iterable[str]) -> SignalQueue:
@@ -46,7 +64,7 @@ def stop_signals(names: Iterable[str]) -> SignalQueue:
 
 
 def _error(number: signal.Signals) -> BaseException:
-    return KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
+    return KeyboardInterrupt() if number == signal.SIGINT else Stopped(Order(number))
 
 
 def keep_last_screen() -> None:

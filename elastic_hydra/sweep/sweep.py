@@ -39,7 +39,7 @@ from elastic_hydra.sweep.stop import (
     Stopped,
     keep_last_screen,
     multirun_end_on_interrupt,
-    signal_of,
+    order_of,
     stop_signals,
 )
 from elastic_hydra.sweep.summary import describe
@@ -134,8 +134,8 @@ class Sweep:
                 batch.run()
                 interruptibly(journal.flush_patiently)
             except BaseException as interrupt:
-                by_signal = isinstance(interrupt, (KeyboardInterrupt, Stopped))
-                reason = signal_of(interrupt).name if by_signal else repr(interrupt)
+                is_told = isinstance(interrupt, (KeyboardInterrupt, Stopped))
+                reason = str(order_of(interrupt)) if is_told else repr(interrupt)
                 journal.write(events.SweepStopped(reason=reason))
                 self._show(batch, journal, last=True)
                 if isinstance(interrupt, KeyboardInterrupt):
@@ -210,6 +210,7 @@ class Sweep:
                 task=str(self._config.hydra.job.name),
                 command=[sys.executable, *sys.argv],
                 dir=os.path.abspath(self._dir),
+                control=self._state.open_control(),
                 resume=resume,
                 maximize=maximize(self._config),
                 **environment(self._facts),

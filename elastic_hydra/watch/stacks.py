@@ -42,6 +42,8 @@ class Written:
 
     path: str
     """The file to which the stacks were appended; empty when it could not be written."""
+    start: int
+    """Where in that file they begin, in bytes."""
     text: str
 
 
@@ -82,7 +84,7 @@ def write_stacks(
     if last and silent:
         _abort(server, silent)
     texts = {rank: _text(asked.get(rank), pulses, rank, last) for rank in sorted(running)}
-    return {rank: Written(_write(folders[rank], reason, states[rank], text), text) for rank, text in texts.items()}
+    return {rank: _written(folders[rank], reason, states[rank], text) for rank, text in texts.items()}
 
 
 def _abort(server: Client, programs: list[Process]) -> None:
@@ -153,11 +155,12 @@ def _describe(pid: int) -> str:
     return f"process {pid} has just ended"
 
 
-def _write(folder: str, reason: str, state: str, text: str) -> str:
+def _written(folder: str, reason: str, state: str, text: str) -> Written:
     path = os.path.join(folder, FILE_NAME)
     try:
         with open(path, "a") as file:
+            start = file.tell()
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n{state}\n{text}\n")
     except OSError:  # the disk is full or gone: the group is stopped all the same
-        return ""
-    return path
+        return Written("", 0, text)
+    return Written(path, start, text)

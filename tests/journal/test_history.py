@@ -149,13 +149,15 @@ def test_a_journal_that_says_its_version_in_each_line_is_read(tmp_path: Path, ca
 
 
 FILLED: dict[str, dict[str, Any]] = {
-    "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "resume": True,
+    "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "control": "c", "resume": True,
               "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8, "memory": 1 << 34, "gpu_names": ["H200"]},
     "job": {"num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3"},
     "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5]},
     "workers": {"num": 3, "attempt": 1},
     "bindings": {"num": 3, "attempt": 1, "workers": [{"cpus": [5]}]},
     "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why"},
+    "stacks": {"num": 3, "attempt": 1, "workers": [{"rank": 0, "file": "/d/3/stacks.txt", "start": 7}]},
+    "stop_asked": {"by": "ann", "reason": "why", "nums": [3, 4], "left_out": [4]},
     "stop": {"reason": "SIGTERM"},
     "end": {
         "num": 3, "state": "failed", "kind": "exit", "reason": "why", "seconds": 2.5, "attempts": 3, "restarts": 2,

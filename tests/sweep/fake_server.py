@@ -72,6 +72,9 @@ class FakeServer:
 
     def preload(self, _: Any) -> None: ...
 
+    def is_asked(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._running.clear()
 

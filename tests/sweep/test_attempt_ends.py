@@ -24,6 +24,7 @@ from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.attempt_end import AttemptEnd
 from elastic_hydra.sweep.errors import JobError, JobInterruptedError
 from elastic_hydra.sweep.job import Job
+from elastic_hydra.sweep.stop import Order
 from tests.config.settings import launch
 
 HERE = os.uname().nodename
@@ -196,7 +197,7 @@ def test_what_stopping_brings_about_is_no_failure_of_the_job(
     agent: Agent, kind: Kind | None, by: str, stopped_by: signal.Signals | None, stopped: bool
 ) -> None:
     failure = None if kind is None else Failure(kind, "why", "host", 0.0, signal=by)
-    end = returns.of(JOB, agent(Outcome(end_of(failure))), stopped_by)
+    end = returns.of(JOB, agent(Outcome(end_of(failure))), None if stopped_by is None else Order(stopped_by))
     if not stopped:
         assert end.failure == failure
         return

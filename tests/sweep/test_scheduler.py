@@ -22,7 +22,8 @@ from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.plan import planned_slots
 from elastic_hydra.sweep.scheduler import OVERTAKING_LIMIT, Scheduler, next_to_start
-from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, Wait
+from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
+from elastic_hydra.sweep.stop import Order
 from tests.config.settings import launch
 
 LAUNCH = launch()
@@ -456,3 +457,51 @@ def test_a_dry_run_passes_over_time_limits_and_jobs_that_are_not_run_again() -> 
     jobs = scheduler(*(attempt(num, time_limit=1.0) for num in range(3)), slots=host(2), stagger=500.0, later=1)
     jobs.composed(None)
     assert list(planned_slots(jobs)) == [0, 1, 2]
+
+
+# --- told to stop -------------------------------------------------------------------------------------------------
+
+WHY = Order(by="ann", reason="it diverges")
+
+
+def test_a_running_job_is_told_to_stop_once_and_killed_if_it_does_not() -> None:
+    jobs = scheduler(attempt(0), attempt(1))
+    assert [started(jobs.next(0.0)) for _ in range(2)] == [0, 1]
+    jobs.stop(0, WHY)
+    jobs.stop(0, Order(by="bob"))
+    assert jobs.next(3.0) == StopAgent(0, WHY)
+    deadline = 3.0 + timeouts.end_of_agent(30)
+    assert jobs.next(3.0) == Wait(deadline)
+    assert jobs.next(deadline) == KillAgent(0)
+    assert jobs.next(deadline) == Wait(None)
+    assert jobs.running[0].order == WHY
+    assert jobs.running[1].order is None
+
+
+def test_a_waiting_job_that_is_told_to_stop_is_left_out_and_the_others_start() -> None:
+    jobs = scheduler(*map(attempt, range(3)), slots=host(1))
+    assert started(jobs.next(0.0)) == 0
+    jobs.stop(1, WHY)
+    step = jobs.next(0.0)
+    assert left_out(step) == [1]
+    assert isinstance(step, LeaveOut)
+    assert step.reason == "stopped by ann (elastic-hydra stop: it diverges)"
+    jobs.ended(0)
+    assert started(jobs.next(1.0)) == 2
+
+
+def test_a_job_that_is_not_composed_yet_is_composed_only_to_be_left_out() -> None:
+    jobs = scheduler(later=1)
+    jobs.stop(0, WHY)
+    assert jobs.next(0.0) == ComposeJob(0, ["+x=0"])
+    jobs.composed(attempt(0))
+    assert left_out(jobs.next(0.0)) == [0]
+    assert jobs.next(0.0) == Done()
+
+
+def test_only_jobs_that_run_or_wait_can_be_told() -> None:
+    jobs = scheduler(attempt(0), attempt(1), later=1, slots=host(1))
+    assert started(jobs.next(0.0)) == 0
+    assert [jobs.knows(num) for num in range(4)] == [True, True, True, False]
+    jobs.ended(0)
+    assert not jobs.knows(0)

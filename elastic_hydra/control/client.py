@@ -1,0 +1,113 @@
+"""A command's end of the control socket: it asks a launcher, and reads the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from elastic_hydra import timeouts
+from elastic_hydra.control.listener import peer_of
+from elastic_hydra.control.requests import STACKS, Request
+from elastic_hydra.journal.events import StacksWritten, SweepBegan
+from elastic_hydra.journal.files import user_name
+from elastic_hydra.journal.lines import Lines
+
+__all__ = ["ControlError", "ask", "stacks"]
+
+_LOOK = 0.05
+"""Seconds between two looks at whether the stacks are there."""
+
+
+class ControlError(Exception):
+    """A launcher cannot be asked, or refuses; the text says why, and what to do."""
+
+
+def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
+    """Ask a launcher on this host.
+
+    Args:
+        launcher: what the sweep's journal says of it.
+        request: what is asked.
+
+    Returns:
+        its answer.
+
+    Raises:
+        ControlError: it cannot be reached from here, or does not do what is asked.
+    """
+    who, here = f"the launcher of {launcher.dir} (pid {launcher.pid})", os.uname().nodename
+    if launcher.host != here:
+        raise ControlError(f"{who} runs on host {launcher.host}, and this is {here}: give the command there")
+    if not launcher.control:
+        raise ControlError(
+            f"{who} has no control socket: its version is older than that, or its host has none. To stop all of the "
+            f"sweep, say kill {launcher.pid}"
+        )
+    try:
+        said = _said(launcher.control, who, request)
+    except TimeoutError:
+        raise ControlError(
+            f"{who} has not answered within {timeouts.CONTROL_ANSWER:g} s: it is stopped or very busy. Try again"
+        ) from None
+    except ConnectionRefusedError:
+        raise ControlError(f"{who} has ended, so nobody can be asked; elastic-hydra status shows the jobs") from None
+    except OSError:
+        said = b""
+    answer: dict[str, Any] = json.loads(said) if said.endswith(b"\n") else {"error": f"{who} has ended meanwhile"}
+    if "error" in answer:
+        raise ControlError(str(answer["error"]))
+    return answer
+
+
+def stacks(launcher: SweepBegan, journal: Path, num: int) -> dict[int, str]:
+    """Return the Python stacks of the workers of a running job, by rank; those of this host's workers.
+
+    Args:
+        launcher: what the sweep's journal says of it.
+        journal: that journal. The job's agent says in it where the stacks are.
+        num: the job.
+
+    Raises:
+        ControlError: they cannot be had.
+    """
+    start, deadline, again = journal.stat().st_size, time.monotonic() + timeouts.STACKS_ANSWER, 0.0
+    while (now := time.monotonic()) < deadline:
+        if now >= again:
+            ask(launcher, Request(STACKS, (num,)))
+            again = now + timeouts.STACKS_ANSWER / 3.0  # an agent that has just been started did not hear it
+        for _, event in Lines(journal, start):
+            if isinstance(event, StacksWritten) and event.num == num:
+                return {int(worker["rank"]): _text(worker) for worker in event.workers}
+        time.sleep(_LOOK)
+    raise ControlError(
+        f"the agent of job #{num} has not answered within {timeouts.STACKS_ANSWER:g} s: its workers are not started "
+        "yet, or it is stopped or hangs. Look at the job's log, or ask again"
+    )
+
+
+def _said(name: str, who: str, request: Request) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeouts.CONTROL_ANSWER)
+        sock.connect(f"\0{name}")
+        _, user = peer_of(sock)
+        if user != os.geteuid() != 0:
+            raise ControlError(f"{who} is {user_name(user)}'s, and you are {user_name(os.geteuid())}")
+        sock.sendall(request.encode())
+        with sock.makefile("rb") as file:
+            return file.readline()
+
+
+def _text(worker: Mapping[str, Any]) -> str:
+    if not worker["file"]:
+        return "They could not be written: is the disk full?\n"
+    try:
+        with open(worker["file"], errors="replace") as file:
+            file.seek(worker["start"])
+            return file.read()
+    except OSError as error:
+        return f"They cannot be read: {error}\n"
