@@ -13,7 +13,7 @@ from elastic_hydra.config.errors import ConfigError, nearest
 
 __all__ = ["VERBS", "cli", "main"]
 
-VERBS = ("status", "from-torchrun", "doctor")
+VERBS = ("status", "stop", "stacks", "from-torchrun", "doctor")
 """The verbs, in the order of the help. Each is the function `command` in the module of its name in this package."""
 
 _NAME = "elastic-hydra"
@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name=_NAME, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Look at sweeps of elastic_hydra."""
+    """Look at sweeps of elastic_hydra, and act on those that run."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -24,7 +24,6 @@ from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import SweepState
 from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
 from elastic_hydra.sweep.stop import Order, order_of
-from elastic_hydra.sweep.summary import shown_path
 
 __all__ = ["Batch"]
 

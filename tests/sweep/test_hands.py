@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from elastic_hydra.cli.main import main
 from elastic_hydra.control.client import ControlError, ask, stacks
 from elastic_hydra.control.requests import Request
 from elastic_hydra.journal.events import SweepBegan
@@ -102,10 +103,14 @@ def test_jobs_are_stopped_and_left_out_and_their_stacks_shown_while_the_sweep_go
     assert sorted(line["num"] for line in journal(resumed.folder, "end")[2:]) == [0, 1, 2]
 
 
-def test_the_sweep_is_stopped_as_by_sigterm(tmp_path: Path) -> None:
+def test_the_sweep_is_stopped_as_by_sigterm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with App(tmp_path, BODY).started(*TWO_AT_ONCE) as sweep:
         wait_for_ready(sweep, 1, 2)
-        assert stop(sweep.folder, reason="the room burns") == {"running": [0, 1], "left_out": []}
+        assert main(["stacks", str(sweep.folder), "1"]) == 0
+        said = capsys.readouterr().out
+        assert [said.count(text) for text in ("rank 0\n", "rank 1\n", "in stand_here")] == [1, 1, 2]
+        assert main(["stop", str(sweep.folder), "--reason", "the room burns"]) == 0
+        assert capsys.readouterr().out == f"{sweep.folder} is told to stop\n#0, #1 are told to stop\n"
         stopped = sweep.finish()
         assert sweep.survivors() == []
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.output
