@@ -18,6 +18,7 @@ __all__ = [
     "Demand",
     "ResourcesConfig",
     "cpus_of",
+    "demand_in_words",
     "demand_of",
     "gpus_per_worker_of",
     "read_parallel",
@@ -66,6 +67,19 @@ class Demand:
     """Lists of CPUs, such as `0-3,8`, which the job takes. They replace `cpus`."""
     cores: int = 1
     """Physical cores that the workers cannot do without, of those that belong to the job's GPUs."""
+
+
+def demand_in_words(demand: Demand) -> str:
+    """Say what a job needs of a host, for people; empty: no particular part of it."""
+    cores = "all cores of a NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores"
+    parts = {
+        f"{demand.gpus} GPU{'s' * (demand.gpus > 1)}": demand.gpus,
+        f"{demand.cpus} CPU{'s' * (demand.cpus != 1)}": demand.cpus,
+        f"{demand.instances} times {cores}": demand.instances,
+        f"CPUs {' and '.join(demand.listed)}": demand.listed,
+        f"{bytes_in_words(demand.memory)} of memory": demand.memory,
+    }
+    return ", ".join(words for words, needed in parts.items() if needed)
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:

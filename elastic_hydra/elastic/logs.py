@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
 from torch.distributed.elastic.multiprocessing.api import to_map
 
 from elastic_hydra.compat.torch import for_fields_of, forget_folder
+from elastic_hydra.overview.log_files import next_restart, rank_folder, restart_folder
 
 __all__ = ["JobLogs", "TemporaryLogs", "for_one_launch"]
 
@@ -53,24 +53,23 @@ class JobLogs(LogsSpecs):
         """
         # Numbers of our own: torch's restart count stays the same when a group starts again for a new node, and starts
         # anew when a job is run again in its old directory.
-        root = Path(self.root_log_dir)
-        number = next(n for n in itertools.count() if not (root / f"restart_{n}").exists())
-        folder = root / f"restart_{number}"
+        number = next_restart(self.root_log_dir)
         redirects, tees = to_map(self._redirects, len(envs)), to_map(self._tee, len(envs))
         files: dict[str, dict[int, str]] = {
             name: {} for name in ("stdout", "stderr", "tee_stdout", "tee_stderr", "error")
         }
         for local_rank, environment in envs.items():
-            rank_folder = folder / f"rank_{environment.get('RANK', local_rank)}"
-            rank_folder.mkdir(parents=True, exist_ok=True)
+            own_folder = Path(rank_folder(self.root_log_dir, number, int(environment.get("RANK", local_rank))))
+            own_folder.mkdir(parents=True, exist_ok=True)
             shown = self._local_ranks_filter is None or local_rank in self._local_ranks_filter
             for name, std in (("stdout", Std.OUT), ("stderr", Std.ERR)):
-                path = str(rank_folder / f"{name}.log")
+                path = str(own_folder / f"{name}.log")
                 to_file = bool((redirects[local_rank] | tees[local_rank]) & std)
                 files[name][local_rank] = path if to_file else (_CONSOLE if shown else os.devnull)
                 if shown and tees[local_rank] & std:
                     files[f"tee_{name}"][local_rank] = path
-            files["error"][local_rank] = environment["TORCHELASTIC_ERROR_FILE"] = str(rank_folder / "error.json")
+            files["error"][local_rank] = environment["TORCHELASTIC_ERROR_FILE"] = str(own_folder / "error.json")
+        folder = Path(restart_folder(self.root_log_dir, number))
         destination: dict[str, Any] = {
             "stdouts": files["stdout"],
             "stderrs": files["stderr"],

@@ -16,11 +16,14 @@ __all__ = [
     "VERSION",
     "AttemptLost",
     "AttemptStarted",
+    "BatchBegan",
     "Event",
     "FailedWorker",
     "JobComposed",
     "JobEnded",
+    "JobsLeftOut",
     "StacksWritten",
+    "StartsHeldUp",
     "State",
     "StopAsked",
     "SweepBegan",
@@ -58,6 +61,11 @@ class SweepBegan(Event):
     """Name of the app: `hydra.job.name`."""
     command: Sequence[str] = ()
     """The launcher's command line."""
+    program: Sequence[str] = ()
+    """The first part of `command`, without the arguments of the app; empty: Python code or a notebook has started the
+    sweep, so that no command resumes it."""
+    cwd: str | None = None
+    """The launcher's working directory."""
     dir: str | None = None
     """The sweep's directory."""
     control: str = ""
@@ -77,6 +85,16 @@ class SweepBegan(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchBegan(Event):
+    """The sweeper has handed jobs over to the launcher: all of them or, if it is an adaptive one, some."""
+
+    jobs: int
+    """How many of them are not recorded yet. Each gets a `job` line when it is composed."""
+    parallel: str = ""
+    """How many jobs run at once: `hydra.launcher.parallel`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobComposed(Event):
     """The configuration of a job was composed; the job waits to run."""
 
@@ -88,6 +106,10 @@ class JobComposed(Event):
     """The task's configuration as YAML, without Hydra's part and with its interpolations."""
     dir: str
     """The job's output directory."""
+    log_dir: str | None = None
+    """Where the job's workers write: folders `restart_0`, `restart_1`, …; absent: `logs` in `dir`."""
+    needs: str = ""
+    """What the job needs of a host, in words; empty: no particular part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +124,8 @@ class AttemptStarted(Event):
     """The GPUs that the job holds, counted among those that the launcher sees; empty: all of these."""
     cpus: Sequence[int] = ()
     """The CPUs that the job holds; empty: all that the launcher may use."""
+    first_restart: int | None = None
+    """The number of the first folder in `log_dir` that the workers of this attempt write into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +233,28 @@ class AttemptLost(Event):
     """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`."""
     reason: str
     """What has happened, in one line."""
+    decision: str = ""
+    """Why the job is tried again."""
+    after: float = 0.0
+    """Seconds until the next attempt may start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartsHeldUp(Event):
+    """Something keeps all jobs from being started, such as a full disk, or does so no more."""
+
+    reason: str = ""
+    """What it is; empty: nothing any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsLeftOut(Event):
+    """Jobs are not started: the sweep is given up, but for the jobs that run."""
+
+    nums: Sequence[int]
+    """The jobs."""
+    reason: str
+    """Why, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +274,8 @@ class JobEnded(Event):
     """What kind of failure it was, in the words of `hydra.launcher.retry.only_on`; empty if it finished."""
     reason: str
     """What has happened, in one line; empty if it finished."""
+    decision: str = ""
+    """Why neither its workers nor the job are started again; empty if it finished, or if nothing had to be decided."""
     log: str | None = None
     """Where to read on about a failure: a file or a directory."""
     traceback: str | None = None
@@ -258,6 +306,7 @@ class SweepStopped(Event):
 
 EVENTS: dict[str, type[Event]] = {
     "sweep": SweepBegan,
+    "batch": BatchBegan,
     "job": JobComposed,
     "start": AttemptStarted,
     "workers": WorkersStarted,
@@ -265,6 +314,8 @@ EVENTS: dict[str, type[Event]] = {
     "failure": WorkersFailed,
     "stacks": StacksWritten,
     "lost": AttemptLost,
+    "held_up": StartsHeldUp,
+    "left_out": JobsLeftOut,
     "end": JobEnded,
     "stop_asked": StopAsked,
     "stop": SweepStopped,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,11 @@ class JobOverview:
     """Its output directory, where that is now."""
     log_dir: str
     """Where its workers write."""
+    needs: str = ""
+    """What it needs of a host, in words; empty: no particular part of it."""
     state: str = "waiting"
-    """`waiting`, `running`, `finished`, `failed`, `interrupted` or `preempted`. Where the launcher is known to be dead,
-    `SweepOverview.state_of` says `not started` and `lost` instead of the first two."""
+    """`waiting`, `running`, `finished`, `failed`, `interrupted`, `preempted` or `not started`. Where the launcher is
+    known to be dead, `SweepOverview.state_of` says `not started` and `lost` instead of the first two."""
     attempt: int = 0
     """The number of its last attempt; the first one is 0."""
     restarts: int = 0
@@ -47,19 +49,25 @@ class JobOverview:
     """What kind of failure the last one was."""
     reason: str = ""
     """Why it ended, or why its last attempt or its workers did, in one line; empty when all is well."""
+    decision: str = ""
+    """What was decided about its last failure: why it is tried again, or why it is not; empty: nothing had to be."""
+    log: str | None = None
+    """Where to read on about its failure."""
     value: Any = None
     """What it has returned, where that is in the journal as JSON."""
 
     @classmethod
-    def composed(cls, event: JobComposed, folder: str) -> JobOverview:
+    def composed(cls, event: JobComposed, place_now: Callable[[str], str]) -> JobOverview:
         """Return a job that waits.
 
         Args:
             event: says that it was composed.
-            folder: where its output directory is now.
+            place_now: returns where a recorded directory is now.
         """
+        folder = place_now(event.dir)
+        log_dir = f"{folder}/logs" if event.log_dir is None else place_now(event.log_dir)
         overrides = [override for override in event.overrides if not override.lstrip("+~").startswith("hydra.")]
-        return cls(event.num, overrides, folder, f"{folder}/logs")
+        return cls(event.num, overrides, folder, log_dir, event.needs)
 
     def seconds(self, now: float) -> float:
         """Return how long it has taken, until it ended or until now; 0 when it was not started."""
@@ -72,18 +80,19 @@ class JobOverview:
         if event.attempt == 0 or self.started is None:
             self.started, self.restarts = event.time, 0
         self.state, self.attempt, self.ended, self.not_before = "running", event.attempt, None, 0.0
-        self.gpus, self.cpus, self.kind, self.reason = event.gpus, event.cpus, "", ""
+        self.gpus, self.cpus, self.kind, self.reason, self.decision = event.gpus, event.cpus, "", "", ""
 
     def workers_failed(self, event: WorkersFailed) -> None:
         """Note that its workers have failed, and whether they are restarted."""
         self.restarts += event.again and event.counts
-        self.not_before = event.time + event.after if event.again else 0.0
+        self.not_before, self.decision = event.time + event.after if event.again else 0.0, event.reason
         if event.failure is not None:
             self.kind, self.reason = event.failure.kind, event.failure.reason
 
     def lose_attempt(self, event: AttemptLost) -> None:
         """Note that an attempt was lost, and that another one follows."""
         self.state, self.kind, self.reason = "waiting", event.kind, event.reason
+        self.decision, self.not_before = event.decision, event.time + event.after
 
     def end(self, event: JobEnded) -> None:
         """Note how it has ended."""
@@ -91,4 +100,8 @@ class JobOverview:
         if self.started is None or event.seconds:
             self.started = event.time - event.seconds
         self.attempt, self.restarts, self.not_before = event.attempts - 1, event.restarts, 0.0
-        self.value = event.value
+        self.value, self.decision, self.log = event.value, event.decision, event.log
+
+    def leave_out(self, reason: str) -> None:
+        """Note that it is not started."""
+        self.state, self.reason = "not started", reason

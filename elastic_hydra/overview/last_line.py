@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["last_line", "newest_restart"]
+from elastic_hydra.overview.log_files import rank_folder, restarts_in
+
+__all__ = ["last_line"]
 
 _TAIL = 8192
 """Bytes at the end of a file in which its last line is looked for."""
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 """What moves a terminal's cursor or colours its text."""
-
-
-def newest_restart(log_dir: str) -> str | None:
-    """Return the folder that the workers of a job have written into since they were started last; None: there is none.
-
-    Args:
-        log_dir: where the job's workers write.
-    """
-    try:
-        names = [name for name in os.listdir(log_dir) if re.fullmatch(r"restart_\d+", name)]
-    except OSError:
-        return None
-    newest = max(names, key=lambda name: int(name.partition("_")[2]), default=None)
-    return None if newest is None else os.path.join(log_dir, newest)
 
 
 def last_line(log_dir: str, rank: int = 0) -> str:
@@ -34,13 +22,13 @@ def last_line(log_dir: str, rank: int = 0) -> str:
         log_dir: where the job's workers write.
         rank: the worker's.
     """
-    folder = newest_restart(log_dir)
-    if folder is None:
+    restarts = restarts_in(log_dir)
+    if not restarts:
         return ""
     newest, line = 0.0, ""
     for name in ("stdout.log", "stderr.log"):
         try:
-            with open(os.path.join(folder, f"rank_{rank}", name), "rb") as file:
+            with open(os.path.join(rank_folder(log_dir, restarts[-1], rank), name), "rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_mtime < newest:
                     continue

@@ -10,9 +10,12 @@ from typing import Any
 from elastic_hydra.journal.events import (
     AttemptLost,
     AttemptStarted,
+    BatchBegan,
     Event,
     JobComposed,
     JobEnded,
+    JobsLeftOut,
+    StartsHeldUp,
     SweepBegan,
     SweepStopped,
     WorkersFailed,
@@ -46,6 +49,14 @@ class SweepOverview:
         """Tells why the last launcher ended before the sweep was done; None: it did not say so."""
         self.jobs: dict[int, JobOverview] = {}
         """By their numbers, in the order in which they were composed."""
+        self.planned = 0
+        """How many further jobs there are that are not composed yet."""
+        self._never_composed = 0
+        """How many further jobs there are that were left out before they were composed."""
+        self.parallel = ""
+        """How many jobs run at once: `hydra.launcher.parallel`; empty: unknown."""
+        self.held_up = ""
+        """What keeps all jobs from being started now; empty: nothing."""
         self._counts: Counter[str] = Counter()
         """How many jobs are in each state."""
         self._overrides: Counter[str] = Counter()
@@ -77,13 +88,18 @@ class SweepOverview:
             return "stopped"
         if self._open_jobs():
             return "died"
-        if not self.jobs:
+        if not self.total:
             return "empty"
-        return "finished" if self._counts["finished"] == len(self.jobs) else "failed"
+        return "finished" if self._counts["finished"] == self.total else "failed"
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each state that any job is in, in the words of `state_of`."""
-        return {self._in_words(state): count for state, count in self._counts.items() if count}
+        waiting, counts = self._in_words("waiting"), Counter[str]()
+        for state, count in self._counts.items():
+            counts[self._in_words(state)] += count
+        counts[waiting] += self.planned
+        counts["not started"] += self._never_composed
+        return {state: count for state, count in counts.items() if count}
 
     def state_of(self, job: JobOverview) -> str:
         """Return the state of a job; where the launcher is dead, `lost` for running and `not started` for waiting."""
@@ -103,8 +119,13 @@ class SweepOverview:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
-        return self._counts["waiting"]
+        """How many jobs wait, those that are not composed yet included."""
+        return self._counts["waiting"] + self.planned
+
+    @property
+    def total(self) -> int:
+        """How many jobs there are, those that are not composed yet included."""
+        return len(self.jobs) + self.planned + self._never_composed
 
     def running(self) -> list[JobOverview]:
         """Return the jobs that run, in the order of their starts."""
@@ -127,10 +148,10 @@ class SweepOverview:
         return self.began.command if self.began is not None else ()
 
     def _open_jobs(self) -> int:
-        return self._counts["running"] + self._counts["waiting"]
+        return self._counts["running"] + self._counts["waiting"] + self.planned
 
     def _in_words(self, state: str) -> str:
-        if self.state in ("running", "empty"):
+        if self.state == "running":
             return state
         return {"running": "lost", "waiting": "not started"}.get(state, state)
 
@@ -142,7 +163,8 @@ class SweepOverview:
             self._counts.clear()
             self._overrides.clear()
             self.first_began = event.time
-        self.began, self.stopped = event, None
+        self.began, self.stopped, self.held_up = event, None, ""
+        self.planned = self._never_composed = 0
         self.first_began = self.first_began or event.time
         self._recorded_folder = event.dir or self._recorded_folder
         for job in self.jobs.values():
@@ -155,11 +177,36 @@ class SweepOverview:
         if (before := self.jobs.pop(event.num, None)) is not None:
             self._counts[before.state] -= 1
             self._overrides.subtract(set(before.overrides))
-        folder = place_now(event.dir, self._recorded_folder, self.folder)
-        self.jobs[event.num] = job = JobOverview.composed(event, folder)
+        else:
+            self.planned = max(0, self.planned - 1)
+        self.jobs[event.num] = job = JobOverview.composed(event, self._place_now)
         self._counts[job.state] += 1
         for override in set(job.overrides):
             self._overrides[override] += 1
+
+    def _place_now(self, recorded: str) -> str:
+        return place_now(recorded, self._recorded_folder, self.folder)
+
+    def _plan(self, event: BatchBegan) -> None:
+        self.planned, self.parallel = event.jobs, event.parallel
+
+    def _hold_up(self, event: StartsHeldUp) -> None:
+        self.held_up = event.reason
+
+    def _leave_out(self, event: JobsLeftOut) -> None:
+        for num in event.nums:
+            if (job := self.jobs.get(num)) is None:
+                self.planned = max(0, self.planned - 1)
+                self._never_composed += 1
+            else:
+                self._counts[job.state] -= 1
+                job.leave_out(event.reason)
+                self._counts[job.state] += 1
+
+    def _end(self, event: JobEnded) -> None:
+        self._hand_on(event)
+        if event.log is not None and (job := self.jobs.get(event.num)) is not None:
+            job.log = self._place_now(event.log)
 
     def _hand_on(self, event: Any) -> None:
         """Hand an event on to its job; those about jobs that were never composed say nothing."""
@@ -186,5 +233,9 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     SweepBegan: SweepOverview._begin,
     JobComposed: SweepOverview._compose,
     SweepStopped: SweepOverview._stop,
+    BatchBegan: SweepOverview._plan,
+    StartsHeldUp: SweepOverview._hold_up,
+    JobsLeftOut: SweepOverview._leave_out,
     **dict.fromkeys(_NOTES_OF_JOB, SweepOverview._hand_on),
+    JobEnded: SweepOverview._end,
 }

@@ -10,8 +10,11 @@ from hydra.core.utils import JobReturn, filter_overrides
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
+from elastic_hydra.config.resources import demand_in_words
+from elastic_hydra.failures.cause import one_line
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.overview.log_files import next_restart
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.supervisor import signal_queue, standard_input
 from elastic_hydra.supervisor.client import Client, ServerLost
@@ -81,8 +84,15 @@ class Batch:
             return
         self._scheduler.composed(Attempt(job))
         if num not in history.recorded:  # a recorded job keeps its record until it is started again
-            config, folder = task_yaml(job), str(job.output_dir)
-            self._journal.write(events.JobComposed(num=num, overrides=job.overrides, config=config, dir=folder))
+            event = events.JobComposed(
+                num=num,
+                overrides=job.overrides,
+                config=task_yaml(job),
+                dir=str(job.output_dir),
+                log_dir=str(job.log_dir),
+                needs=demand_in_words(job.launch.demand),
+            )
+            self._journal.write(event)
 
     def _compose(self, num: int, overrides: list[str]) -> None:
         """Compose one more job; when it is refused, those that run may end, and no other starts."""
@@ -93,6 +103,8 @@ class Batch:
         except ConfigError as error:
             log.error("no more jobs are started: %s", error)
             self.refused = error
+            nums = [num for num, _ in self._scheduler.planned]
+            self._journal.write(events.JobsLeftOut(nums=nums, reason=one_line(str(error))))
             self._scheduler.give_up("a job of this sweep cannot be launched", forget_planned=True)
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -213,7 +225,10 @@ class Batch:
             if attempt.journal_path is None:
                 attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
             cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
-            event = events.AttemptStarted(num=job.num, attempt=attempt.number, gpus=slot.gpus, cpus=cpus)
+            restart = next_restart(str(job.log_dir))
+            event = events.AttemptStarted(
+                num=job.num, attempt=attempt.number, gpus=slot.gpus, cpus=cpus, first_restart=restart
+            )
             self._journal.write(event)
             side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
             attempt.label = f"#{job.num}" if side_by_side else ""

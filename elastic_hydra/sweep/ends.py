@@ -64,7 +64,14 @@ class Ends:
         assert failure is not None, "there is no decision about a job that has finished"
         when = f"in {decision.after:.1f} s" if decision.after > 0 else "at once"
         log.warning("#%s: %s; tried again %s: %s", num, failure.reason, when, decision.reason)
-        event = events.AttemptLost(num=num, attempt=attempt.number, kind=failure.kind.value, reason=failure.reason)
+        event = events.AttemptLost(
+            num=num,
+            attempt=attempt.number,
+            kind=failure.kind.value,
+            reason=failure.reason,
+            decision=decision.reason,
+            after=round(decision.after, 3),
+        )
         self._journal.write(event, durable=True)
         not_before = time.monotonic() + decision.after
         return attempt.following(self._restarts(attempt, end), not_before)
@@ -90,6 +97,7 @@ class Ends:
             restarts=len(self._restarts(attempt, end)),
             kind=failure.kind.value if failure is not None else "",
             traceback=end.traceback,
+            decision=no_further or (failure.not_restarted if failure is not None else ""),
         )
         self.returns[job.num] = end.job_return
         self._journal.write_end(job_end.event(), job_end.value)
@@ -126,6 +134,7 @@ class Ends:
         """Note that jobs are not started."""
         count = len(jobs.attempts)
         log.error("%s %s not started: %s", count, "job is" if count == 1 else "jobs are", jobs.reason)
+        self._journal.write(events.JobsLeftOut(nums=[attempt.job.num for attempt in jobs.attempts], reason=jobs.reason))
         for attempt in jobs.attempts:
             job = attempt.job
             self.returns[job.num] = returns.failed(job, JobError(f"not started: {jobs.reason}"))

@@ -41,6 +41,8 @@ class JobEnd:
     """Of the failure; empty when it finished."""
     traceback: str = ""
     """Of the exception because of which it has failed; empty when there is none."""
+    decision: str = ""
+    """Why it was not tried again; empty when nothing had to be decided."""
     recorded: bool = False
     """Whether an earlier launcher ran it."""
 
@@ -51,6 +53,7 @@ class JobEnd:
             state=cast("State", self.state),
             kind=self.kind,
             reason=self.reason,
+            decision=self.decision,
             log=str(self.log) if self.log is not None else None,
             traceback=self._recorded_traceback(),
             seconds=round(self.seconds, 3),

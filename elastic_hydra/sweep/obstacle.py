@@ -7,6 +7,7 @@ import time
 
 from elastic_hydra import timeouts
 from elastic_hydra.config.sizes import bytes_in_words
+from elastic_hydra.journal.events import StartsHeldUp
 from elastic_hydra.journal.files import free
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.job import Job
@@ -26,6 +27,8 @@ class Obstacle:
     def __init__(self) -> None:
         self.reason = ""
         """What is in the way; empty: nothing."""
+        self._told = ""
+        """What the journal says is in the way."""
         self._since = 0.0
         self._is_final = False
 
@@ -42,6 +45,10 @@ class Obstacle:
             self._since = time.monotonic()
             if not record.problem:
                 log.error("%s: no further job is started until there is", reason)
+        told = "" if record.problem else reason
+        if bool(told) != bool(self._told):
+            self._told = told
+            record.write(StartsHeldUp(reason=told))
         self.reason, self._is_final = reason, record.is_gone
 
     @property

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 
 from elastic_hydra.compat.hydra import get_args_parser
 
-__all__ = ["how_to_go_on"]
+__all__ = ["how_to_go_on", "program_of", "resuming_command"]
 
 _GIVEN_HERE = ("hydra.sweep.dir", "hydra.launcher.resume")
 
@@ -35,16 +35,47 @@ def how_to_go_on(
         orig_argv: `sys.orig_argv`: with the interpreter, and `-m package` where the app was started so.
     """
     argv = sys.argv if argv is None else argv
+    program = program_of(overrides, argv, orig_argv)
+    if not program:
+        resuming = "\n".join(_resuming(sweep_dir))
+        return f"To run what has not finished, start the sweep again with these two overrides:\n{resuming}"
+    return f"To run what has not finished:\n{shlex.join(resuming_command(program, argv[1:], sweep_dir))}"
+
+
+def program_of(
+    overrides: Sequence[str], argv: Sequence[str] | None = None, orig_argv: Sequence[str] | None = None
+) -> list[str]:
+    """Return what starts the app on this process's command line: interpreter, its options, and script or `-m NAME`.
+
+    Args:
+        overrides: what Hydra was given.
+        argv: `sys.argv`.
+        orig_argv: `sys.orig_argv`.
+
+    Returns:
+        nothing when the overrides do not come from the command line, but from Python or a notebook.
+    """
+    argv = sys.argv if argv is None else argv
     orig_argv = sys.orig_argv if orig_argv is None else orig_argv
-    resuming = [_override("hydra.sweep.dir", str(sweep_dir)), "hydra.launcher.resume=true"]
-    if not _is_command_line(argv, orig_argv, overrides):
-        return "To run what has not finished, start the sweep again with these two overrides:\n" + "\n".join(resuming)
-    given = list(argv[1:])
-    program = orig_argv[: len(orig_argv) - len(given)]
-    flags = [word for word in given if word in ("-m", "--multirun")] or ["-m"]
+    return list(orig_argv[: len(orig_argv) - len(argv) + 1]) if _is_command_line(argv, orig_argv, overrides) else []
+
+
+def resuming_command(program: Sequence[str], arguments: Sequence[str], sweep_dir: Path) -> list[str]:
+    """Return the command that runs what has not finished of a sweep.
+
+    Args:
+        program: what starts the app.
+        arguments: what the app was given.
+        sweep_dir: of the sweep.
+    """
+    flags = [word for word in arguments if word in ("-m", "--multirun")] or ["-m"]
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in given if word not in ("-m", "--multirun") and _key(word) not in _GIVEN_HERE]
-    return "To run what has not finished:\n" + shlex.join([*program, flags[0], *kept, *resuming])
+    kept = [word for word in arguments if word not in ("-m", "--multirun") and _key(word) not in _GIVEN_HERE]
+    return [*program, flags[0], *kept, *_resuming(sweep_dir)]
+
+
+def _resuming(sweep_dir: Path) -> list[str]:
+    return [_override("hydra.sweep.dir", str(sweep_dir)), "hydra.launcher.resume=true"]
 
 
 def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: Sequence[str]) -> bool:

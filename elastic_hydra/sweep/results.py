@@ -23,7 +23,7 @@ from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import in_order, kept, render, shown_value
 
-__all__ = ["Results", "has_one_batch", "maximize"]
+__all__ = ["Results", "given_overrides", "has_one_batch", "maximize"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -108,7 +108,7 @@ class Results:
         atexit.unregister(self.show)
         jobs = [self._jobs[num] for num in sorted(self._jobs)]
         well = all(job.state == "finished" for job in jobs)
-        again = "" if well else how_to_go_on(self._recorded_in, _given(self._config))
+        again = "" if well else how_to_go_on(self._recorded_in, given_overrides(self._config))
         if self._problem:
             log.error("%s", self._problem)
         if len(jobs) > 1 or self._problem:
@@ -133,7 +133,7 @@ class _AtTheEnd(Callback):
         self._results.show()
 
 
-def _given(config: DictConfig) -> list[str]:
+def given_overrides(config: DictConfig) -> list[str]:
     """Return the overrides with which the sweep was started, as they were written: not resolved."""
     given: Any = OmegaConf.to_container(config.hydra.overrides)
     return [*given["hydra"], *given["task"]]

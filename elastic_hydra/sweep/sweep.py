@@ -31,7 +31,8 @@ from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.kept_server import KeptServer
 from elastic_hydra.sweep.plan import planned_slots
-from elastic_hydra.sweep.results import Results, has_one_batch, maximize
+from elastic_hydra.sweep.rerun import program_of
+from elastic_hydra.sweep.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweep.resume import History
 from elastic_hydra.sweep.settings import sweep_settings
 from elastic_hydra.sweep.state import Shared, SweepState
@@ -124,6 +125,8 @@ class Sweep:
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""
         journal = self._open_journal(any(job.launch.several_nodes for job in jobs))
+        unrecorded = sum(num not in self._history.recorded for num, _ in planned)
+        journal.write(events.BatchBegan(jobs=unrecorded, parallel=str(self._settings.parallel)))
         self._state.results.plan(len(planned))
         batch = Batch(self._state, journal, planned)
         for job in jobs:
@@ -204,11 +207,14 @@ class Sweep:
                     f"hydra.sweep.dir={self._dir}: another launcher has ended there while this one was starting. Start "
                     "this one again, so that it reads all of the journal"
                 )
+            program = program_of(given_overrides(self._config))
             event = events.SweepBegan(
                 pid=os.getpid(),
                 host=os.uname().nodename,
                 task=str(self._config.hydra.job.name),
-                command=[sys.executable, *sys.argv],
+                command=[sys.executable, *(program[1:] or sys.argv[:1]), *sys.argv[1:]],
+                program=[sys.executable, *program[1:]] if program else [],
+                cwd=os.getcwd(),
                 dir=os.path.abspath(self._dir),
                 control=self._state.open_control(),
                 resume=resume,

@@ -149,19 +149,27 @@ def test_a_journal_that_says_its_version_in_each_line_is_read(tmp_path: Path, ca
 
 
 FILLED: dict[str, dict[str, Any]] = {
-    "sweep": {"pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "dir": "/d", "control": "c", "resume": True,
-              "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8, "memory": 1 << 34, "gpu_names": ["H200"]},
-    "job": {"num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3"},
-    "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5]},
+    "sweep": {
+        "pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "program": ["a"], "cwd": "/c", "dir": "/d",
+        "control": "c", "resume": True, "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8,
+        "memory": 1 << 34, "gpu_names": ["H200"],
+    },
+    "batch": {"jobs": 4, "parallel": "auto"},
+    "job": {
+        "num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3", "log_dir": "/d/3/logs", "needs": "2 GPUs",
+    },
+    "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5], "first_restart": 2},
     "workers": {"num": 3, "attempt": 1},
     "bindings": {"num": 3, "attempt": 1, "workers": [{"cpus": [5]}]},
-    "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why"},
+    "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why", "decision": "attempt 2 of 3", "after": 1.5},
+    "held_up": {"reason": "the disk is full"},
+    "left_out": {"nums": [3, 4], "reason": "why"},
     "stacks": {"num": 3, "attempt": 1, "workers": [{"rank": 0, "file": "/d/3/stacks.txt", "start": 7}]},
     "stop_asked": {"by": "ann", "reason": "why", "nums": [3, 4], "left_out": [4]},
     "stop": {"reason": "SIGTERM"},
     "end": {
         "num": 3, "state": "failed", "kind": "exit", "reason": "why", "seconds": 2.5, "attempts": 3, "restarts": 2,
-        "log": "/d/3/logs", "traceback": "Traceback …",
+        "log": "/d/3/logs", "traceback": "Traceback …", "decision": "all restarts are used up",
     },
     "failure": {
         "num": 3, "attempt": 1, "monotonic": 1.5, "again": True, "counts": False, "reason": "why", "after": 2.0,

@@ -7,9 +7,12 @@ import pytest
 from elastic_hydra.journal.events import (
     AttemptLost,
     AttemptStarted,
+    BatchBegan,
     FailedWorker,
     JobComposed,
     JobEnded,
+    JobsLeftOut,
+    StartsHeldUp,
     SweepBegan,
     SweepStopped,
     WorkersFailed,
@@ -125,3 +128,41 @@ def test_the_time_left_is_that_of_the_jobs_that_have_finished(sweep: SweepOvervi
     assert left.of_job(sweep.jobs[1]) == 6.0
     assert left.of_sweep() == 26.0  # two more jobs wait, of 10 s each
     assert TimeLeft(sweep, 130.0).of_job(sweep.jobs[1]) is None
+
+
+def test_jobs_that_are_not_composed_yet_wait(sweep: SweepOverview) -> None:
+    sweep.apply(SweepBegan(time=200.0, dir="/old"))
+    sweep.apply(BatchBegan(jobs=3, parallel="2"))
+    sweep.apply(composed(0, "lr=1"))
+    assert (sweep.total, sweep.waiting, sweep.counts(), sweep.parallel) == (3, 3, {"waiting": 3}, "2")
+    sweep.apply(JobEnded(num=0, state="finished", reason=""))
+    sweep.alive = False
+    assert (sweep.state, sweep.counts()) == ("died", {"finished": 1, "not started": 2})
+
+
+def test_jobs_that_are_left_out_are_not_started_and_say_why(sweep: SweepOverview) -> None:
+    sweep.apply(BatchBegan(jobs=1))
+    sweep.apply(JobEnded(num=0, state="failed", reason="boom"))
+    sweep.apply(JobsLeftOut(nums=[1, 2], reason="a job has failed"))
+    assert (sweep.jobs[1].state, sweep.jobs[1].reason) == ("not started", "a job has failed")
+    assert (sweep.total, sweep.counts()) == (3, {"failed": 1, "not started": 2})
+    sweep.alive = False
+    assert sweep.state == "failed"
+
+
+def test_what_holds_up_all_starts_is_known_until_it_is_over(sweep: SweepOverview) -> None:
+    sweep.apply(StartsHeldUp(reason="the disk is full"))
+    assert sweep.held_up == "the disk is full"
+    sweep.apply(StartsHeldUp())
+    assert sweep.held_up == ""
+
+
+def test_decisions_about_failures_are_kept(sweep: SweepOverview) -> None:
+    job = sweep.jobs[0]
+    sweep.apply(AttemptStarted(time=110.0, num=0, attempt=0))
+    sweep.apply(AttemptLost(time=120.0, num=0, reason="killed", decision="attempt 2 of 3", after=5.0))
+    assert (job.decision, job.not_before) == ("attempt 2 of 3", 125.0)
+    sweep.apply(AttemptStarted(time=126.0, num=0, attempt=1))
+    assert (job.decision, job.not_before) == ("", 0.0)
+    sweep.apply(JobEnded(num=0, state="failed", reason="killed", decision="all are used up", log="/old/0/x.log"))
+    assert (job.decision, job.log) == ("all are used up", "/new/0/x.log")

@@ -147,7 +147,7 @@ def test_a_lost_agent_is_replaced_while_attempts_are_left(tmp_path: Path) -> Non
     finished = App(tmp_path, body).run("hydra.launcher.nproc_per_node=1", "hydra.launcher.retry.max_attempts=2")
     assert finished.returncode == 0, finished.output
     events = [json.loads(line)["event"] for line in (finished.folder / "journal.jsonl").read_text().splitlines()]
-    assert events == ["sweep", "job", "start", "workers", "lost", "start", "workers", "end"]
+    assert events == ["sweep", "batch", "job", "start", "workers", "lost", "start", "workers", "end"]
 
 
 def test_restarts_are_in_the_journal_with_their_reason(tmp_path: Path) -> None:
