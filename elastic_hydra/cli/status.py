@@ -10,6 +10,7 @@ import time
 import click
 
 from elastic_hydra.cli import sweeps
+from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.status_text import counts_text, status_text
 from elastic_hydra.cli.sweep_json import sweep_as_json
 from elastic_hydra.overview.follow import Follower
@@ -22,7 +23,7 @@ _INTERVAL = 1.0
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False)
+@click.argument("directory", type=DIRECTORY, metavar="[DIR]", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Look again and again, until the sweep has ended.")
 @click.option("--failed", is_flag=True, help="Show only jobs that have run and have not finished.")
 @click.option("--all", "every", is_flag=True, help="Show all jobs, however many there are.")

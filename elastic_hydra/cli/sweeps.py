@@ -102,19 +102,25 @@ def read(follower: Follower) -> bool:
         raise UserError(f"{follower.path}: it cannot be read ({error.strerror}): make it readable for you") from None
 
 
-def job_of(sweep: SweepOverview, num: int) -> JobOverview:
+def job_of(sweep: SweepOverview, num: int | None) -> JobOverview:
     """Return a job of a sweep.
 
+    Args:
+        sweep: the sweep.
+        num: the job; None: the only one.
+
     Raises:
-        UserError: the sweep has no such job.
+        UserError: the sweep has no such job, or several where none is named.
     """
     if num in sweep.jobs:
         return sweep.jobs[num]
-    nums = sorted(sweep.jobs)
-    there = "it has no job yet" if not nums else f"its only job is {nums[0]}" if len(nums) == 1 else _range(nums)
-    raise UserError(f"{shown_path(sweep.folder)} has no job {num}: {there}")
-
-
-def _range(nums: list[int]) -> str:
-    gaps = "" if len(nums) == nums[-1] - nums[0] + 1 else f", {len(nums)} of these; `elastic-hydra status` shows which"
-    return f"its jobs are {nums[0]} to {nums[-1]}{gaps}"
+    nums, place = sorted(sweep.jobs), shown_path(sweep.folder)
+    if not nums:
+        raise UserError(f"{place} has no job yet")
+    if num is None and len(nums) == 1:
+        return sweep.jobs[nums[0]]
+    if num is None:
+        raise UserError(f"JOB is missing: {place} has {len(nums)} jobs, #{nums[0]} to #{nums[-1]}")
+    range_ = f"its only job is #{nums[0]}" if len(nums) == 1 else f"its {len(nums)} jobs are #{nums[0]} to #{nums[-1]}"
+    more = f"; {sweep.planned} more are not composed yet" if sweep.planned and num > nums[-1] else ""
+    raise UserError(f"{place} has no job #{num}: {range_}{more}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, JobComposed, JobEnded, WorkersFailed
@@ -53,6 +53,10 @@ class JobOverview:
     """What was decided about its last failure: why it is tried again, or why it is not; empty: nothing had to be."""
     log: str | None = None
     """Where to read on about its failure."""
+    failed_rank: int | None = None
+    """The rank whose failure was the cause of the last one; None: there was none, or no worker was the cause."""
+    first_restarts: dict[int, int] = field(default_factory=dict)
+    """The number of the first folder in `log_dir` of each attempt of the last launcher, by the attempt's number."""
     value: Any = None
     """What it has returned, where that is in the journal as JSON."""
 
@@ -79,15 +83,19 @@ class JobOverview:
         """Note that an attempt has begun."""
         if event.attempt == 0 or self.started is None:
             self.started, self.restarts = event.time, 0
+            self.first_restarts.clear()
+        if event.first_restart is not None:
+            self.first_restarts[event.attempt] = event.first_restart
         self.state, self.attempt, self.ended, self.not_before = "running", event.attempt, None, 0.0
-        self.gpus, self.cpus, self.kind, self.reason, self.decision = event.gpus, event.cpus, "", "", ""
+        self.gpus, self.cpus = event.gpus, event.cpus
+        self.kind, self.reason, self.decision, self.failed_rank, self.log = "", "", "", None, None
 
     def workers_failed(self, event: WorkersFailed) -> None:
         """Note that its workers have failed, and whether they are restarted."""
         self.restarts += event.again and event.counts
         self.not_before, self.decision = event.time + event.after if event.again else 0.0, event.reason
         if event.failure is not None:
-            self.kind, self.reason = event.failure.kind, event.failure.reason
+            self.kind, self.reason, self.failed_rank = event.failure.kind, event.failure.reason, event.failure.rank
 
     def lose_attempt(self, event: AttemptLost) -> None:
         """Note that an attempt was lost, and that another one follows."""
