@@ -189,6 +189,8 @@ def python() -> str:
     """Return the signature and docstring of each public name."""
     parts = []
     for name in elastic_hydra.__all__:
+        if name == "main":
+            continue  # the page itself says what it is; its signature is that of the installed Hydra
         thing = getattr(elastic_hydra, name)
         has_fields = dataclasses.is_dataclass(thing)
         parts += [f"## {name}", "", *_signature(name, thing), *_docstring(inspect.getdoc(thing) or "")]

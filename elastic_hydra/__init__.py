@@ -23,13 +23,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hydra import main as main
+
     from elastic_hydra.launcher.api import LaunchConfig as LaunchConfig
     from elastic_hydra.launcher.api import elastic_launch as elastic_launch
     from elastic_hydra.launcher.api import launch_agent as launch_agent
     from elastic_hydra.worker import heartbeat as heartbeat
 
 __version__ = "0.1.0"
-__all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent"]
+__all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent", "main"]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,6 +41,10 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = heartbeat
         return heartbeat
+    if name == "main":
+        from elastic_hydra.sweep.single_run import main
+
+        return main
     if name in __all__:
         from elastic_hydra.launcher import api
 

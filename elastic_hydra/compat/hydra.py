@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.omegaconf import set_parent
 
-__all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "returned", "set_hydra_config"]
+__all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "hydra_config", "returned", "set_hydra_config"]
 
 
 def set_hydra_config(config: DictConfig) -> None:
@@ -33,6 +34,22 @@ def set_hydra_config(config: DictConfig) -> None:
     holder["hydra"] = config.hydra
     set_parent(config.hydra, config)
     HydraConfig.instance().cfg = holder  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def hydra_config(config: DictConfig) -> Iterator[None]:
+    """A context in which `${hydra:…}` refers to a job's configuration.
+
+    Args:
+        config: see `set_hydra_config`.
+    """
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    set_hydra_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before
 
 
 def returned(job_return: JobReturn) -> Any:

@@ -72,6 +72,8 @@ class SweepBegan(Event):
     """Name of the launcher's control socket, in the abstract namespace of Linux; empty: the launcher has none."""
     resume: bool = False
     """Whether the sweep goes on. If not, the lines before this one are about another sweep."""
+    single: bool = False
+    """Whether it is a run without `-m`: its one job writes into this same directory, which is `hydra.run.dir`."""
     maximize: bool | None = None
     """Whether larger values are better; absent: the sweeper does not say what is better."""
     versions: Mapping[str, str] = field(default_factory=dict)

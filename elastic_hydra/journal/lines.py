@@ -68,7 +68,7 @@ class Lines:
             raise ConfigError(
                 f"{self.path}, line {number}: version {newer.version} of the format, which a newer elastic_hydra has "
                 f"written; this one reads versions up to {VERSION}. Resume the sweep with that elastic_hydra or a "
-                "later one, or choose another hydra.sweep.dir and run all jobs anew"
+                "later one, or choose another directory and run all jobs anew"
             ) from None
 
     def say_what_is_lost(self) -> None:

@@ -15,5 +15,6 @@ def place_now(recorded: str, recorded_sweep: str, sweep: str) -> str:
         recorded_sweep: the sweep's directory when that was written.
         sweep: the sweep's directory now.
     """
-    inside = recorded.startswith(recorded_sweep + os.sep)
+    # A job may write into the sweep's very directory, as that of a single run does.
+    inside = f"{recorded}{os.sep}".startswith(f"{recorded_sweep}{os.sep}")
     return sweep + recorded[len(recorded_sweep) :] if inside else recorded

@@ -115,12 +115,13 @@ class Record(dict[int, Recorded]):
         return event.config
 
 
-def read(path: Path) -> Record:
+def read(path: Path, key: str = "hydra.sweep.dir") -> Record:
     """Read what happened to each job of a sweep. No return value is unpickled.
 
     Args:
         path: the journal. If a launcher on another node of the same sweep is writing it, the lines of this launcher are
             left out: all nodes must start from the same past.
+        key: that names the directory, for messages.
 
     Returns:
         the jobs; none when there is no journal.
@@ -128,10 +129,10 @@ def read(path: Path) -> Record:
     Raises:
         ConfigError: a newer version has written the journal, or it cannot be read.
     """
-    return _patiently(path, lambda: _read(path))
+    return _patiently(path, lambda: _read(path), key)
 
 
-def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
+def _patiently(path: Path, reading: Callable[[], _T], key: str = "hydra.sweep.dir") -> _T:
     """Read from a journal, and try again for a while if the problem may pass, as on network file systems.
 
     Raises:
@@ -144,7 +145,7 @@ def _patiently(path: Path, reading: Callable[[], _T]) -> _T:
         except OSError as error:
             if error.errno not in _PASSING or time.monotonic() > deadline:
                 raise ConfigError(
-                    f"hydra.sweep.dir={path.parent}: the sweep's journal cannot be read there ({error}). Make "
+                    f"{key}={path.parent}: the sweep's journal cannot be read there ({error}). Make "
                     f"{path.name} readable for you, or choose another directory"
                 ) from error
         time.sleep(0.2)

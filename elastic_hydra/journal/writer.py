@@ -34,12 +34,13 @@ class Journal:
         folder: the sweep's directory.
         shared: whether launchers on other nodes may use the same directory. Then the second launcher is not refused,
             but writes another journal there.
+        key: that names the directory, for messages.
 
     Raises:
         ConfigError: another launcher is at work in that directory, or the directory cannot be written to.
     """
 
-    def __init__(self, folder: Path, shared: bool = False) -> None:
+    def __init__(self, folder: Path, shared: bool = False, key: str = "hydra.sweep.dir") -> None:
         path = folder / FILE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -49,13 +50,13 @@ class Journal:
                 held = lock.acquire(path)
             if held is None:
                 raise ConfigError(
-                    f"hydra.sweep.dir={folder}: another launcher, or a worker of it, is still at work there. Wait for "
+                    f"{key}={folder}: another launcher, or a worker of it, is still at work there. Wait for "
                     "it, stop it, or choose another directory"
                 )
             fd = open_private(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise ConfigError(
-                f"hydra.sweep.dir={folder}: the sweep's journal cannot be written there ({error}). Make it writable, "
+                f"{key}={folder}: the sweep's journal cannot be written there ({error}). Make it writable, "
                 "or choose another directory"
             ) from error
         self.path = path

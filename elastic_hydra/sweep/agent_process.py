@@ -83,11 +83,12 @@ def run(
 
     if attempt.number:
         append_only(job.config)
+    job_dir_key, job_subdir_key = job.dir_keys
     job_return = run_job(
         task_function=task,
         config=job.config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
+        job_dir_key=job_dir_key,
+        job_subdir_key=job_subdir_key,
         hydra_context=context,
     )
     return _packed(job_return, launched, attempt.restarts)

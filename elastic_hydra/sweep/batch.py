@@ -146,8 +146,8 @@ class Batch:
         # A sweeper with many batches would repeat the same line for each of them.
         level = logging.INFO if way != self._state.said_way or scheduler.starts else logging.DEBUG
         self._state.said_way = way
-        jobs, folder = "job" if count == 1 else "jobs", shown_path(self._state.dir)
-        log.log(level, "Launching %s %s, %s; output: %s", count, jobs, way, folder)
+        what = "the run" if self._state.single else f"{count} job, each" if count == 1 else f"{count} jobs, each"
+        log.log(level, "Launching %s with %s; output: %s", what, way, shown_path(self._state.dir))
 
     def _work_off_or_stop(self, agents: Agents, shutdown_timeout: float) -> None:
         try:
@@ -221,7 +221,8 @@ class Batch:
         """Start a job's agent in its slot; if that fails, the job goes back to where it was."""
         attempt, slot, job = step.attempt, step.slot, step.attempt.job
         try:
-            log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+            if not self._state.single:
+                log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
             if attempt.journal_path is None:
                 attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
             cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
@@ -275,4 +276,4 @@ class Batch:
 def _size(launches: list[Launch]) -> str:
     sizes = sorted({launch.nproc_per_node for launch in launches})
     workers = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    return f"each with {workers} worker{'s' if sizes[-1] > 1 else ''} per node"
+    return f"{workers} worker{'s' if sizes[-1] > 1 else ''} per node"

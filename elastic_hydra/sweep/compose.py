@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
-from elastic_hydra.compat.hydra import set_hydra_config
+from elastic_hydra.compat.hydra import hydra_config
 from elastic_hydra.compat.hydra_loader import compose_to_launch
 from elastic_hydra.config.backends import backend_of
 from elastic_hydra.config.errors import ConfigError
@@ -31,7 +28,7 @@ from elastic_hydra.sweep.job import Job, env_set_of
 from elastic_hydra.sweep.log_files import check_log_files
 from elastic_hydra.sweep.settings import check_nodes
 
-__all__ = ["compose", "meet", "task_config", "task_yaml", "teach_parser"]
+__all__ = ["compose", "job_of_run", "meet", "task_config", "task_yaml", "teach_parser"]
 
 
 def compose(
@@ -56,28 +53,60 @@ def compose(
         ConfigError: it cannot be launched as configured.
     """
     config = compose_to_launch(context.config_loader, sweep_config, overrides)
-    launcher = typed(config.hydra.launcher)
     with open_dict(config):
         config.hydra.job.id = str(num)
         config.hydra.job.num = num
-        if launcher is not config.hydra.launcher:
-            config.hydra.launcher = launcher
-    with _hydra_config(config):
+    _type_launcher(config)
+    with hydra_config(config):
         output_dir = _fix_output_dir(num, config, recorded_dir)
-    with _hydra_config(config):
+    with hydra_config(config):
         launch = _resolve(num, config, facts, context.config_loader)
     job = Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config))
-    _check_folders(job, sweep_config)
+    _check_output_dir(job, sweep_config)
+    _check_log_dir(job)
     return job
 
 
-def _check_folders(job: Job, sweep_config: DictConfig) -> None:
-    """Refuse folders that cannot be written; below the sweep's own only what is in the way can keep a job from it."""
+def job_of_run(context: HydraContext, config: DictConfig, facts: HostFacts, num: int, overrides: list[str]) -> Job:
+    """Make the job of a run without `-m`, which Hydra has composed, and check how it is to be launched.
+
+    Args:
+        context: Hydra's.
+        config: of the run; it has its output directory.
+        facts: this host.
+        num: what the launcher calls the job; Hydra gives a single run neither a number nor an id.
+        overrides: the run's.
+
+    Raises:
+        ConfigError: it cannot be launched as configured.
+    """
+    _type_launcher(config)
+    with hydra_config(config):
+        launch = _resolve(num, config, facts, context.config_loader)
+    output_dir = Path(str(config.hydra.runtime.output_dir))
+    job = Job(num, overrides, config, launch, output_dir, _run_id(num, overrides, launch, config), single=True)
+    _check_log_dir(job)
+    return job
+
+
+def _type_launcher(config: DictConfig) -> None:
+    """Have `hydra.launcher` in a job's configuration with all keys of the schema."""
+    launcher = typed(config.hydra.launcher)
+    if launcher is not config.hydra.launcher:
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.launcher = launcher
+
+
+def _check_output_dir(job: Job, sweep_config: DictConfig) -> None:
+    """Refuse a directory that cannot be made; below the sweep's own only what is in the way can keep a job from it."""
     sweep = job.config.hydra.sweep
     sweep_dir = os.path.abspath(str(sweep_config.hydra.sweep.dir))
     if not job.output_dir.is_relative_to(sweep_dir) or not may_be_folder(job.output_dir):
         name = "subdir" if os.path.isabs(sweep.subdir) or os.path.abspath(sweep.dir) == sweep_dir else "dir"
         refuse_unwritable(f"job #{job.num}: hydra.sweep.{name}", sweep[name], job.output_dir)
+
+
+def _check_log_dir(job: Job) -> None:
     if job.launch.keys.logs.dir is not None:
         refuse_unwritable(f"job #{job.num}: hydra.launcher.logs.dir", job.launch.keys.logs.dir, job.log_dir)
 
@@ -91,7 +120,7 @@ def teach_parser(job: Job) -> None:
         ConfigError: an interpolation leads nowhere, or a file cannot be written.
     """
     try:
-        with _hydra_config(job.config):
+        with hydra_config(job.config):
             logging: Any = job.config.hydra.job_logging
             if logging is not None:
                 logging = OmegaConf.to_container(logging, resolve=True)
@@ -181,15 +210,3 @@ def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) 
         parts = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return f"{name}-{num}"
-
-
-@contextlib.contextmanager
-def _hydra_config(config: DictConfig) -> Iterator[None]:
-    """Make `${hydra:…}` refer to a job's configuration for a while."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    set_hydra_config(config)
-    try:
-        yield
-    finally:
-        holder.cfg = before

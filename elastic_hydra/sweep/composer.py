@@ -13,7 +13,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.numa.errors import NumaError
 from elastic_hydra.resources.allocator import Allocator
-from elastic_hydra.sweep.compose import compose, task_yaml
+from elastic_hydra.sweep.compose import compose, job_of_run, task_yaml
 from elastic_hydra.sweep.directories import Directories
 from elastic_hydra.sweep.job import Job
 from elastic_hydra.sweep.resume import History
@@ -27,11 +27,12 @@ class Composer:
 
     Args:
         context: Hydra's.
-        config: of the sweep.
+        config: of the sweep, or of a single run.
         settings: the sweep's `hydra.launcher`.
         facts: of the host on which jobs run.
         allocator: gives that host to jobs.
         history: what an earlier launcher has recorded.
+        single: whether it is a single run, which Hydra has composed.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Composer:
         facts: HostFacts,
         allocator: Allocator,
         history: History,
+        *,
+        single: bool = False,
     ) -> None:
         self._context = context
         self._config = config
@@ -49,6 +52,7 @@ class Composer:
         self._facts = facts
         self._allocator = allocator
         self._history = history
+        self._single = single
         self._directories = Directories(history.recorded)
 
     def foresee(self, planned: Iterable[tuple[int, list[str]]]) -> None:
@@ -74,7 +78,10 @@ class Composer:
             ConfigError: it cannot be launched as configured.
         """
         recorded_dir = self._history.output_dir(num)
-        job = compose(self._context, self._config, self._facts, num, overrides, recorded_dir)
+        if self._single:
+            job = job_of_run(self._context, self._config, self._facts, num, overrides)
+        else:
+            job = compose(self._context, self._config, self._facts, num, overrides, recorded_dir)
         try:
             job = replace(job, launch=self._allocator.fitted(job.launch, job.env_set))
         except NumaError as error:

@@ -26,11 +26,18 @@ class Job:
     output_dir: Path
     run_id: str
     """Names its rendezvous: unlike that of any other job on one node, the same in all launchers on several nodes."""
+    single: bool = False
+    """Whether it is a run without `-m`, and no job of a sweep."""
 
     @property
     def env_set(self) -> dict[str, str]:
         """Environment variables that it sets."""
         return env_set_of(self.config)
+
+    @property
+    def dir_keys(self) -> tuple[str, str | None]:
+        """The keys in which Hydra's `run_job` finds its output directory."""
+        return ("hydra.runtime.output_dir", None) if self.single else ("hydra.sweep.dir", "hydra.sweep.subdir")
 
     @property
     def log_dir(self) -> Path:

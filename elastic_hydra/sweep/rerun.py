@@ -14,10 +14,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from elastic_hydra.compat.hydra import get_args_parser
+from elastic_hydra.sweep.start import RUN_DIR, SWEEP_DIR
 
 __all__ = ["how_to_go_on", "program_of", "resuming_command"]
 
-_GIVEN_HERE = ("hydra.sweep.dir", "hydra.launcher.resume")
+_RESUME = "hydra.launcher.resume"
+_MULTIRUN = ("-m", "--multirun")
 
 
 def how_to_go_on(
@@ -25,6 +27,8 @@ def how_to_go_on(
     overrides: Sequence[str],
     argv: Sequence[str] | None = None,
     orig_argv: Sequence[str] | None = None,
+    *,
+    single: bool = False,
 ) -> str:
     """Say what runs what has not finished of this sweep, and nothing else.
 
@@ -33,13 +37,14 @@ def how_to_go_on(
         overrides: what Hydra was given.
         argv: `sys.argv`.
         orig_argv: `sys.orig_argv`: with the interpreter, and `-m package` where the app was started so.
+        single: whether it is a run without `-m`.
     """
     argv = sys.argv if argv is None else argv
     program = program_of(overrides, argv, orig_argv)
     if not program:
-        resuming = "\n".join(_resuming(sweep_dir))
-        return f"To run what has not finished, start the sweep again with these two overrides:\n{resuming}"
-    return f"To run what has not finished:\n{shlex.join(resuming_command(program, argv[1:], sweep_dir))}"
+        resuming = "\n".join(_resuming(sweep_dir, single))
+        return f"To run what has not finished, start again with these two overrides:\n{resuming}"
+    return f"To run what has not finished:\n{shlex.join(resuming_command(program, argv[1:], sweep_dir, single=single))}"
 
 
 def program_of(
@@ -60,22 +65,29 @@ def program_of(
     return list(orig_argv[: len(orig_argv) - len(argv) + 1]) if _is_command_line(argv, orig_argv, overrides) else []
 
 
-def resuming_command(program: Sequence[str], arguments: Sequence[str], sweep_dir: Path) -> list[str]:
+def resuming_command(
+    program: Sequence[str], arguments: Sequence[str], sweep_dir: Path, *, single: bool = False
+) -> list[str]:
     """Return the command that runs what has not finished of a sweep.
 
     Args:
         program: what starts the app.
         arguments: what the app was given.
         sweep_dir: of the sweep.
+        single: whether it is a run without `-m`.
     """
-    flags = [word for word in arguments if word in ("-m", "--multirun")] or ["-m"]
+    flags = [word for word in arguments if word in _MULTIRUN] or ([] if single else ["-m"])
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in arguments if word not in ("-m", "--multirun") and _key(word) not in _GIVEN_HERE]
-    return [*program, flags[0], *kept, *_resuming(sweep_dir)]
+    kept = [word for word in arguments if word not in _MULTIRUN and _key(word) not in (_dir_key(single), _RESUME)]
+    return [*program, *flags[:1], *kept, *_resuming(sweep_dir, single)]
 
 
-def _resuming(sweep_dir: Path) -> list[str]:
-    return [_override("hydra.sweep.dir", str(sweep_dir)), "hydra.launcher.resume=true"]
+def _resuming(sweep_dir: Path, single: bool) -> list[str]:
+    return [_override(_dir_key(single), str(sweep_dir)), f"{_RESUME}=true"]
+
+
+def _dir_key(single: bool) -> str:
+    return RUN_DIR if single else SWEEP_DIR
 
 
 def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: Sequence[str]) -> bool:
@@ -86,7 +98,7 @@ def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: S
     with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
         known, unknown = get_args_parser().parse_known_args(given)
         # Hydra adds the mode itself.
-        return not unknown and set(overrides) - set(known.overrides) <= {"hydra.mode=MULTIRUN"}
+        return not unknown and set(overrides) - set(known.overrides) <= {"hydra.mode=MULTIRUN", "hydra.mode=RUN"}
     return False
 
 

@@ -38,16 +38,18 @@ class Results:
         context: Hydra's, whose callbacks say when the sweep is over.
         config: of the sweep.
         folder: of the sweep.
+        single: whether it is a run without `-m`: one job, of which there is no table.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig, folder: Path) -> None:
+    def __init__(self, context: HydraContext, config: DictConfig, folder: Path, *, single: bool = False) -> None:
         self._config = config
         self._folder = folder
         self._recorded_in = folder
         self._maximize = maximize(config)
-        self._one_batch = has_one_batch(config)
+        self._single = single
+        self._one_batch = single or has_one_batch(config)
         self._jobs: dict[int, JobEnd] = {}
-        self._planned = _trials(config)
+        self._planned = 1 if single else _trials(config)
         self._began: float | None = None
         self._ran = 0
         self._unsaid = False
@@ -108,13 +110,17 @@ class Results:
         atexit.unregister(self.show)
         jobs = [self._jobs[num] for num in sorted(self._jobs)]
         well = all(job.state == "finished" for job in jobs)
-        again = "" if well else how_to_go_on(self._recorded_in, given_overrides(self._config))
+        again = "" if well else how_to_go_on(self._recorded_in, given_overrides(self._config), single=self._single)
         if self._problem:
             log.error("%s", self._problem)
         if len(jobs) > 1 or self._problem:
             log.info("%s", render(jobs, self._maximize, self._folder / "results.csv"))
         if again:
             log.info("%s", again)
+        if not self._single:
+            self._write_files(jobs, again)
+
+    def _write_files(self, jobs: Sequence[JobEnd], again: str) -> None:
         try:
             table = render(jobs, self._maximize)
             _write(self._folder / "summary.txt", lambda file: file.write(f"{table}\n{again}".rstrip() + "\n"))

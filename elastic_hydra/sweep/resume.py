@@ -111,7 +111,7 @@ class History:
         raise ConfigError(
             f"hydra.launcher.resume={self.mode}: job #{num} is no longer what it was:\n"
             + "\n".join(f"    {line}" for line in difference)
-            + "\nRestore the configuration, or start a new sweep in another hydra.sweep.dir"
+            + "\nRestore the configuration, or start anew in another directory"
         )
 
     def check_trust(self) -> None:

@@ -6,14 +6,16 @@ configuration would hear of both, but Hydra 1.4 warns of any callback, and refus
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
 from elastic_hydra.compat.hydra import call_at_start
+from elastic_hydra.compat.hydra_main import runs_are_taken_over
 from elastic_hydra.compat.omegaconf import node_at
 from elastic_hydra.compat.versions import hydra_resolves_groups_of_launchers
 from elastic_hydra.config.errors import ConfigError
@@ -21,7 +23,7 @@ from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.typed import check_resolvable
 from elastic_hydra.sweep.start import started_by_torchrun
 
-__all__ = ["refuse", "watch_start"]
+__all__ = ["is_selected", "refusals", "watch_start"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -33,22 +35,34 @@ def watch_start() -> None:
     call_at_start(_if_selected(_warn_of_single_run), _if_selected(_check_interpolations))
 
 
-def refuse(error: ConfigError) -> SystemExit:
-    """Print why a configuration is refused, and return what to raise.
+def is_selected(config: DictConfig) -> bool:
+    """Whether a configuration has selected the elastic launcher.
 
     Args:
-        error: the reason.
-
-    Returns:
-        an end with 2: Hydra ends with 1 for any exception, which would say that a job has failed.
+        config: with Hydra's part.
     """
-    print(error, file=sys.stderr)
-    return SystemExit(2)
+    return bool(OmegaConf.select(config, "hydra.launcher._target_") == _TARGET)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Print why a configuration is refused, and end with 2.
+
+    Hydra ends with 1 for any exception, which would say that a job has failed.
+
+    Raises:
+        SystemExit: with code 2, where a `ConfigError` was raised.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def _if_selected(look: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def look_if_selected(config: DictConfig) -> None:
-        if OmegaConf.select(config, "hydra.launcher._target_") == _TARGET:
+        if is_selected(config):
             look(config)
 
     return look_if_selected
@@ -56,15 +70,15 @@ def _if_selected(look: Callable[[DictConfig], None]) -> Callable[[DictConfig], N
 
 def _warn_of_single_run(config: DictConfig) -> None:
     rank = started_by_torchrun(os.environ)
-    if rank is None:
+    if rank is None and not runs_are_taken_over():
         log.warning(
             "hydra/launcher=elastic is not used: without -m (--multirun) Hydra runs the task function in this process. "
-            "Add -m to launch its workers, also for a single job"
+            "To launch its workers, decorate it with @elastic_hydra.main in place of @hydra.main, or add -m"
         )
     elif rank == "0":
         log.warning(
             "hydra/launcher=elastic is not used: RANK is set, since torchrun has started this process. To have the "
-            "launcher start the workers, start it without torchrun, and with -m (--multirun)"
+            "launcher start the workers, start it without torchrun, and with -m (--multirun) or @elastic_hydra.main"
         )
 
 
@@ -75,7 +89,5 @@ def _check_interpolations(config: DictConfig) -> None:
         names = [key for key in launcher if not OmegaConf.is_config(node_at(launcher, key))]
     problems = Problems()
     check_resolvable(launcher, problems, names=names)
-    try:
+    with refusals():
         problems.raise_any()
-    except ConfigError as error:
-        raise refuse(error) from error

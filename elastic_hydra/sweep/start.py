@@ -6,21 +6,24 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from elastic_hydra.compat import shortcuts
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.typed import resolved
 from elastic_hydra.sweep.folders import refuse_unwritable
 
-__all__ = ["check_start", "started_by_torchrun"]
+__all__ = ["RUN_DIR", "SWEEP_DIR", "check_start", "started_by_torchrun"]
+
+SWEEP_DIR = "hydra.sweep.dir"
+"""The key of a sweep's directory."""
+RUN_DIR = "hydra.run.dir"
+"""The key of the directory of a single run."""
 
 
-def check_start(config: DictConfig) -> None:
+def check_start(key: str, folder: str) -> None:
     """Refuse a sweep that torchrun has started several times, or whose environment or directory will not do.
 
     Args:
-        config: of the sweep.
+        key: that names the directory: `SWEEP_DIR` or `RUN_DIR`.
+        folder: the directory.
 
     Raises:
         ConfigError: with what to do.
@@ -35,8 +38,7 @@ def check_start(config: DictConfig) -> None:
             f"RANK is set ({rank}): torchrun has started this sweep once per rank. Start it without torchrun: "
             "hydra/launcher=elastic starts the workers itself (hydra.launcher.nproc_per_node, hydra.launcher.nodes)"
         )
-    folder = str(resolved(config.hydra.sweep, "dir", "hydra.sweep.dir"))
-    refuse_unwritable("hydra.sweep.dir", folder, Path(os.path.abspath(folder)))
+    refuse_unwritable(key, folder, Path(os.path.abspath(folder)))
 
 
 def started_by_torchrun(environ: Mapping[str, str]) -> str | None:

@@ -54,6 +54,8 @@ class SweepState:
     obstacle: Obstacle = field(default_factory=Obstacle)
     control: ControlSocket | None = None
     """Where commands on this host ask for something; None: nobody can."""
+    single: bool = False
+    """Whether it is a run without `-m`."""
     said_way: str = ""
     """How jobs are launched, as it was said last."""
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, filter_overrides, setup_globals
@@ -35,6 +36,7 @@ from elastic_hydra.sweep.rerun import program_of
 from elastic_hydra.sweep.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweep.resume import History
 from elastic_hydra.sweep.settings import sweep_settings
+from elastic_hydra.sweep.start import RUN_DIR, SWEEP_DIR
 from elastic_hydra.sweep.state import Shared, SweepState
 from elastic_hydra.sweep.stop import (
     Stopped,
@@ -55,26 +57,31 @@ _COMPOSED_AHEAD = 32
 
 
 class Sweep:
-    """Runs the jobs that Hydra's sweeper hands to the launcher, batch by batch.
+    """Runs the jobs that Hydra's sweeper hands to the launcher, batch by batch; or the one job of a run without `-m`.
 
     Args:
         context: Hydra's.
         task_function: the user's.
-        config: of the sweep.
+        config: of the sweep, or of the single run.
+        single: whether it is a single run. Its directory is `hydra.runtime.output_dir`, which must be known.
 
     Raises:
         ConfigError: another launcher is at work in the sweep's directory.
     """
 
-    def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def __init__(
+        self, context: HydraContext, task_function: TaskFunction, config: DictConfig, *, single: bool = False
+    ) -> None:
         self._context = context
         self._config = config
-        self._dir = Path(str(config.hydra.sweep.dir)).absolute()
+        self._single = single
+        self._dir_key = RUN_DIR if single else SWEEP_DIR
+        self._dir = Path(str(config.hydra.runtime.output_dir if single else config.hydra.sweep.dir)).absolute()
         self._settings = settings = sweep_settings(config)
         self._facts = facts = facts_of_this_host()
         host = Host.of(settings, facts)
         shared = Shared(task_function, context, HydraState())
-        results = Results(context, config, self._dir)
+        results = Results(context, config, self._dir, single=single)
         self._history = self._read_history()
         most = settings.max_failures
         self._state = SweepState(
@@ -84,9 +91,10 @@ class Sweep:
             shared=shared,
             server=KeptServer(vars(shared)),
             history=self._history,
-            composer=Composer(context, config, settings, facts, host.allocator, self._history),
+            composer=Composer(context, config, settings, facts, host.allocator, self._history, single=single),
             results=results,
             failures=FailureLimit(settings.on_failure, None if most is None else str(most)),
+            single=single,
         )
         self._journal: Journal | None = None
 
@@ -108,9 +116,26 @@ class Sweep:
         self._configure_log()
         if not job_overrides:
             return []
-        planned = [
-            (self._history.number(overrides, first + i), list(overrides)) for i, overrides in enumerate(job_overrides)
-        ]
+        return self._run_numbered(
+            [(self._history.number(overrides, first + i), list(overrides)) for i, overrides in enumerate(job_overrides)]
+        )
+
+    def run_single(self) -> JobReturn:
+        """Run the one job of a run without `-m`.
+
+        Raises:
+            ConfigError, KeyboardInterrupt, SystemExit: as `run`.
+        """
+        self._configure_log()
+        # A directory has one run. When that is resumed with other overrides, the history says what differs.
+        return self._run_numbered([(0, list(self._config.hydra.overrides.task))])[0]
+
+    def close(self) -> None:
+        """End the warm server, if there is one."""
+        self._state.server.close()
+
+    def _run_numbered(self, planned: list[tuple[int, list[str]]]) -> list[JobReturn]:
+        """Run a batch of jobs, given their numbers and overrides."""
         self._say_what_is_recorded([num for num, _ in planned])
         composer = self._state.composer
         composer.foresee(planned)
@@ -132,7 +157,9 @@ class Sweep:
         for job in jobs:
             batch.admit(job)
         del jobs[:]  # so that each configuration, which is large, is freed when its job has ended
-        with multirun_end_on_interrupt(self._context, self._config), stop_signals(self._settings.signals_to_handle):
+        # Hydra's callbacks hear of the end of a single run from Hydra itself.
+        told = nullcontext() if self._single else multirun_end_on_interrupt(self._context, self._config)
+        with told, stop_signals(self._settings.signals_to_handle):
             try:
                 batch.run()
                 interruptibly(journal.flush_patiently)
@@ -177,10 +204,10 @@ class Sweep:
         mode, task = str(self._settings.resume).lower(), str(self._config.hydra.job.name)
         if mode == "false":
             return History()
-        record = reader.read(self._dir / writer.FILE_NAME)
+        record = reader.read(self._dir / writer.FILE_NAME, self._dir_key)
         if record.task not in (None, task):
             raise ConfigError(
-                f"hydra.launcher.resume={mode}: hydra.sweep.dir={self._dir} has a sweep of {record.task}, and this is "
+                f"hydra.launcher.resume={mode}: {self._dir_key}={self._dir} has a sweep of {record.task}, and this is "
                 f"{task}. Choose that sweep's own directory, or a new one"
             )
         history = History(record, mode)
@@ -192,7 +219,8 @@ class Sweep:
         if self._history.mode == "false":
             return
         first = self._journal is None
-        found = self._history.found(nums, has_one_batch(self._config), first)
+        whole = has_one_batch(self._config) and not self._single
+        found = self._history.found(nums, whole, first)
         if not self._history.recorded and first:
             found = f"nothing is recorded in {shown_path(self._dir)}"
         if found:
@@ -200,11 +228,11 @@ class Sweep:
 
     def _open_journal(self, several_nodes: bool) -> Journal:
         if self._journal is None:
-            self._journal = Journal(self._dir, shared=several_nodes)
+            self._journal = Journal(self._dir, shared=several_nodes, key=self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
                 raise ConfigError(
-                    f"hydra.sweep.dir={self._dir}: another launcher has ended there while this one was starting. Start "
+                    f"{self._dir_key}={self._dir}: another launcher has ended there while this one was starting. Start "
                     "this one again, so that it reads all of the journal"
                 )
             program = program_of(given_overrides(self._config))
@@ -220,6 +248,7 @@ class Sweep:
                 resume=resume,
                 maximize=maximize(self._config),
                 **environment(self._facts),
+                single=self._single,
             )
             self._journal.write(event)
         return self._journal

@@ -5,9 +5,8 @@ Hydra imports this module in every app on the machine, and at every TAB: nothing
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +93,12 @@ class ElasticLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
         from elastic_hydra.compat.hydra_loader import remember_composition
-        from elastic_hydra.sweep.start import check_start
+        from elastic_hydra.config.typed import resolved
+        from elastic_hydra.sweep.selected import refusals
+        from elastic_hydra.sweep.start import SWEEP_DIR, check_start
 
-        with _refusals():
-            check_start(config)  # now: next, the sweeper writes into the sweep's directory
+        with refusals():  # now: next, the sweeper writes into the sweep's directory
+            check_start(SWEEP_DIR, str(resolved(config.hydra.sweep, "dir", SWEEP_DIR)))
         remember_composition(hydra_context.config_loader)
         self.hydra_context = hydra_context
         self.task_function = task_function
@@ -117,23 +118,13 @@ class ElasticLauncher(Launcher):
             SystemExit: with code 2 when the configuration is refused, before anything has started; with 128 plus its
                 number when a signal has ended the sweep.
         """
+        from elastic_hydra.sweep.selected import refusals
         from elastic_hydra.sweep.sweep import Sweep
 
         assert self.hydra_context is not None
         assert self.task_function is not None
         assert self.config is not None
-        with _refusals():
+        with refusals():
             # One for all batches: an adaptive sweeper comes here many times.
             self._sweep = self._sweep or Sweep(self.hydra_context, self.task_function, self.config)
             return self._sweep.run(job_overrides, initial_job_idx)
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    from elastic_hydra.config.errors import ConfigError
-    from elastic_hydra.sweep.selected import refuse
-
-    try:
-        yield
-    except ConfigError as error:
-        raise refuse(error) from error

@@ -24,7 +24,7 @@ MARKER = "ELASTIC_HYDRA_TEST_RUN"
 HEAD = """
 import json, logging, os, signal, subprocess, sys, time
 from pathlib import Path
-import hydra
+import elastic_hydra, hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -40,6 +40,11 @@ SPY = """
 import os
 from pathlib import Path
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
+
+
+def number(config):
+    return "none" if OmegaConf.is_missing(config.hydra.job, "num") else config.hydra.job.num
 
 
 class Spy(Callback):
@@ -52,6 +57,12 @@ class Spy(Callback):
         with open(self.file, "a") as file:
             file.write(" ".join(map(str, words)) + "\\n")
 
+    def on_run_start(self, config, **kwargs):
+        self.write("run_start", os.getpid())
+
+    def on_run_end(self, config, job_return, **kwargs):
+        self.write("run_end", os.getpid(), job_return.status.name, repr(job_return._return_value))
+
     def on_multirun_start(self, config, **kwargs):
         self.write("multirun_start", os.getpid())
 
@@ -59,12 +70,12 @@ class Spy(Callback):
         self.write("multirun_end", os.getpid())
 
     def on_job_start(self, config, **kwargs):
-        self.write("job_start", config.hydra.job.num)
+        self.write("job_start", number(config))
         folder = Path(config.hydra.runtime.output_dir)
         (folder / "agent.pid").write_text(str(os.getpid()))
 
     def on_job_end(self, config, job_return, **kwargs):
-        self.write("job_end", config.hydra.job.num, job_return.status.name, repr(job_return._return_value))
+        self.write("job_end", number(config), job_return.status.name, repr(job_return._return_value))
 """
 
 
@@ -78,9 +89,10 @@ class Finished:
     folder: Path
     """Of the sweep."""
 
-    def seen(self, job: int, rank: int) -> dict[str, Any]:
-        """Return what the task noted in a job's folder."""
-        result: dict[str, Any] = json.loads((self.folder / str(job) / f"seen.{rank}.json").read_text())
+    def seen(self, job: int | None, rank: int) -> dict[str, Any]:
+        """Return what the task noted in a job's folder; None: in that of a single run."""
+        folder = self.folder if job is None else self.folder / str(job)
+        result: dict[str, Any] = json.loads((folder / f"seen.{rank}.json").read_text())
         return result
 
     def calls(self, name: str) -> list[list[str]]:
@@ -177,6 +189,7 @@ class App:
         guarded: whether `main()` is called under `if __name__ == "__main__"`.
         module: run as `python -m` with this name instead of as a file.
         inside: a command that runs the app's, given as its arguments.
+        single: whether `elastic_hydra.main` decorates it, and it runs without `-m`.
     """
 
     def __init__(
@@ -188,14 +201,17 @@ class App:
         guarded: bool = True,
         module: str | None = None,
         inside: Sequence[str] = (),
+        single: bool = False,
     ) -> None:
         self.folder = folder
+        self._single = single
         self._inside = inside
         self._module = module
         self.path = folder / (module.replace(".", "/") + ".py" if module else "app.py")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         call = 'if __name__ == "__main__":\n    main()\n' if guarded else "main()\n"
-        task = "@hydra.main(version_base=None, config_path=None)\ndef main(cfg):\n"
+        decorator = "elastic_hydra.main" if single else "hydra.main"
+        task = f"@{decorator}(version_base=None, config_path=None)\ndef main(cfg):\n"
         code = textwrap.dedent(before) + "\n\n" + task + textwrap.indent(textwrap.dedent(body), "    ") + "\n\n" + call
         self.path.write_text(HEAD + code)
         (folder / "spy.py").write_text(SPY)
@@ -207,10 +223,11 @@ class App:
 
     @contextlib.contextmanager
     def started(self, *overrides: str, name: str = "sweep", environ: dict[str, str] | None = None) -> Iterator[Running]:
-        """Run the app as a sweep; whatever it has started is killed in the end."""
+        """Run the app, as a sweep unless it is single; whatever it has started is killed in the end."""
         start = ["-m", self._module] if self._module else [str(self.path)]
         out = self.folder / name
-        command = [*self._inside, sys.executable, *start, "-m", "hydra/launcher=elastic", f"hydra.sweep.dir={out}"]
+        where = [f"hydra.run.dir={out}"] if self._single else ["-m", f"hydra.sweep.dir={out}"]
+        command = [*self._inside, sys.executable, *start, *where, "hydra/launcher=elastic"]
         spy = ["+hydra.callbacks.spy._target_=spy.Spy", f"+hydra.callbacks.spy.file={self.folder / 'calls'}"]
         running = Running([*command, *spy, *overrides], self.folder, out, {**self.environment(), **(environ or {})})
         try:
@@ -219,7 +236,7 @@ class App:
             running.kill()
 
     def run(self, *overrides: str, environ: dict[str, str] | None = None) -> Finished:
-        """Run the app as a sweep to its end, and see that nothing is left of it."""
+        """Run the app to its end, as a sweep unless it is single, and see that nothing is left of it."""
         with self.started(*overrides, environ=environ) as running:
             finished = running.finish()
             assert running.survivors() == []

@@ -96,7 +96,7 @@ def test_a_journal_of_a_newer_version_is_refused_with_what_to_do(
 ) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text(json.dumps({name: version, "event": event}) + "\n")
-    with pytest.raises(ConfigError, match=f"line 1: version {version} of the .* choose another hydra.sweep.dir"):
+    with pytest.raises(ConfigError, match=f"line 1: version {version} of the .* choose another directory"):
         reader.read(path)
 
 

@@ -128,7 +128,7 @@ def test_directories_of_jobs_are_where_the_sweep_s_directory_is_now(journal: Pat
     here = str(journal.parent)
     found = {num: job.dir for num, job in reader.read(journal).items()}
     assert found == {
-        0: "/old/0", 1: f"{here}/1/a", 2: "/older/2", 3: "/old", 4: f"{here}/4", 5: "/old/5", 6: f"{here}/6",
+        0: "/old/0", 1: f"{here}/1/a", 2: "/older/2", 3: here, 4: f"{here}/4", 5: "/old/5", 6: f"{here}/6",
     }  # fmt: skip
 
 

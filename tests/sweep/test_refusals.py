@@ -189,7 +189,8 @@ def test_without_multirun_it_says_once_that_the_launcher_is_not_used(app: Path) 
     done = run(app)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("hydra/launcher=elastic is not used") == 1
-    assert "Add -m" in done.stdout
+    assert "@elastic_hydra.main" in done.stdout
+    assert "add -m" in done.stdout
     assert "is not used" not in run(app, "hydra/launcher=basic").stdout
 
 
