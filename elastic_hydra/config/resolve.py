@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elastic_hydra.compat.versions import lack_of_torch
+from elastic_hydra.config.debug import check_debug, rank_of, undisturbed, without
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
 from elastic_hydra.config.nodes import Nodes, nodes_of
@@ -98,7 +99,12 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     _check_versions(settings, facts, problems)
     check_retry(keys.retry, problems)
     check_watch(keys.watch, keys.retry, problems)
+    check_debug(keys, nodes, workers, parallel, problems)
     problems.raise_any()
+    if keys.debug is not None:
+        keys = undisturbed(keys)
+    if (debugged := rank_of(keys.debug)) is not None:
+        redirects, tee = without(debugged, redirects, workers), without(debugged, tee, workers)
     return Launch(
         keys=keys,
         nodes=nodes,

@@ -1,10 +1,10 @@
 """Every key of `hydra.launcher`, with its type, unit and default; those of a group stand in the module of the group."""
 
 # OmegaConf reads the annotations at run time, on Python 3.10 too: Optional and List, not `|` and `list`.
-# ruff: noqa: UP006, UP035
+# ruff: noqa: UP006, UP035, UP045
 
 from dataclasses import dataclass, field
-from typing import Any, List
+from typing import Any, List, Optional
 
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.logs import LogsConfig
@@ -44,6 +44,10 @@ class ElasticConfig:
     """When a job has failed: `continue` with the others, or `stop`: start no more. Jobs that run are left to end."""
     max_failures: Any = None
     """How many jobs may fail before no more are started: a number, a fraction of the batch (`0.1`), or null (any)."""
+    debug: Optional[str] = None
+    """Who has the terminal, for a debugger: `rank0` or another rank, as long as the job runs; or `post_mortem`: the
+    rank that fails first, where it has failed. Meanwhile no limit of `watch` holds, torch's process groups wait for
+    days, and nothing is tried again. null: nobody."""
     dry_run: bool = False
     """Compose and check all jobs, show what would be launched, and launch nothing."""
     resume: Any = False

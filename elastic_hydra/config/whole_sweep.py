@@ -20,6 +20,7 @@ WHOLE_SWEEP = (
     "start_method",
     "on_failure",
     "max_failures",
+    "debug",
     "resume",
     "dry_run",
     "signals_to_handle",

@@ -17,6 +17,7 @@ from elastic_hydra.config.numa import NumaConfig
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.schema import START_METHODS
 from elastic_hydra.config.watch import WatchConfig
+from elastic_hydra.elastic.debugging import Debug
 from elastic_hydra.elastic.logs import TemporaryLogs
 from elastic_hydra.failures.verdict import Verdict
 from elastic_hydra.numa.allowance import Allowance
@@ -83,6 +84,8 @@ class LaunchConfig(torch_api.LaunchConfig):
     stdin: bool = True
     """Whether rank 0 has this process's standard input, a pipe or, if it is in the foreground, its terminal; the other
     workers have none."""
+    debug: Debug | None = None
+    """Who has the terminal, as somebody debugs the job; None: nobody does."""
     keep_finished: bool = True
     """Whether a worker whose function has returned stays until those of all workers of its node have, as torch's do:
     what it hosts, such as a store, is there as long as others need it. One that calls `sys.exit()` is gone at once."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.utils.logging import get_logger
 
+from elastic_hydra.elastic.debugging import call_debugged
 from elastic_hydra.elastic.entrypoint import run_entrypoint
 from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.elastic.placement import Placer
@@ -85,7 +86,7 @@ class Starter:
                 cpus=cpus,
                 binding=placement.binding(local_rank),
                 speaks=local_rank == 0,
-                stdin=self.stdin and environment.get("RANK") == "0",
+                stdin=self.stdin and environment.get("RANK") == str(self.config.debug.rank if self.config.debug else 0),
                 stdout=group.stdouts[local_rank],
                 stderr=group.stderrs[local_rank],
             )
@@ -101,11 +102,14 @@ class Starter:
         """Return the program that a worker executes, or the function that it runs in a fork of the server, or both."""
         fresh = self._needs_interpreter(environment)
         if not isinstance(entrypoint, str):
-            return entry.command() if fresh else None, (run_entrypoint, (entrypoint, args))
+            return entry.command() if fresh else None, self._debugged((run_entrypoint, (entrypoint, args)))
         words = None if fresh else script_arguments(entrypoint, args)
         if words is None:
             return [entrypoint, *map(str, args)], None
-        return None, (run_script, (words,))
+        return None, self._debugged((run_script, (words,)))
+
+    def _debugged(self, payload: Payload) -> Payload:
+        return payload if self.config.debug is None else (call_debugged, (self.config.debug, *payload))
 
     def _needs_interpreter(self, environment: Mapping[str, str]) -> bool:
         """Whether a worker needs an interpreter of its own: asked for, or because of what its environment says."""

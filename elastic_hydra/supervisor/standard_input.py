@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import termios
+from collections.abc import Iterator
 
-__all__ = ["give", "is_ours", "keep"]
+__all__ = ["give", "is_ours", "keep", "restored", "terminal"]
 
 _kept: int | None = None
 """The launcher's standard input in a warm server and, until they know what they are, in its forks."""
@@ -20,6 +22,32 @@ def is_ours() -> bool:
     with contextlib.suppress(OSError):  # closed, or a terminal that does not control this session
         return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
     return False
+
+
+def terminal() -> str:
+    """Return a path by which other processes of this user open the terminal of this one; empty: it has none.
+
+    The kernel keeps the path. The terminal's own name may mean nothing here, as in a container that was entered.
+    """
+    with contextlib.suppress(OSError):
+        if os.isatty(0):
+            return f"/proc/{os.getpid()}/fd/0"
+    return ""
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Have the terminal afterwards as it was: a debugger whose process is killed leaves one that shows no input."""
+    try:
+        before = termios.tcgetattr(0) if is_ours() else None
+    except termios.error:  # no terminal
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None and is_ours():
+            with contextlib.suppress(termios.error):  # it is gone
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def keep() -> None:

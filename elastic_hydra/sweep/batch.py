@@ -8,6 +8,7 @@ import time
 from hydra.core.utils import JobReturn, filter_overrides
 
 from elastic_hydra import timeouts
+from elastic_hydra.config.debug import POST_MORTEM, in_words
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.config.resources import demand_in_words
@@ -223,6 +224,8 @@ class Batch:
         try:
             if not self._state.single:
                 log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+            if said := in_words(job.launch.keys.debug):
+                log.info("%s", said)
             if attempt.journal_path is None:
                 attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
             cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
@@ -234,6 +237,7 @@ class Batch:
             side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
             attempt.label = f"#{job.num}" if side_by_side else ""
             attempt.stdin = not side_by_side and standard_input.is_ours()
+            attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
             attempt.allowance = slot.allowance
             agents.start(attempt, slot)
         except ServerLost:

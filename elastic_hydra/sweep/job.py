@@ -65,6 +65,8 @@ class Attempt:
     """What tells its lines on the console from those of other jobs, as `#3`; empty: it runs alone."""
     stdin: bool = False
     """Whether rank 0 has the launcher's standard input, as no other job runs beside it."""
+    terminal: str = ""
+    """Where the launcher's terminal can be opened, as somebody debugs what fails; empty: nobody does."""
     journal_path: Path | None = None
     """Where its agent records its restarts."""
     journal_start: int = 0

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from elastic_hydra.compat.torch import for_fields_of
+from elastic_hydra.config.debug import rank_of
+from elastic_hydra.elastic.debugging import Debug
 from elastic_hydra.elastic.launch_config import LaunchConfig
 from elastic_hydra.elastic.logs import JobLogs, std
 from elastic_hydra.failures.verdict import Verdict
@@ -36,7 +38,8 @@ def launch_config(
     launch, keys = job.launch, job.launch.keys
     threads = launch.omp_num_threads
     ranks = keys.logs.local_ranks_filter
-    filtered = None if ranks is None else set(ranks)
+    debugged = rank_of(keys.debug)
+    filtered = None if ranks is None else {*ranks, *([] if debugged is None else [debugged])}
     same_names = for_fields_of(LaunchConfig, vars(keys))
     computed = {
         "min_nodes": launch.nodes.least,
@@ -52,6 +55,7 @@ def launch_config(
         "duplicate_stderr_filters": keys.logs.duplicate_stderr_filters,
         "signals_to_handle": ",".join(keys.signals_to_handle),
         "worker_env": {} if threads is None else {"OMP_NUM_THREADS": str(threads)},
+        "debug": None if keys.debug is None else Debug(debugged, attempt.terminal),
         "gpus_per_worker": launch.gpus_per_worker,
         "keep_finished": False,  # as under torchrun: who waits for a rank that has ended learns of it at once
     }

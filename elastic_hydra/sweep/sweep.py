@@ -14,12 +14,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from elastic_hydra.compat.hydra import configure_hydra_log
+from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import events, reader, writer
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.host import Host
+from elastic_hydra.supervisor import standard_input
 from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.batch import Batch
@@ -78,6 +80,11 @@ class Sweep:
         self._dir_key = RUN_DIR if single else SWEEP_DIR
         self._dir = Path(str(config.hydra.runtime.output_dir if single else config.hydra.sweep.dir)).absolute()
         self._settings = settings = sweep_settings(config)
+        if settings.debug == POST_MORTEM and not standard_input.terminal():
+            raise ConfigError(
+                f"hydra.launcher.debug={POST_MORTEM}: standard input is no terminal, so nobody could type into the "
+                "debugger. Start the sweep in a terminal, or leave the key out"
+            )
         self._facts = facts = facts_of_this_host()
         host = Host.of(settings, facts)
         shared = Shared(task_function, context, HydraState())
@@ -159,7 +166,8 @@ class Sweep:
         del jobs[:]  # so that each configuration, which is large, is freed when its job has ended
         # Hydra's callbacks hear of the end of a single run from Hydra itself.
         told = nullcontext() if self._single else multirun_end_on_interrupt(self._context, self._config)
-        with told, stop_signals(self._settings.signals_to_handle):
+        terminal = standard_input.restored() if self._settings.debug else nullcontext()
+        with told, terminal, stop_signals(self._settings.signals_to_handle):
             try:
                 batch.run()
                 interruptibly(journal.flush_patiently)
