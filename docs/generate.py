@@ -17,10 +17,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import click
 import yaml
 
 import elastic_hydra
 from elastic_hydra import timeouts
+from elastic_hydra.cli.main import VERBS, cli
 from elastic_hydra.compat.shortcuts import SHORTCUTS
 from elastic_hydra.config.schema import START_METHODS, ElasticConfig
 from elastic_hydra.config.words import Kind
@@ -331,6 +333,40 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def verbs() -> str:
+    """Return the help of each verb of the command line."""
+    parts = []
+    context = click.Context(cli)
+    for name in VERBS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        usage = " ".join(
+            [name, *("[OPTION]…" for _ in options[:1]), *(str(argument.metavar) for argument in arguments)]
+        )
+        parts += [f"## {name}", "", "```text", f"elastic-hydra {usage}", "```", "", _paragraphs(command.help or ""), ""]
+        if options:
+            parts += ["| option | meaning |", "| --- | --- |"]
+            parts += [f"| `{_spelled(option)}` | {_cell(option.help or '')} |" for option in options] + [""]
+    return "\n".join(parts).rstrip()
+
+
+def _paragraphs(text: str) -> str:
+    """Return the help of a verb, in which a block that begins with `\\b` keeps its lines."""
+    parts = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        kept = paragraph.startswith("\b\n")
+        parts.append(f"```text\n{textwrap.dedent(paragraph[2:])}\n```" if kept else paragraph)
+    return "\n\n".join(parts)
+
+
+def _spelled(option: click.Option) -> str:
+    """Return the names of an option, with what follows them."""
+    value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
+    return ", ".join(option.opts) + value
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
@@ -342,6 +378,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "packages": ("explanation/architecture.md", packages),
     "journal": ("reference/journal.md", journal_events),
     "flags": ("guides/from-torchrun.md", torchruns_flags),
+    "verbs": ("reference/command-line.md", verbs),
     "shortcuts": ("guides/troubleshooting.md", shortcuts),
 }
 

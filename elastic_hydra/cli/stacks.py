@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from elastic_hydra.cli.arguments import DIRECTORY, JOB
 from elastic_hydra.cli.control import launcher_of, or_user_error
 from elastic_hydra.control.client import stacks
 
@@ -11,8 +12,8 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("directory", metavar="DIR")
-@click.argument("job", metavar="JOB", type=click.IntRange(min=0))
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.argument("job", metavar="JOB", type=JOB)
 def command(directory: str, job: int) -> None:
     """Show the Python stacks of all ranks of a running job.
 

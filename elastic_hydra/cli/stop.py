@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from elastic_hydra.cli.arguments import DIRECTORY, JOB
 from elastic_hydra.cli.control import launcher_of, or_user_error
 from elastic_hydra.control.client import ask
 from elastic_hydra.control.requests import STOP, Request
@@ -13,8 +14,8 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("directory", metavar="DIR")
-@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=click.IntRange(min=0))
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
 @click.option("-r", "--reason", default="", metavar="TEXT", help="Why; the journal keeps it with your name.")
 def command(directory: str, jobs: tuple[int, ...], reason: str) -> None:
     """Stop jobs of a running sweep, or the sweep when no JOB is given.

@@ -64,6 +64,8 @@ class SweepBegan(Event):
     program: Sequence[str] = ()
     """The first part of `command`, without the arguments of the app; empty: Python code or a notebook has started the
     sweep, so that no command resumes it."""
+    sweeper: str = ""
+    """The class of Hydra's sweeper: `hydra.sweeper._target_`."""
     cwd: str | None = None
     """The launcher's working directory."""
     dir: str | None = None

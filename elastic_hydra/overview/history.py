@@ -14,11 +14,14 @@ from elastic_hydra.journal.events import (
     JobComposed,
     JobEnded,
     JobsLeftOut,
+    StacksWritten,
     StartsHeldUp,
+    StopAsked,
     SweepBegan,
     SweepStopped,
     WorkersBound,
     WorkersFailed,
+    WorkersStarted,
 )
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.overview.job import JobOverview
@@ -59,12 +62,13 @@ def _about(path: Path, num: int) -> Iterator[tuple[str, Event]]:
             host = event.host
             found = found if event.resume else []
             waits = bool(found)
-        of_job = getattr(event, "num", None) == num or (isinstance(event, JobsLeftOut) and num in event.nums)
+        of_job = getattr(event, "num", None) == num or num in getattr(event, "nums", ())
         if isinstance(event, (JobComposed, AttemptLost)) and of_job:
             waits = True
         elif isinstance(event, (AttemptStarted, JobEnded)) and of_job:
             waits = False
-        of_all = isinstance(event, (SweepBegan, SweepStopped)) or (waits and isinstance(event, StartsHeldUp))
+        of_sweep = isinstance(event, (SweepBegan, SweepStopped)) or (isinstance(event, StopAsked) and not event.nums)
+        of_all = of_sweep or (waits and isinstance(event, StartsHeldUp))
         if of_job or of_all:
             found.append((host, event))
     yield from found
@@ -112,14 +116,22 @@ def _end(event: JobEnded) -> str:
     return said + (f"; not tried again: {event.decision}" if event.decision else "")
 
 
+def _ask(event: StopAsked) -> str:
+    what = "it" if event.nums else "the sweep"
+    return f"{event.by} asked to stop {what}" + (f": {event.reason}" if event.reason else "")
+
+
 _SENTENCES: dict[type[Event], Callable[[Any], str]] = {
     SweepBegan: _begin,
     JobComposed: _compose,
     AttemptStarted: _start,
+    WorkersStarted: lambda event: "the first worker runs",
     WorkersBound: lambda event: f"{len(event.workers)} workers bound; bindings.json in its logs says to what",
     WorkersFailed: _restart,
     AttemptLost: _lose,
     StartsHeldUp: _hold_up,
+    StacksWritten: lambda event: "stacks written, as somebody has asked for them",
+    StopAsked: _ask,
     JobsLeftOut: lambda event: f"not started: {event.reason}",
     SweepStopped: lambda event: f"the launcher was stopped: {event.reason}",
     JobEnded: _end,

@@ -1,4 +1,4 @@
-"""How to go on with a sweep that has not finished: as a command, or as the overrides that make one."""
+"""How to run a sweep, or one job of it, once more: as a command, or as the overrides that make one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from elastic_hydra.compat.hydra import get_args_parser
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.sweep.start import RUN_DIR, SWEEP_DIR
 
-__all__ = ["how_to_go_on", "program_of", "resuming_command"]
+__all__ = ["how_to_go_on", "program_of", "rerunning_command", "resuming_command"]
 
 _RESUME = "hydra.launcher.resume"
 _MULTIRUN = ("-m", "--multirun")
+_FOR_ONE_JOB = {
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": ["hydra.sweeper.params=null"],
+    "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": [
+        "hydra.sweeper.n_trials=1",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.storage=null",
+    ],
+}
+"""Overrides with which a sweeper, by its class, hands over one job that has all overrides from the command line."""
 
 
 def how_to_go_on(
@@ -66,7 +77,12 @@ def program_of(
 
 
 def resuming_command(
-    program: Sequence[str], arguments: Sequence[str], sweep_dir: Path, *, single: bool = False
+    program: Sequence[str],
+    arguments: Sequence[str],
+    sweep_dir: Path,
+    further: Sequence[str] = (),
+    *,
+    single: bool = False,
 ) -> list[str]:
     """Return the command that runs what has not finished of a sweep.
 
@@ -74,12 +90,58 @@ def resuming_command(
         program: what starts the app.
         arguments: what the app was given.
         sweep_dir: of the sweep.
+        further: overrides that take the place of those of the same keys.
         single: whether it is a run without `-m`.
     """
+    resuming = [word for word in _resuming(sweep_dir, single) if _key(word) not in map(_key, further)]
+    replaced = {_dir_key(single), _RESUME, *map(_key, further)}
     flags = [word for word in arguments if word in _MULTIRUN] or ([] if single else ["-m"])
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in arguments if word not in _MULTIRUN and _key(word) not in (_dir_key(single), _RESUME)]
-    return [*program, *flags[:1], *kept, *_resuming(sweep_dir, single)]
+    kept = [word for word in arguments if word not in _MULTIRUN and _key(word) not in replaced]
+    return [*program, *flags[:1], *kept, *further, *resuming]
+
+
+def rerunning_command(began: SweepBegan, overrides: Sequence[str], folder: Path, *, resume: bool) -> list[str]:
+    """Return the command that runs one job of a sweep again, as a sweep of its own.
+
+    Args:
+        began: tells how the sweep was started.
+        overrides: of the job, and further ones of Hydra itself.
+        folder: of the new sweep.
+        resume: whether the job is recorded there.
+
+    Raises:
+        ConfigError: the sweeper cannot be told to hand over that job only.
+    """
+    arguments = began.command[len(began.program) :]
+    known, _ = get_args_parser().parse_known_args(list(arguments))
+    of_sweeper = [] if began.single else _for_one_job(began.sweeper, overrides)
+    replaced = {_dir_key(began.single), _RESUME, *map(_key, of_sweeper)}
+    dropped = {word for word in known.overrides if not is_of_hydra(word) or _key(word) in replaced}
+    kept = [word for word in arguments if word not in dropped and word not in _MULTIRUN]
+    directory, resuming = _resuming(folder, began.single)
+    where = [directory, resuming] if resume else [directory]
+    return [*began.program, *([] if began.single else ["-m"]), *kept, *overrides, *of_sweeper, *where]
+
+
+def is_of_hydra(override: str) -> bool:
+    """Whether an override is about Hydra's own part of the configuration, and not about the task's."""
+    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def _for_one_job(sweeper: str, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with which a sweeper hands over one job; a journal that names none is of the basic one.
+
+    Raises:
+        ConfigError: the sweeper cannot be told so.
+    """
+    found = _FOR_ONE_JOB.get(sweeper or next(iter(_FOR_ONE_JOB)))
+    if found is None:
+        raise ConfigError(
+            f"its sweeper is {sweeper}, which cannot be told to run this job alone: give the app the job's overrides "
+            f"with another hydra/sweeper, or without -m: {shlex.join(overrides)}"
+        )
+    return found
 
 
 def _resuming(sweep_dir: Path, single: bool) -> list[str]:

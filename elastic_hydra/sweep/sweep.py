@@ -250,6 +250,7 @@ class Sweep:
                 task=str(self._config.hydra.job.name),
                 command=[sys.executable, *(program[1:] or sys.argv[:1]), *sys.argv[1:]],
                 program=[sys.executable, *program[1:]] if program else [],
+                sweeper=str(self._config.hydra.sweeper._target_),
                 cwd=os.getcwd(),
                 dir=os.path.abspath(self._dir),
                 control=self._state.open_control(),

@@ -42,7 +42,7 @@ def test_why_a_launcher_cannot_be_asked_is_one_line(
     ("arguments", "why"),
     [
         (["stop", "nowhere"], "nowhere: there is no such directory"),
-        (["stop", "{sweep}", "first"], "'first' is not a valid integer"),
+        (["stop", "{sweep}", "first"], "JOB=first: must be the number of a job"),
         (["stacks", "{sweep}"], "missing argument 'JOB'"),
         (["stacks", "{sweep}", "-1"], "no such option"),
     ],

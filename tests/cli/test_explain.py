@@ -16,10 +16,12 @@ from elastic_hydra.journal.events import (
     JobEnded,
     JobsLeftOut,
     StartsHeldUp,
+    StopAsked,
     SweepBegan,
     SweepStopped,
     WorkersBound,
     WorkersFailed,
+    WorkersStarted,
 )
 from elastic_hydra.overview.history import happened, why_now
 from elastic_hydra.overview.sweep import SweepOverview
@@ -35,6 +37,8 @@ def test_a_job_that_was_retried_in_vain(tmp_path: Path, capsys: pytest.CaptureFi
         composed(tmp_path, 1, "lr=2"),
         AttemptStarted(time=1001.0, num=0, attempt=0, gpus=[0, 1], cpus=[0, 1, 2, 3]),
         WorkersBound(time=1002.0, num=0, workers=[{}, {}]),
+        WorkersStarted(time=1002.0, num=0),
+        StopAsked(time=1002.5, by="ann", reason="no use", nums=[1]),
         WorkersFailed(time=1003.0, num=0, again=True, reason="restart 1 of 1", after=2.0, failure=BOOM),
         AttemptLost(time=1004.0, num=0, reason="its agent was killed", decision="attempt 2 of 2", after=0.0),
         StartsHeldUp(time=1005.0, reason="the disk is full"),
@@ -52,6 +56,7 @@ def test_a_job_that_was_retried_in_vain(tmp_path: Path, capsys: pytest.CaptureFi
         "composed",
         "attempt 1 started on GPUs 0-1 and CPUs 0-3",
         "2 workers bound; bindings.json in its logs says to what",
+        "the first worker runs",
         "rank 1 raised ValueError: boom; workers restarted in 2.0 s: restart 1 of 1",
         "attempt 1 lost: its agent was killed; tried again at once: attempt 2 of 2",
         "no job can be started: the disk is full",
@@ -60,6 +65,13 @@ def test_a_job_that_was_retried_in_vain(tmp_path: Path, capsys: pytest.CaptureFi
         "rank 1 raised ValueError: boom; not restarted: all 1 restarts are used up",
         "failed after 9.0 s: rank 1 raised ValueError: boom; not tried again: so it is",
     ]
+
+
+def test_who_has_stopped_a_job_is_told(tmp_path: Path) -> None:
+    asked = [StopAsked(time=1001.0, by="ann", reason="no use", nums=[0, 2]), StopAsked(time=1002.0, by="bob")]
+    record(tmp_path, composed(tmp_path, 0), *asked, StopAsked(time=1003.0, by="eve", nums=[1]))
+    said = [text for _, text in happened([tmp_path / "journal.jsonl"], 0)]
+    assert said[2:] == ["ann asked to stop it: no use", "bob asked to stop the sweep"]
 
 
 def test_a_resumed_job_has_its_past_and_another_sweep_s_is_forgotten(tmp_path: Path) -> None:

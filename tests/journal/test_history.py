@@ -150,8 +150,8 @@ def test_a_journal_that_says_its_version_in_each_line_is_read(tmp_path: Path, ca
 
 FILLED: dict[str, dict[str, Any]] = {
     "sweep": {
-        "pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "program": ["a"], "cwd": "/c", "dir": "/d",
-        "control": "c", "resume": True, "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8,
+        "pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "program": ["a"], "sweeper": "s", "cwd": "/c",
+        "dir": "/d", "control": "c", "resume": True, "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8,
         "memory": 1 << 34, "gpu_names": ["H200"],
     },
     "batch": {"jobs": 4, "parallel": "auto"},

@@ -10,7 +10,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from elastic_hydra.sweep.rerun import how_to_go_on
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal.events import SweepBegan
+from elastic_hydra.sweep.rerun import how_to_go_on, rerunning_command, resuming_command
 from tests.helpers.apps import App
 
 NAMES = [
@@ -62,6 +64,52 @@ def test_the_command_that_runs_the_rest(argv: list[str], orig_argv: list[str], c
     said = how_to_go_on(Path("/out"), [*overrides, "hydra.mode=MULTIRUN"], argv, orig_argv)
     rest = " hydra.sweep.dir=/out hydra.launcher.resume=true"
     assert said == f"To run what has not finished:\n{command}{rest}"
+
+
+def test_what_is_added_takes_the_place_of_what_was_given() -> None:
+    given = ["-m", "x=1,2", "hydra.launcher.parallel=2"]
+    added = ["hydra.launcher.parallel=4", "hydra.launcher.resume=failed"]
+    command = resuming_command(["python", "app.py"], given, Path("/out"), added)
+    assert shlex.join(command) == f"python app.py -m x=1,2 {' '.join(added)} hydra.sweep.dir=/out"
+
+
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "resume", "rest"),
+    [
+        ("", True, "hydra.sweeper.params=null hydra.sweep.dir=/out hydra.launcher.resume=true"),
+        (BASIC, False, "hydra.sweeper.params=null hydra.sweep.dir=/out"),
+        (
+            OPTUNA,
+            False,
+            "hydra.sweeper.n_trials=1 hydra.sweeper.n_jobs=1 hydra.sweeper.storage=null hydra.sweep.dir=/out",
+        ),
+    ],
+)
+def test_the_command_that_runs_one_job_again(sweeper: str, resume: bool, rest: str) -> None:
+    given = [
+        "-cn", "b", "-m", "x=1,2", "hydra/launcher=elastic", "+hydra.sweep.dir=old", "hydra.sweeper.n_trials=9", "~y",
+        "hydra.launcher.resume=all",
+    ]  # fmt: skip
+    began = SweepBegan(command=["python", "app.py", *given], program=["python", "app.py"], sweeper=sweeper)
+    command = rerunning_command(began, ["x=1", "~y"], Path("/out"), resume=resume)
+    trials = "" if sweeper == OPTUNA else " hydra.sweeper.n_trials=9"
+    assert shlex.join(command) == f"python app.py -m -cn b hydra/launcher=elastic{trials} x=1 '~y' {rest}"
+
+
+def test_a_sweeper_that_hands_over_no_single_job_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"its sweeper is ax\.Sweeper, .*: x=1"):
+        rerunning_command(SweepBegan(sweeper="ax.Sweeper"), ["x=1"], Path("/out"), resume=False)
+
+
+def test_a_single_run_is_run_again_without_a_sweeper() -> None:
+    command = ["python", "app.py", "x=1", "hydra/launcher=elastic", "hydra.run.dir=old"]
+    began = SweepBegan(command=command, program=command[:2], sweeper="ax.Sweeper", single=True)
+    again = rerunning_command(began, ["x=1"], Path("/out"), resume=True)
+    assert shlex.join(again) == "python app.py hydra/launcher=elastic x=1 hydra.run.dir=/out hydra.launcher.resume=true"
 
 
 @pytest.mark.parametrize(
