@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from elastic_hydra.config.nodes import Nodes
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.retry import RetryConfig
+from elastic_hydra.config.schema import INLINE, ElasticConfig
 from elastic_hydra.config.watch import WatchConfig
 
 if TYPE_CHECKING:
     from elastic_hydra.config.logs import Streams
-    from elastic_hydra.config.schema import ElasticConfig
 
-__all__ = ["POST_MORTEM", "check_debug", "in_words", "rank_of", "undisturbed", "without"]
+__all__ = ["POST_MORTEM", "check_debug", "check_inline", "in_words", "rank_of", "undisturbed", "without"]
 
 POST_MORTEM = "post_mortem"
 """The debugger opens where the first rank has failed."""
@@ -58,6 +58,21 @@ def check_debug(keys: ElasticConfig, nodes: Nodes, workers: int, parallel: int |
         problems.add("debug", debug, f"needs {ROOT}.nodes=1: the other nodes would not wait")
     if rank is not None and parallel != 1:
         problems.add("debug", debug, f"needs {ROOT}.parallel=1: several jobs cannot share the terminal")
+
+
+def check_inline(keys: ElasticConfig, nodes: Nodes, workers: int, parallel: int | None, problems: Problems) -> None:
+    """Check that a job which runs in the launcher's own process is one of a single worker; arguments as above."""
+    if keys.start_method != INLINE:
+        return
+    here = "this process is the only worker"
+    for key, value, is_one in (
+        ("nproc_per_node", keys.nproc_per_node, workers == 1),
+        ("nodes", keys.nodes, nodes.most == 1),
+        ("parallel", keys.parallel, parallel == 1),
+    ):
+        problems.require(is_one, key, value, f"must be 1 with {ROOT}.start_method={INLINE}: {here}")
+    if keys.debug is not None:
+        problems.add("debug", keys.debug, f"means nothing with {ROOT}.start_method={INLINE}: leave one of them out")
 
 
 def undisturbed(keys: ElasticConfig) -> ElasticConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elastic_hydra.compat.versions import lack_of_torch
-from elastic_hydra.config.debug import check_debug, rank_of, undisturbed, without
+from elastic_hydra.config.debug import check_debug, check_inline, rank_of, undisturbed, without
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
 from elastic_hydra.config.nodes import Nodes, nodes_of
@@ -25,7 +25,7 @@ from elastic_hydra.config.resources import (
     workers_of,
 )
 from elastic_hydra.config.retry import check_retry
-from elastic_hydra.config.schema import ElasticConfig
+from elastic_hydra.config.schema import INLINE, ElasticConfig
 from elastic_hydra.config.tree import as_schema, check_tree
 from elastic_hydra.config.values import value_at
 from elastic_hydra.config.watch import check_watch
@@ -100,8 +100,9 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     check_retry(keys.retry, problems)
     check_watch(keys.watch, keys.retry, problems)
     check_debug(keys, nodes, workers, parallel, problems)
+    check_inline(keys, nodes, workers, parallel, problems)
     problems.raise_any()
-    if keys.debug is not None:
+    if keys.debug is not None or keys.start_method == INLINE:
         keys = undisturbed(keys)
     if (debugged := rank_of(keys.debug)) is not None:
         redirects, tee = without(debugged, redirects, workers), without(debugged, tee, workers)

@@ -14,10 +14,13 @@ from elastic_hydra.config.resources import ResourcesConfig
 from elastic_hydra.config.retry import RetryConfig
 from elastic_hydra.config.watch import WatchConfig
 
-__all__ = ["START_METHODS", "ElasticConfig"]
+__all__ = ["INLINE", "START_METHODS", "ElasticConfig"]
 
 
 START_METHODS = ("warm", "fork", "forkserver", "spawn")
+"""How workers may start that are processes of their own."""
+INLINE = "inline"
+"""The one worker of a job is the launcher's own process."""
 
 
 @names_its_keys
@@ -33,7 +36,7 @@ class ElasticConfig:
     else one)."""
     start_method: str = "warm"
     """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver` or
-    `spawn`."""
+    `spawn`. With `inline` the job's one worker is the launcher's own process, for a debugger that follows no other."""
     parallel: Any = 1
     """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs,
     CPUs and thread counts of its own; with 1 a job has all of the host."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import read_parallel
-from elastic_hydra.config.schema import START_METHODS
+from elastic_hydra.config.schema import INLINE, START_METHODS
 from elastic_hydra.config.values import value_at
 
 __all__ = ["WHOLE_SWEEP", "check_whole_sweep", "differing", "whole_sweep_of"]
@@ -54,7 +54,7 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
         problems.at_least(0, key, values[key], " (seconds)")
     for key, least in (("resources.jobs_per_gpu", 1), ("numa.reserve_cores", 0)):
         problems.at_least(least, key, values[key])
-    problems.one_of("start_method", values["start_method"], START_METHODS)
+    problems.one_of("start_method", values["start_method"], (*START_METHODS, INLINE))
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)
     failures = values["max_failures"]

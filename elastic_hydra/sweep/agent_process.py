@@ -49,7 +49,7 @@ from elastic_hydra.sweep.log_files import append_only, truncated_once
 from elastic_hydra.sweep.task import HydraState, TaskResult, record_start, run_task
 from elastic_hydra.watch.stacks import Written
 
-__all__ = ["run"]
+__all__ = ["jobs_part", "run"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -100,15 +100,15 @@ def _packed(job_return: JobReturn, launched: _LaunchedJob, restarts: tuple[float
     if job_return.status is not JobStatus.FAILED:
         return AttemptEnd(job_return, restarts=restarts, imported=frozenset(launched.imported))
     raised = returned(job_return)
-    raised.__traceback__ = _users_part(raised.__traceback__)
+    raised.__traceback__ = jobs_part(raised.__traceback__)
     error = pack(raised, _known_to_hydra)
     job_return.return_value = None
     failure = launched.failure or agent_failure(error)
     return AttemptEnd(job_return, failure, restarts, agent_lost=failure.kind is Kind.preempted, error=error)
 
 
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the agent's own frames, but for the one of `run_job`: Hydra hides all that is above it."""
+def jobs_part(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out our own frames around a job, but for the one of `run_job`: Hydra hides all that is above it."""
     kept = users_part(trace, _ABOVE_THE_TASK)
     if trace is None or trace is kept:
         return kept

@@ -49,6 +49,11 @@ class Agents:
         self._shared = shared
         self._agents: dict[int, _Agent] = {}
 
+    @property
+    def lost(self) -> bool:
+        """Whether the server has died, and all agents with it."""
+        return self.server.lost
+
     def start(self, attempt: Attempt, slot: Slot) -> None:
         """Start the agent of an attempt.
 

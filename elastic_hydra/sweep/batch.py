@@ -12,18 +12,20 @@ from elastic_hydra.config.debug import POST_MORTEM, in_words
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.config.resources import demand_in_words
+from elastic_hydra.config.schema import INLINE
 from elastic_hydra.failures.cause import one_line
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.overview.log_files import next_restart
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.supervisor import signal_queue, standard_input
-from elastic_hydra.supervisor.client import Client, ServerLost
+from elastic_hydra.supervisor.client import ServerLost
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.agents import Agents
 from elastic_hydra.sweep.compose import meet, task_yaml
 from elastic_hydra.sweep.ends import Ends
 from elastic_hydra.sweep.hands import Hands
+from elastic_hydra.sweep.inline import InlineAgents
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import SweepState
 from elastic_hydra.sweep.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
@@ -128,21 +130,24 @@ class Batch:
         """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
         scheduler, in_vain = self._scheduler, 0
         method = self._launches[0].keys.start_method
+        if method == INLINE:
+            self._say_how_many("this process is the only one")
+            self._work_off_or_stop(InlineAgents(self._state.shared), 0.0)
+            return
         shutdown_timeout = timeouts.end_of_agent(max(launch.keys.shutdown_timeout for launch in self._launches))
         while scheduler.waiting or scheduler.planned:
             before = scheduler.starts
             with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:
                 server.listener = self._state.control
-                self._say_how_many(server, method)
+                self._say_how_many("each in an interpreter of its own" if method == "spawn" else server.reason)
                 self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), shutdown_timeout)
             in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
             if in_vain == _SERVERS_IN_VAIN:
                 raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
 
-    def _say_how_many(self, server: Client, method: str) -> None:
+    def _say_how_many(self, how: str) -> None:
         scheduler, settled = self._scheduler, self._state.history.settled
         count = len(scheduler.waiting) + sum(settled(num) is None for num, _ in scheduler.planned)
-        how = "each in an interpreter of its own" if method == "spawn" else server.reason
         way = f"{_size(self._launches)}; workers: {how}"
         # A sweeper with many batches would repeat the same line for each of them.
         level = logging.INFO if way != self._state.said_way or scheduler.starts else logging.DEBUG
@@ -150,7 +155,7 @@ class Batch:
         what = "the run" if self._state.single else f"{count} job, each" if count == 1 else f"{count} jobs, each"
         log.log(level, "Launching %s with %s; output: %s", what, way, shown_path(self._state.dir))
 
-    def _work_off_or_stop(self, agents: Agents, shutdown_timeout: float) -> None:
+    def _work_off_or_stop(self, agents: Agents | InlineAgents, shutdown_timeout: float) -> None:
         try:
             self._work_off(agents)
         except BaseException as interrupt:
@@ -162,7 +167,7 @@ class Batch:
                 self._end_all(agents, order)
             raise
 
-    def _end_all(self, agents: Agents, order: Order) -> None:
+    def _end_all(self, agents: Agents | InlineAgents, order: Order) -> None:
         """Note the ends of all jobs that ran when the launcher was told to stop."""
         for num, running in list(self._scheduler.running.items()):
             self._scheduler.ended(num)
@@ -170,7 +175,7 @@ class Batch:
                 running.attempt, returns.of(running.attempt.job, agents.process(num), running.order or order)
             )
 
-    def _work_off(self, agents: Agents) -> None:
+    def _work_off(self, agents: Agents | InlineAgents) -> None:
         """Do what the scheduler says until all jobs have ended, or the server is lost."""
         scheduler = self._scheduler
         while True:
@@ -181,13 +186,13 @@ class Batch:
             step = scheduler.next(now, self._blocked(agents, now))
             if isinstance(step, Done):
                 return
-            if agents.server.lost and not scheduler.running and not scheduler.given_up:
+            if agents.lost and not scheduler.running and not scheduler.given_up:
                 return
             self._do(step, agents)
             for num in agents.ended():
                 self._settle(num, agents)
 
-    def _do(self, step: Step, agents: Agents) -> None:
+    def _do(self, step: Step, agents: Agents | InlineAgents) -> None:
         if isinstance(step, StartJob):
             self._start(step, agents)
         elif isinstance(step, ComposeJob):
@@ -211,14 +216,14 @@ class Batch:
         elif isinstance(step, LeaveOut):
             self._ends.left_out(step)
 
-    def _blocked(self, agents: Agents, now: float) -> Blocked | None:
+    def _blocked(self, agents: Agents | InlineAgents, now: float) -> Blocked | None:
         """Return what keeps jobs from being started, looking anew where one might be."""
-        lost, obstacle, waiting = agents.server.lost, self._state.obstacle, self._scheduler.waiting
+        lost, obstacle, waiting = agents.lost, self._state.obstacle, self._scheduler.waiting
         if not lost and self._scheduler.pause(now) == 0.0:
             obstacle.look(self._journal, waiting[0].job if waiting else None)
         return obstacle.blocked or (Blocked("the warm server has died") if lost else None)
 
-    def _start(self, step: StartJob, agents: Agents) -> None:
+    def _start(self, step: StartJob, agents: Agents | InlineAgents) -> None:
         """Start a job's agent in its slot; if that fails, the job goes back to where it was."""
         attempt, slot, job = step.attempt, step.slot, step.attempt.job
         try:
@@ -246,7 +251,7 @@ class Batch:
             self._scheduler.not_started(job.num)
             raise
 
-    def _settle(self, num: int, agents: Agents) -> None:
+    def _settle(self, num: int, agents: Agents | InlineAgents) -> None:
         """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
         running = self._scheduler.running[num]
         attempt = running.attempt

@@ -7,6 +7,7 @@ from elastic_hydra.control.requests import STACKS
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweep.agents import Agents
+from elastic_hydra.sweep.inline import InlineAgents
 from elastic_hydra.sweep.scheduler import Scheduler
 from elastic_hydra.sweep.stop import Order, Stopped
 from elastic_hydra.watch.stacks_request import SIGNAL
@@ -28,7 +29,7 @@ class Hands:
         self._journal = journal
         self._scheduler = scheduler
 
-    def do_what_is_asked(self, agents: Agents) -> None:
+    def do_what_is_asked(self, agents: Agents | InlineAgents) -> None:
         """Do it, between two steps of the launcher's loop.
 
         Raises:
@@ -66,7 +67,7 @@ class Hands:
         if not nums:
             raise Stopped(order)
 
-    def _have_stacks_written(self, asked: Asked, agents: Agents) -> None:
+    def _have_stacks_written(self, asked: Asked, agents: Agents | InlineAgents) -> None:
         for num in asked.request.jobs:
             if num not in self._scheduler.running:
                 asked.refuse(f"#{num} waits to be started, and has no workers yet")

@@ -52,3 +52,20 @@ def test_the_output_of_the_rank_that_has_the_terminal_is_not_captured() -> None:
     assert (debugged.redirects, debugged.tee) == ({0: 3, 1: 3}, {0: 3})
     debugged = launch(debug="post_mortem", nproc_per_node=3)
     assert debugged.redirects == launch(nproc_per_node=3).redirects
+
+
+INLINE = "must be 1 with hydra.launcher.start_method=inline: this process is the only worker"
+
+
+def test_jobs_in_the_launcher_s_process_are_of_one_worker() -> None:
+    with pytest.raises(ConfigError) as caught:
+        launch(start_method="inline", nproc_per_node=2, nodes=2, parallel="auto", debug="rank0")
+    said = str(caught.value).splitlines()
+    for line in (f"nproc_per_node=2: {INLINE}", f"nodes=2: {INLINE}", f"parallel=auto: {INLINE}"):
+        assert f"hydra.launcher.{line}" in said
+    assert (
+        "hydra.launcher.debug=rank0: means nothing with hydra.launcher.start_method=inline: leave one of them out"
+        in said
+    )
+    keys = launch(start_method="inline", watch__time_limit=5.0).keys
+    assert not keys.watch.is_on()

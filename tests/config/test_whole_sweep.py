@@ -13,7 +13,7 @@ from tests.config.settings import settings
 
 DEFAULTS = whole_sweep_of(settings())
 FAILURES = "must be a number of jobs, a fraction below 1 such as 0.1, or null"
-METHODS = "must be one of warm, fork, forkserver, spawn"
+METHODS = "must be one of warm, fork, forkserver, spawn, inline"
 MODES = "must be one of false, true, failed, interrupted, all"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,9 +46,10 @@ SHORT_LIMITS = (
 
 
 @contextlib.contextmanager
-def on_a_terminal(app: App, *overrides: str) -> Iterator[Dialogue]:
-    command = [sys.executable, str(app.path), "-m", "hydra/launcher=elastic", f"hydra.sweep.dir={app.folder / 'sweep'}"]
-    with dialogue([*command, *overrides], app.folder, app.environment()) as spoken:
+def on_a_terminal(app: App, *overrides: str, program: Sequence[str] = ()) -> Iterator[Dialogue]:
+    command = program or [sys.executable, str(app.path)]
+    sweep = ["-m", "hydra/launcher=elastic", f"hydra.sweep.dir={app.folder / 'sweep'}"]
+    with dialogue([*command, *sweep, *overrides], app.folder, app.environment()) as spoken:
         yield spoken
 
 
