@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
+from importlib import metadata
 from typing import Any
 
-import hydra
-import omegaconf
 import torch
 
-import elastic_hydra
+from elastic_hydra import __version__
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.numa import nvml
 
@@ -28,12 +27,10 @@ def environment(facts: HostFacts) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {
         "python": platform.python_version(),
-        "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
-        "hydra-core": hydra.__version__,
-        "omegaconf": omegaconf.__version__,
-        "elastic_hydra": elastic_hydra.__version__,
+        "elastic_hydra": __version__,
+        **{name: metadata.version(name) for name in ("torch", "hydra-core", "omegaconf")},
     }
     return {name: version for name, version in found.items() if version}
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from elastic_hydra.journal import reader, writer
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.journal.lines import Lines
-from elastic_hydra.sweep.rerun import how_to_go_on
 from tests.helpers.apps import App, Finished, interrupted
 
 BODY = """
@@ -131,9 +130,9 @@ def test_a_run_that_fails_ends_as_hydra_ends_it_and_is_resumed_by_the_printed_co
     (tmp_path / "mended").touch()
     moved = failed.folder.rename(tmp_path / "moved")
     again = [f"hydra.run.dir={moved}", "hydra.launcher.resume=true"]
-    assert how_to_go_on(moved, [], single=True).splitlines()[1:] == again
     _, _, rest = failed.output.partition("To run what has not finished:\n")
-    command = rest[: rest.index(again[1])].replace(str(failed.folder), str(moved)) + again[1]
+    command = rest.splitlines()[0].replace(str(failed.folder), str(moved))
+    assert command.endswith(" ".join(again))
     outputs = []
     for _ in range(2):  # the second time nothing is left to do
         done = subprocess.run(
