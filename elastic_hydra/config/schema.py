@@ -51,6 +51,9 @@ class ElasticConfig:
     """Who has the terminal, for a debugger: `rank0` or another rank, as long as the job runs; or `post_mortem`: the
     rank that fails first, where it has failed. Meanwhile no limit of `watch` holds, torch's process groups wait for
     days, and nothing is tried again. null: nobody."""
+    live: bool = True
+    """Whether the running jobs are shown at the bottom of the terminal while the sweep runs. Where the output is no
+    terminal, where `TERM` is `dumb`, and where `CI` is set, there are plain lines all the same."""
     dry_run: bool = False
     """Compose and check all jobs, show what would be launched, and launch nothing."""
     resume: Any = False

@@ -22,6 +22,7 @@ WHOLE_SWEEP = (
     "max_failures",
     "debug",
     "resume",
+    "live",
     "dry_run",
     "signals_to_handle",
     "resources.jobs_per_gpu",

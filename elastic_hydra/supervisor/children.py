@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from dataclasses import dataclass, field
 
@@ -23,7 +24,19 @@ class Connection:
     """Seconds between SIGTERM and SIGKILL for what still runs when this client is gone."""
     sessions: set[int] = field(default_factory=set)
     """Session ids of everything it has started so far."""
+    will: str = ""
+    """What to write to standard output when this client is gone."""
     gone: bool = False
+
+    def execute_will(self) -> None:
+        """Write what this client, now gone, has left to be written, unless standard output takes nothing now."""
+        if not self.will:
+            return
+        poll = select.poll()
+        poll.register(1, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            if poll.poll(0):
+                os.write(1, self.will.encode())
 
 
 @dataclass(eq=False)

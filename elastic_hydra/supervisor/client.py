@@ -35,6 +35,7 @@ from elastic_hydra.supervisor.protocol import (
     Clean,
     Cleaned,
     Exited,
+    LastWill,
     Message,
     Preload,
     Prepare,
@@ -148,6 +149,14 @@ class Client:
     def preload(self, names: Iterable[str]) -> None:
         """Have the server import modules, so that the processes that it starts from now on need not."""
         self._send(Preload(tuple(sorted(names))))
+
+    def leave_will(self, text: str) -> None:
+        """Say what the server shall write to the terminal if this process is gone and has not taken that back.
+
+        Args:
+            text: it; empty: nothing.
+        """
+        self._send(LastWill(text))
 
     def pickled(self, payload: entry.Payload, *, fresh: bool) -> Pickled:
         """Pickle a payload for the processes of this server.

@@ -7,6 +7,7 @@
         Preload, Prepare            ───────────>    no answer
         Start                       ───────────>    Started and, when it has ended, Exited; or Refused
         Signal                      ───────────>    no answer
+        LastWill                    ───────────>    no answer
         Clean                       ───────────>    Cleaned
                                     <───────────    Ready or CannotServe, the first word of a new server
 
@@ -47,6 +48,7 @@ __all__ = [
     "Cleaned",
     "Exited",
     "Frame",
+    "LastWill",
     "Load",
     "Message",
     "Preload",
@@ -111,6 +113,13 @@ class Signal:
 @dataclass(frozen=True)
 class Clean:
     """Kill what this client's processes have left running."""
+
+
+@dataclass(frozen=True)
+class LastWill:
+    """When this connection ends, write this to standard output; the empty text takes an earlier will back."""
+
+    text: str
 
 
 # --- from a server to its client ---------------------------------------------------------------------------------
@@ -184,7 +193,7 @@ class Load:
     """Whether the server executes `__main__` and loads the shared objects; else each of its processes does."""
 
 
-Request = ShutdownTimeout | Preload | Prepare | Start | Signal | Clean
+Request = ShutdownTimeout | Preload | Prepare | Start | Signal | Clean | LastWill
 Reply = Ready | CannotServe | Started | Refused | Exited | Cleaned
 Message = Request | Reply | Become | Load
 

@@ -48,6 +48,7 @@ from elastic_hydra.supervisor.protocol import (
     Clean,
     Cleaned,
     Exited,
+    LastWill,
     Message,
     Preload,
     Prepare,
@@ -172,6 +173,8 @@ class Server:
                 self._start(client, request, lost)
             case Signal(ids, number):
                 self._signal(client, ids, number)
+            case LastWill(text):
+                client.will = text
             case Clean():
                 kill_remains_of(client, self._children)
                 self._tell(client, Cleaned())
@@ -355,6 +358,7 @@ class Server:
         self._close(client.channel)
         client.gone = True
         self._clients.discard(client)
+        client.execute_will()
         started = [child for child in self._children.values() if child.client is client]
         for child in started:
             send_signal(child, signal.SIGTERM)

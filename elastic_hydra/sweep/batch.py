@@ -13,9 +13,11 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.config.resources import demand_in_words
 from elastic_hydra.config.schema import INLINE
+from elastic_hydra.elastic.agent import IN_THE_LOG_ONLY
 from elastic_hydra.failures.cause import one_line
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.live.view import View
 from elastic_hydra.overview.log_files import next_restart
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.supervisor import signal_queue, standard_input
@@ -46,11 +48,13 @@ class Batch:
         state: what lives as long as the sweep.
         journal: of the sweep.
         planned: numbers and overrides of the jobs, in their order.
+        view: of the sweep.
     """
 
-    def __init__(self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]]) -> None:
+    def __init__(self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]], view: View) -> None:
         self._state = state
         self._journal = journal
+        self._view = view
         self._admitted: list[tuple[int, list[str]]] = []
         self._launches: list[Launch] = []
         """Of the jobs that are composed."""
@@ -157,7 +161,8 @@ class Batch:
 
     def _work_off_or_stop(self, agents: Agents | InlineAgents, shutdown_timeout: float) -> None:
         try:
-            self._work_off(agents)
+            with self._view.shown(agents.server if isinstance(agents, Agents) else None):
+                self._work_off(agents)
         except BaseException as interrupt:
             order = order_of(interrupt)
             self._hands.close("the sweep is being stopped")
@@ -181,6 +186,7 @@ class Batch:
         while True:
             signal_queue.check()
             self._hands.do_what_is_asked(agents)
+            self._view.look()
             self._give_back_emptied()
             now = time.monotonic()
             step = scheduler.next(now, self._blocked(agents, now))
@@ -207,7 +213,7 @@ class Batch:
         elif isinstance(step, LeaveOut):
             self._ends.left_out(step)
         elif isinstance(step, Wait):
-            agents.wait(step.until)
+            agents.wait(self._view.until(step.until))
 
     def _leave_out(self, step: Step) -> None:
         """Do what the scheduler says when there is no server any more."""
@@ -228,7 +234,8 @@ class Batch:
         attempt, slot, job = step.attempt, step.slot, step.attempt.job
         try:
             if not self._state.single:
-                log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)))
+                extra = IN_THE_LOG_ONLY if self._state.results.says_little else None
+                log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)), extra=extra)
             if said := in_words(job.launch.keys.debug):
                 log.info("%s", said)
             if attempt.journal_path is None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["line_prefix", "take_all_text", "tell_apart"]
+__all__ = ["line_prefix", "prepare_console", "tell_apart"]
 
 _TORCHS_AGENT = "torch.distributed.elastic.agent.server.api"
 
@@ -17,18 +17,21 @@ def tell_apart(label: str) -> None:
     Args:
         label: what each record begins with there, as `#3`; empty: nothing.
     """
-    take_all_text()
-    for handler in _consoles():
-        handler.addFilter(_is_for_people)
-        if label:
+    prepare_console()
+    if label:
+        for handler in _consoles():
             handler.setFormatter(_Labelled(handler.formatter, label))
     # The launcher itself logs which signal it has got, and what it does about it.
     logging.getLogger(_TORCHS_AGENT).addFilter(_is_no_death_signal)
 
 
-def take_all_text() -> None:
-    """Have consoles write what their encoding cannot say as `\\u…`, instead of a line about an error in logging."""
+def prepare_console() -> None:
+    """Keep from consoles what is for the log only, and have them write what their encoding cannot say as `\\u…`.
+
+    Else there would be a line about an error in logging instead.
+    """
     for handler in _consoles():
+        handler.addFilter(_is_for_people)
         stream: Any = handler.stream
         if getattr(stream, "errors", None) == "strict" and _is_narrow(stream) and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

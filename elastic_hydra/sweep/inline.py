@@ -31,7 +31,7 @@ from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.sweep.agent_process import jobs_part
 from elastic_hydra.sweep.attempt_end import AttemptEnd
-from elastic_hydra.sweep.console import take_all_text
+from elastic_hydra.sweep.console import prepare_console
 from elastic_hydra.sweep.errors import JobError
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.state import Shared
@@ -158,7 +158,7 @@ def _run(attempt: Attempt, shared: Shared) -> AttemptEnd:
         os.environ.clear()
         os.environ.update(environment)
         configure_hydra_log(job.config.hydra.hydra_logging, job.config, shared.context)
-        take_all_text()
+        prepare_console()
     return _end(job_return, job, began)
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from elastic_hydra.elastic.agent import IN_THE_LOG_ONLY
 from elastic_hydra.overview.words import duration
 from elastic_hydra.supervisor.forked import current_umask
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
+from elastic_hydra.sweep.milestones import Milestones
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.table import in_order, kept, render, shown_value
 
@@ -27,6 +30,8 @@ __all__ = ["Results", "given_overrides", "has_one_batch", "maximize"]
 
 log = logging.getLogger("elastic_hydra")
 
+_MANY = 100
+"""Jobs above which the console says at milestones how far the sweep is, and no longer when each job starts and ends."""
 _WORTH_TELLING = 10.0
 """Seconds that must be left of a sweep to be told."""
 
@@ -52,6 +57,7 @@ class Results:
         self._planned = 1 if single else _trials(config)
         self._began: float | None = None
         self._ran = 0
+        self._milestones = Milestones()
         self._unsaid = False
         """Whether something has ended since the table was shown."""
         self._problem = ""
@@ -76,19 +82,41 @@ class Results:
             self.add(JobEnd(num, overrides, NOT_STARTED))
 
     def finished(self, job: JobEnd) -> None:
-        """Note that a job has finished, and say so."""
+        """Note that a job has finished, and say so; of many jobs, say from time to time how far they are."""
         self.add(job)
         value = f": {shown_value(job.value)}" if job.value is not None else ""
-        log.info("#%s finished%s in %s%s", job.num, value, duration(job.seconds), self.progress())
+        extra = IN_THE_LOG_ONLY if self.says_little else None
+        log.info("#%s finished%s in %s%s", job.num, value, duration(job.seconds), self.progress(), extra=extra)
+        if self.says_little and self._milestones.reached(len(self._jobs), self._planned, time.monotonic()):
+            states = Counter(one.state for one in self._jobs.values())
+            log.info("%s%s", ", ".join(f"{count} {state}" for state, count in states.items()), self.progress())
+
+    @property
+    def planned(self) -> int:
+        """How many jobs the sweep has, as far as its sweeper has said."""
+        return self._planned
+
+    @property
+    def says_little(self) -> bool:
+        """Whether there are so many jobs that the console says of single ones only what is wrong."""
+        return self._planned > _MANY
+
+    def outlook(self) -> tuple[int, str]:
+        """Return how many jobs the sweep has, and how long it will take, in words: empty if nobody knows."""
+        return self._planned, self._left()
+
+    def _left(self) -> str:
+        pace = (time.monotonic() - (self._began or 0.0)) / max(1, self._ran)
+        left = pace * (self._planned - len(self._jobs))
+        return duration(left) if self._ran and left >= _WORTH_TELLING else ""
 
     def progress(self) -> str:
         """Say how far the sweep is, as the end of a line; nothing when it has one job only."""
-        done, left = len(self._jobs), self._planned - len(self._jobs)
         if self._planned < 2:
             return ""
-        pace = (time.monotonic() - (self._began or 0.0)) / max(1, self._ran)
-        far_from_done = self._ran > 0 and pace * left >= _WORTH_TELLING
-        return f" ({done} of {self._planned}" + (f", about {duration(pace * left)} left)" if far_from_done else ")")
+        left = self._left()
+        about = f", about {left} left" if left else ""
+        return f" ({len(self._jobs)} of {self._planned}{about})"
 
     def end_of_batch(self, problem: str, recorded_in: Path, *, last: bool) -> None:
         """Show the table, unless the sweeper comes back with more.

@@ -16,8 +16,10 @@ from omegaconf import DictConfig
 from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.schema import INLINE
 from elastic_hydra.journal import events, reader, writer
 from elastic_hydra.journal.writer import Journal
+from elastic_hydra.live.view import View, view_of
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.host import Host
@@ -27,7 +29,7 @@ from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.batch import Batch
 from elastic_hydra.sweep.compose import teach_parser
 from elastic_hydra.sweep.composer import Composer
-from elastic_hydra.sweep.console import take_all_text
+from elastic_hydra.sweep.console import prepare_console
 from elastic_hydra.sweep.environment import environment
 from elastic_hydra.sweep.errors import JobError
 from elastic_hydra.sweep.failure_limit import FailureLimit
@@ -104,6 +106,7 @@ class Sweep:
             single=single,
         )
         self._journal: Journal | None = None
+        self._view: View | None = None
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run a batch of jobs, as many at once as the configuration says.
@@ -160,7 +163,7 @@ class Sweep:
         unrecorded = sum(num not in self._history.recorded for num, _ in planned)
         journal.write(events.BatchBegan(jobs=unrecorded, parallel=str(self._settings.parallel)))
         self._state.results.plan(len(planned))
-        batch = Batch(self._state, journal, planned)
+        batch = Batch(self._state, journal, planned, self._view_of(journal, jobs))
         for job in jobs:
             batch.admit(job)
         del jobs[:]  # so that each configuration, which is large, is freed when its job has ended
@@ -206,7 +209,7 @@ class Sweep:
 
     def _configure_log(self) -> None:
         configure_hydra_log(self._config.hydra.hydra_logging, self._config, self._context)
-        take_all_text()
+        prepare_console()
 
     def _read_history(self) -> History:
         mode, task = str(self._settings.resume).lower(), str(self._config.hydra.job.name)
@@ -261,6 +264,15 @@ class Sweep:
             )
             self._journal.write(event)
         return self._journal
+
+    def _view_of(self, journal: Journal, jobs: Sequence[Job]) -> View:
+        """Return the view of the sweep. A job that is the only one, or is debugged, has the terminal for itself."""
+        results = self._state.results
+        debugged = any(job.launch.keys.debug or job.launch.keys.start_method == INLINE for job in jobs)
+        if results.planned < 2 or debugged:
+            return View()
+        self._view = self._view or view_of(journal.path, results.outlook, live=bool(self._settings.live))
+        return self._view
 
     # --- after ---------------------------------------------------------------------------------------------------
 

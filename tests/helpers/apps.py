@@ -14,9 +14,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from tests.helpers.terminals import Terminal
+
+TAKES_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""A program that executes another one, whose session has the terminal that is standard input, as in a window."""
 
 MARKER = "ELASTIC_HYDRA_TEST_RUN"
 """Environment variable that all processes of one run of an app have, whoever their parent is."""
@@ -102,18 +110,30 @@ class Finished:
 
 
 class Running:
-    """An app that has been started."""
+    """An app that has been started.
 
-    def __init__(self, command: list[str], cwd: Path, folder: Path, environ: dict[str, str]) -> None:
+    Args:
+        command: it.
+        cwd: where.
+        folder: of the sweep.
+        environ: environment variables that it gets besides those of this process.
+        terminal: on which it runs, which has all that it writes; None: `output` has that.
+    """
+
+    def __init__(
+        self, command: list[str], cwd: Path, folder: Path, environ: dict[str, str], terminal: Terminal | None = None
+    ) -> None:
         self.folder = folder
         self.output = ""
         self._mark = uuid.uuid4().hex
+        if terminal is not None:
+            command = [sys.executable, "-c", TAKES_TERMINAL, *command]
         self._popen = subprocess.Popen(
             command,
             cwd=cwd,
             env={**os.environ, **environ, MARKER: self._mark, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal.slave,
+            stdout=subprocess.PIPE if terminal is None else terminal.slave,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -222,14 +242,21 @@ class App:
         return {**os.environ, "PYTHONPATH": path}
 
     @contextlib.contextmanager
-    def started(self, *overrides: str, name: str = "sweep", environ: dict[str, str] | None = None) -> Iterator[Running]:
-        """Run the app, as a sweep unless it is single; whatever it has started is killed in the end."""
+    def started(
+        self,
+        *overrides: str,
+        name: str = "sweep",
+        environ: dict[str, str] | None = None,
+        terminal: Terminal | None = None,
+    ) -> Iterator[Running]:
+        """Run the app, as a sweep unless it is single, on a terminal if there is one; in the end, it is killed."""
         start = ["-m", self._module] if self._module else [str(self.path)]
         out = self.folder / name
         where = [f"hydra.run.dir={out}"] if self._single else ["-m", f"hydra.sweep.dir={out}"]
         command = [*self._inside, sys.executable, *start, *where, "hydra/launcher=elastic"]
         spy = ["+hydra.callbacks.spy._target_=spy.Spy", f"+hydra.callbacks.spy.file={self.folder / 'calls'}"]
-        running = Running([*command, *spy, *overrides], self.folder, out, {**self.environment(), **(environ or {})})
+        environ = {**self.environment(), **(environ or {})}
+        running = Running([*command, *spy, *overrides], self.folder, out, environ, terminal)
         try:
             yield running
         finally:

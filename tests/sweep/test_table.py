@@ -205,3 +205,22 @@ def test_a_directory_that_takes_no_files_costs_the_files_only(tmp_path: Path, ca
     collected.add(job(0))
     context.end()
     assert "results.csv and summary.txt cannot be written" in caplog.text
+
+
+def test_of_many_jobs_the_console_hears_at_milestones_and_of_what_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    collected, _ = results(tmp_path, _target_="hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
+    collected.plan(200)
+    for number in range(200):
+        collected.finished(job(number, "finished", 0.5))
+    shown = [record.getMessage() for record in caplog.records if not getattr(record, "in_the_log_only", False)]
+    assert len(caplog.records) == 200 + len(shown)
+    assert [line.partition(",")[0].rstrip(")") for line in shown[:3]] == [
+        "1 finished (1 of 200",
+        "10 finished (10 of 200",
+        "20 finished (20 of 200",
+    ]
+    assert shown[-1] == "200 finished (200 of 200)"
+    assert len(shown) == 21
