@@ -219,16 +219,31 @@ def commands() -> list[list[str]]:
     for block in blocks("bash"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if any(word.endswith("train.py") for word in words) and "$" not in line:
+            if any(word.endswith("train.py") for word in words) and "$" not in line and "--" not in words:
                 script = next(index for index, word in enumerate(words) if word.endswith("train.py"))
                 if words[script + 1 :] not in found:
                     found.append(words[script + 1 :])
     return found
 
 
+def settings_of_runs() -> list[list[str]]:
+    """Return the settings of every command that is `elastic-hydra run` with no file of its own."""
+    texts = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("elastic-hydra run ")]
+    lines = [shlex.split(line) for line in texts]
+    return [words[2 : words.index("--")] for words in lines if "--" in words and "--config-dir" not in words]
+
+
 @pytest.mark.usefixtures("kept_singletons")
-@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
-def test_commands_compose_and_resolve(arguments: list[str]) -> None:
+@pytest.mark.parametrize("words", settings_of_runs(), ids=" ".join)
+def test_settings_of_runs_compose_and_resolve(words: list[str]) -> None:
+    with initialize_config_dir(str(generate.PROFILES), version_base="1.3"):
+        config = compose("elastic", without_sweeps(words))
+    given: Any = OmegaConf.to_container(config, resolve=True)
+    resolve(given, HostFacts(cpus=4, gpus=8, torch=(99, 0), has_etcd=True), {})
+
+
+def without_sweeps(arguments: list[str]) -> list[str]:
+    """Return the overrides among the arguments, with the first one of values that are swept."""
     overrides = []
     for override in OverridesParser.create().parse_overrides([a for a in arguments if a not in ("-m", "--multirun")]):
         if override.key_or_group in ("hydra/sweeper",) or override.key_or_group.startswith("hydra.sweeper."):
@@ -238,6 +253,13 @@ def test_commands_compose_and_resolve(arguments: list[str]) -> None:
             overrides += [f"{override.get_key_element()}={value}" for value in values[:1]]
         else:
             overrides.append(str(override.input_line))
+    return overrides
+
+
+@pytest.mark.usefixtures("kept_singletons")
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_commands_compose_and_resolve(arguments: list[str]) -> None:
+    overrides = without_sweeps(arguments)
     with initialize_config_dir(str(EXAMPLE / "conf"), version_base="1.3"):
         config = compose("config", overrides, return_hydra_config=True)
     if "_target_" in config.hydra.launcher and "elastic" in config.hydra.launcher._target_:

@@ -13,7 +13,20 @@ from elastic_hydra.config.errors import ConfigError, nearest
 
 __all__ = ["VERBS", "cli", "main"]
 
-VERBS = ("status", "list", "logs", "explain", "resume", "rerun", "stop", "stacks", "from-torchrun", "doctor", "export")
+VERBS = (
+    "status",
+    "list",
+    "logs",
+    "explain",
+    "resume",
+    "rerun",
+    "stop",
+    "stacks",
+    "run",
+    "from-torchrun",
+    "doctor",
+    "export",
+)
 """The verbs, in the order of the help. Each is the function `command` in the module of its name in this package."""
 
 _NAME = "elastic-hydra"

@@ -10,16 +10,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hydra
+from hydra import version
 from hydra.core.utils import JobReturn
 from hydra.types import TaskFunction
 
+from elastic_hydra.compat.hydra import get_args_parser
 from elastic_hydra.compat.patch import with_globals
 
-__all__ = ["main_with", "runs_are_taken_over"]
+__all__ = ["main_with", "run_command_line", "runs_are_taken_over"]
 
 _RunJob = Callable[..., JobReturn]
 
@@ -39,6 +42,37 @@ def main_with(run_job: _RunJob) -> Any:
             module._run_hydra(task_function=task_function, caller_stack_depth=caller_stack_depth + 1, **arguments)
 
     return with_globals(hydra.main, _run_hydra=run_hydra)
+
+
+def run_command_line(
+    words: Sequence[str], run_job: _RunJob, task_function: TaskFunction, config_dir: str, config_name: str
+) -> None:
+    """Do what an app that `main_with` has decorated does, given a command line that is not this process's own.
+
+    Args:
+        words: as behind the name of the app.
+        run_job: as for `main_with`.
+        task_function: what the jobs run.
+        config_dir: the app's own configuration.
+        config_name: the primary one, unless the command line names another one.
+
+    Raises:
+        Exception: whatever composing or a job raises. Hydra would print the exception, and end the process.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra 1.4 has this, and warns of each use
+        version.setbase(None)
+    utils: Any = importlib.import_module("hydra._internal.utils")
+    run_app = with_globals(utils._run_app, run_and_report=_called)
+    run_hydra = with_globals(utils._run_hydra, run_and_report=_called, _run_app=run_app)
+    parser = get_args_parser()
+    arguments = {"args": parser.parse_args(list(words)), "args_parser": parser}
+    with _taken_over(task_function, run_job):
+        run_hydra(task_function=task_function, config_path=config_dir, config_name=config_name, **arguments)
+
+
+def _called(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 def runs_are_taken_over() -> bool:

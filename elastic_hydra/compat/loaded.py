@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["cuda_is_unusable", "hydra_runs", "is_in_shared_memory", "noted_cuda_seed", "numpy_is_seeded"]
+__all__ = ["cuda_is_unusable", "hydra_runs", "is_in_shared_memory", "leave_hydra", "noted_cuda_seed", "numpy_is_seeded"]
 
 
 def cuda_is_unusable() -> bool:
@@ -49,3 +49,10 @@ def hydra_runs(instead: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         module._run_hydra = before
+
+
+def leave_hydra() -> None:
+    """Make Hydra what it is after its import: this fork of an app runs a script, which may be an app itself."""
+    if "hydra.core.global_hydra" in sys.modules:
+        sys.modules["hydra.core.global_hydra"].GlobalHydra.instance().clear()
+        importlib.import_module("hydra.core.hydra_config").HydraConfig.instance().cfg = None

@@ -5,11 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from elastic_hydra.config.spelling import spelled
+
 __all__ = ["ConfigError", "nearest"]
 
 
 class ConfigError(ValueError):
     """A configuration cannot be launched. The text names keys, not code, so it is shown without a stack trace."""
+
+    def __str__(self) -> str:
+        return spelled(super().__str__())
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

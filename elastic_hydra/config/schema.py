@@ -37,6 +37,9 @@ class ElasticConfig:
     start_method: str = "warm"
     """How workers start: `warm` (forked, with everything imported, where that is safe), `fork`, `forkserver` or
     `spawn`. With `inline` the job's one worker is the launcher's own process, for a debugger that follows no other."""
+    preload: List[str] = field(default_factory=list)
+    """Modules that are imported once, before the first worker starts, for all workers: `[transformers]`. What an app
+    imports itself is there anyway; it is for what scripts, or the task function, import late."""
     parallel: Any = 1
     """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs,
     CPUs and thread counts of its own; with 1 a job has all of the host."""

@@ -18,6 +18,7 @@ WHOLE_SWEEP = (
     "parallel",
     "stagger",
     "start_method",
+    "preload",
     "on_failure",
     "max_failures",
     "debug",
@@ -31,6 +32,7 @@ WHOLE_SWEEP = (
 )
 """Names, below `hydra.launcher`, of the keys that hold for a whole sweep."""
 
+_NO_MODULE = "must be a list of modules, as [package, package.module]"
 _RESUME_MODES = ("false", "true", "failed", "interrupted", "all")
 
 
@@ -55,6 +57,8 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
         problems.at_least(0, key, values[key], " (seconds)")
     for key, least in (("resources.jobs_per_gpu", 1), ("numa.reserve_cores", 0)):
         problems.at_least(least, key, values[key])
+    for name in values["preload"]:
+        problems.require(bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name)), "preload", name, _NO_MODULE)
     problems.one_of("start_method", values["start_method"], (*START_METHODS, INLINE))
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import runpy
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from elastic_hydra.compat import loaded
 from elastic_hydra.supervisor import inherited
 from elastic_hydra.supervisor.main_module import become_main
 
@@ -65,6 +67,8 @@ def run_script(words: list[str]) -> None:
         words: from `script_arguments`.
     """
     inherited.leave_main()
+    loaded.leave_hydra()
+    _leave_logging()
     if words[0] == "-m":
         sys.argv[:] = words[1:]
         sys.path.insert(0, os.getcwd())
@@ -78,3 +82,9 @@ def run_script(words: list[str]) -> None:
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec")
     exec(code, main.__dict__)
+
+
+def _leave_logging() -> None:
+    """Leave the launcher's handlers to the launcher: `logging.basicConfig` does nothing where there are any."""
+    logging.root.handlers.clear()
+    logging.root.setLevel(logging.WARNING)

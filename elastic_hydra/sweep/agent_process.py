@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -46,6 +46,7 @@ from elastic_hydra.sweep.interpolations import evaluate_once
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.launch_config import launch_config
 from elastic_hydra.sweep.log_files import append_only, truncated_once
+from elastic_hydra.sweep.program import Program
 from elastic_hydra.sweep.task import HydraState, TaskResult, record_start, run_task
 from elastic_hydra.watch.stacks import Written
 
@@ -77,9 +78,12 @@ def run(
         tell_apart(attempt.label)
         evaluate_once(task_config)
         truncated_once(job.config)
+        if isinstance(task_function, Program):
+            return launched.run(task_function.entrypoint, list(task_function.arguments))
         level = job.launch.keys.logs.other_ranks_level
         on_start = functools.partial(record_start, attempt.journal_path, job.num, attempt.number)
-        return launched.run([task_function, task_config, job.config, context, hydra_state, argv, level, on_start])
+        arguments = [task_function, task_config, job.config, context, hydra_state, argv, level, on_start]
+        return launched.run(run_task, arguments)
 
     if attempt.number:
         append_only(job.config)
@@ -134,11 +138,12 @@ class _LaunchedJob:
         self.imported: set[str] = set()
         """Slow modules that the workers had to import."""
 
-    def run(self, arguments: list[Any]) -> Any:
+    def run(self, entrypoint: Callable[..., TaskResult] | str, arguments: list[Any]) -> Any:
         """Run the workers, and return what the job returns.
 
         Args:
-            arguments: of `run_task`.
+            entrypoint: `run_task`, or a program.
+            arguments: of the entry point.
 
         Raises:
             Exception: the worker's own that failed first, or a `JobError` where it has raised none.
@@ -150,11 +155,11 @@ class _LaunchedJob:
             on_bindings=self._record_bindings,
             on_stacks=self._record_stacks,
         )
-        results: dict[int, TaskResult] = {}
+        results: dict[int, TaskResult | None] = {}
         raised: BaseException | None = None
         host = socket.gethostname()
         try:
-            results = launch_agent(config, run_task, arguments)
+            results = launch_agent(config, entrypoint, arguments)
         except WorkersFailedError as error:
             if error.verdict is not None:
                 self.failure = _without_restart(error.verdict, job)
@@ -167,8 +172,9 @@ class _LaunchedJob:
             raised = JobError(str(error))
         if raised is not None:
             raise raised  # not inside of `except`: Python would replace the chain that the worker's exception has
-        self.imported.update(name for result in results.values() for name in result.imported)
-        values = {rank: result.value for rank, result in results.items()}
+        of_tasks = {rank: result for rank, result in results.items() if result is not None}  # programs return nothing
+        self.imported.update(name for result in of_tasks.values() for name in result.imported)
+        values = {rank: result.value for rank, result in of_tasks.items()}
         return values.get(0) if job.launch.keys.return_values == "rank0" else values
 
     def _record_verdict(self, verdict: Verdict) -> None:

@@ -24,10 +24,12 @@ class KeptServer:
 
     Args:
         shared: objects that payloads will refer to, as for `open_server`.
+        preload: modules that a server in a fresh interpreter imports for its workers; a fork of this process has them.
     """
 
-    def __init__(self, shared: Mapping[str, object]) -> None:
+    def __init__(self, shared: Mapping[str, object], preload: Sequence[str] = ()) -> None:
         self._shared = shared
+        self._preload = (*_PRELOAD, *preload)
         self._learned: set[str] = set()
         self._server: Client | None = None
         self._start_method = ""
@@ -75,7 +77,9 @@ class KeptServer:
                     self._server.set_shutdown_timeout(shutdown_timeout)
                     return self._server
             self.close()
-        self._server = server = open_server(start_method, self._shared, shutdown_timeout, preload=_PRELOAD, keep=keep)
+        self._server = server = open_server(
+            start_method, self._shared, shutdown_timeout, preload=self._preload, keep=keep
+        )
         self._start_method = start_method
         self._end = weakref.finalize(self, _close, server, os.getpid())
         if self._learned:

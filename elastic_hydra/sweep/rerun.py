@@ -15,13 +15,18 @@ from hydra.errors import HydraException
 
 from elastic_hydra.compat.hydra import get_args_parser
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.spelling import spelled
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.sweep.start import RUN_DIR, SWEEP_DIR
 
 __all__ = ["how_to_go_on", "program_of", "rerunning_command", "resuming_command"]
 
 _RESUME = "hydra.launcher.resume"
+_RESUME_ALONE = "resume"
+"""The key's name for `elastic-hydra run`."""
 _MULTIRUN = ("-m", "--multirun")
+_END = "--"
+"""What ends the overrides of `elastic-hydra run`: a program follows."""
 _FOR_ONE_JOB = {
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": ["hydra.sweeper.params=null"],
     "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": [
@@ -55,13 +60,18 @@ def how_to_go_on(
     if not program:
         resuming = "\n".join(_resuming(sweep_dir, single))
         return f"To run what has not finished, start again with these two overrides:\n{resuming}"
-    return f"To run what has not finished:\n{shlex.join(resuming_command(program, argv[1:], sweep_dir, single=single))}"
+    arguments = (sys.orig_argv if orig_argv is None else orig_argv)[len(program) :]
+    return (
+        f"To run what has not finished:\n{shlex.join(resuming_command(program, arguments, sweep_dir, single=single))}"
+    )
 
 
 def program_of(
     overrides: Sequence[str], argv: Sequence[str] | None = None, orig_argv: Sequence[str] | None = None
 ) -> list[str]:
     """Return what starts the app on this process's command line: interpreter, its options, and script or `-m NAME`.
+
+    Of `elastic-hydra run`, the verb is a part of it.
 
     Args:
         overrides: what Hydra was given.
@@ -73,7 +83,10 @@ def program_of(
     """
     argv = sys.argv if argv is None else argv
     orig_argv = sys.orig_argv if orig_argv is None else orig_argv
-    return list(orig_argv[: len(orig_argv) - len(argv) + 1]) if _is_command_line(argv, orig_argv, overrides) else []
+    verb = 1 if _END in argv else 0
+    return (
+        list(orig_argv[: len(orig_argv) - len(argv) + 1 + verb]) if _is_command_line(argv, orig_argv, overrides) else []
+    )
 
 
 def resuming_command(
@@ -94,11 +107,12 @@ def resuming_command(
         single: whether it is a run without `-m`.
     """
     resuming = [word for word in _resuming(sweep_dir, single) if _key(word) not in map(_key, further)]
-    replaced = {_dir_key(single), _RESUME, *map(_key, further)}
-    flags = [word for word in arguments if word in _MULTIRUN] or ([] if single else ["-m"])
+    given, executed = _before_program(arguments)
+    replaced = {_dir_key(single), _RESUME, *map(_key, further), *([_RESUME_ALONE] if executed else [])}
+    flags = [word for word in given if word in _MULTIRUN] or ([] if single else ["-m"])
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in arguments if word not in _MULTIRUN and _key(word) not in replaced]
-    return [*program, *flags[:1], *kept, *further, *resuming]
+    kept = [word for word in given if word not in _MULTIRUN and _key(word) not in replaced]
+    return [*program, *flags[:1], *kept, *further, *resuming, *executed]
 
 
 def rerunning_command(began: SweepBegan, overrides: Sequence[str], folder: Path, *, resume: bool) -> list[str]:
@@ -113,15 +127,15 @@ def rerunning_command(began: SweepBegan, overrides: Sequence[str], folder: Path,
     Raises:
         ConfigError: the sweeper cannot be told to hand over that job only.
     """
-    arguments = began.command[len(began.program) :]
-    known, _ = get_args_parser().parse_known_args(list(arguments))
+    given, executed = _before_program(began.command[len(began.program) :])
+    known, _ = get_args_parser().parse_known_args(given)
     of_sweeper = [] if began.single else _for_one_job(began.sweeper, overrides)
     replaced = {_dir_key(began.single), _RESUME, *map(_key, of_sweeper)}
     dropped = {word for word in known.overrides if not is_of_hydra(word) or _key(word) in replaced}
-    kept = [word for word in arguments if word not in dropped and word not in _MULTIRUN]
+    kept = [word for word in given if word not in dropped and word not in _MULTIRUN]
     directory, resuming = _resuming(folder, began.single)
     where = [directory, resuming] if resume else [directory]
-    return [*began.program, *([] if began.single else ["-m"]), *kept, *overrides, *of_sweeper, *where]
+    return [*began.program, *([] if began.single else ["-m"]), *kept, *overrides, *of_sweeper, *where, *executed]
 
 
 def is_of_hydra(override: str) -> bool:
@@ -144,8 +158,18 @@ def _for_one_job(sweeper: str, overrides: Sequence[str]) -> list[str]:
     return found
 
 
+def _before_program(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split arguments of `elastic-hydra run` into those for Hydra, and the program with `--` before it.
+
+    Args:
+        arguments: of the command; an app of Hydra's has no program.
+    """
+    at = arguments.index(_END) if _END in arguments else len(arguments)
+    return list(arguments[:at]), list(arguments[at:])
+
+
 def _resuming(sweep_dir: Path, single: bool) -> list[str]:
-    return [_override(_dir_key(single), str(sweep_dir)), f"{_RESUME}=true"]
+    return [_override(_dir_key(single), str(sweep_dir)), spelled(f"{_RESUME}=true")]
 
 
 def _dir_key(single: bool) -> str:
@@ -157,6 +181,8 @@ def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: S
     given = list(argv[1:])
     if argv[0] in ("", "-") or list(orig_argv[len(orig_argv) - len(given) :]) != given or len(orig_argv) <= len(given):
         return False
+    if _END in given:
+        return True  # these are not for Hydra's parser
     with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
         known, unknown = get_args_parser().parse_known_args(given)
         # Hydra adds the mode itself.

@@ -24,7 +24,7 @@ from elastic_hydra.supervisor.forked import current_umask
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.milestones import Milestones
 from elastic_hydra.sweep.rerun import how_to_go_on
-from elastic_hydra.sweep.table import in_order, kept, render, shown_value
+from elastic_hydra.sweep.table import fastest, in_order, kept, render, shown_value
 
 __all__ = ["Results", "given_overrides", "has_one_batch", "maximize"]
 
@@ -44,14 +44,18 @@ class Results:
         config: of the sweep.
         folder: of the sweep.
         single: whether it is a run without `-m`: one job, of which there is no table.
+        by_time: whether the time that the jobs take is what is looked for.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig, folder: Path, *, single: bool = False) -> None:
+    def __init__(
+        self, context: HydraContext, config: DictConfig, folder: Path, *, single: bool = False, by_time: bool = False
+    ) -> None:
         self._config = config
         self._folder = folder
         self._recorded_in = folder
         self._maximize = maximize(config)
         self._single = single
+        self._by_time = by_time
         self._one_batch = single or has_one_batch(config)
         self._jobs: dict[int, JobEnd] = {}
         self._planned = 1 if single else _trials(config)
@@ -143,6 +147,8 @@ class Results:
             log.error("%s", self._problem)
         if len(jobs) > 1 or self._problem:
             log.info("%s", render(jobs, self._maximize, self._folder / "results.csv"))
+        if self._by_time and (line := fastest(jobs)):
+            log.info("%s", line)
         if again:
             log.info("%s", again)
         if not self._single:

@@ -23,11 +23,23 @@ from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.typed import check_resolvable
 from elastic_hydra.sweep.start import started_by_torchrun
 
-__all__ = ["is_selected", "refusals", "watch_start"]
+__all__ = ["check_at_start", "is_selected", "refusals", "watch_start"]
 
 log = logging.getLogger("elastic_hydra")
 
 _TARGET = "hydra_plugins.elastic_hydra_launcher.launcher.ElasticLauncher"
+
+
+_further_checks: list[Callable[[DictConfig], None]] = []
+
+
+def check_at_start(check: Callable[[DictConfig], None]) -> None:
+    """Have a configuration checked before all else when a run or a sweep starts.
+
+    Args:
+        check: called with the configuration; it raises a `ConfigError`.
+    """
+    _further_checks.append(check)
 
 
 def watch_start() -> None:
@@ -63,6 +75,9 @@ def refusals() -> Iterator[None]:
 def _if_selected(look: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def look_if_selected(config: DictConfig) -> None:
         if is_selected(config):
+            with refusals():
+                for check in _further_checks:
+                    check(config)
             look(config)
 
     return look_if_selected

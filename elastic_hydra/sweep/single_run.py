@@ -20,10 +20,10 @@ from elastic_hydra.config.typed import resolved
 from elastic_hydra.sweep.selected import is_selected, refusals
 from elastic_hydra.sweep.start import RUN_DIR, check_start, started_by_torchrun
 
-__all__ = ["main"]
+__all__ = ["main", "run_job"]
 
 
-def _run_job(
+def run_job(
     *, task_function: TaskFunction, config: DictConfig, hydra_context: HydraContext, **arguments: Any
 ) -> JobReturn:
     """Do what Hydra's `run_job` does, in workers under an elastic agent if the elastic launcher is selected.
@@ -72,4 +72,4 @@ def _log_as_after_a_job(config: DictConfig, context: HydraContext) -> None:
         configure_hydra_log(config.hydra.job_logging, config, context)
 
 
-main = main_with(_run_job)
+main = main_with(run_job)

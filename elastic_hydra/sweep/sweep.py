@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from hydra.core.utils import JobReturn, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -36,6 +37,7 @@ from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.job import Attempt, Job
 from elastic_hydra.sweep.kept_server import KeptServer
 from elastic_hydra.sweep.plan import planned_slots
+from elastic_hydra.sweep.program import Program
 from elastic_hydra.sweep.rerun import program_of
 from elastic_hydra.sweep.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweep.resume import History
@@ -90,7 +92,9 @@ class Sweep:
         self._facts = facts = facts_of_this_host()
         host = Host.of(settings, facts)
         shared = Shared(task_function, context, HydraState())
-        results = Results(context, config, self._dir, single=single)
+        self._is_program = isinstance(task_function, Program)
+        # What is swept for a program are launch settings, and it returns no value.
+        results = Results(context, config, self._dir, single=single, by_time=self._is_program)
         self._history = self._read_history()
         most = settings.max_failures
         self._state = SweepState(
@@ -98,7 +102,7 @@ class Sweep:
             settings=settings,
             hosts={host.name: host},
             shared=shared,
-            server=KeptServer(vars(shared)),
+            server=KeptServer(vars(shared), settings.preload),
             history=self._history,
             composer=Composer(context, config, settings, facts, host.allocator, self._history, single=single),
             results=results,
@@ -159,6 +163,7 @@ class Sweep:
 
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""
+        _import_first(self._settings.preload)
         journal = self._open_journal(any(job.launch.several_nodes for job in jobs))
         unrecorded = sum(num not in self._history.recorded for num, _ in planned)
         journal.write(events.BatchBegan(jobs=unrecorded, parallel=str(self._settings.parallel)))
@@ -187,7 +192,10 @@ class Sweep:
             raise batch.refused
         if journal.problem:
             raise JobError(f"the sweep is not completely recorded: {journal.problem}")
-        return batch.returns()
+        returned = batch.returns()
+        if self._is_program and any(map(_has_failed, returned)):
+            raise SystemExit(1)  # all is said, and the exception of a program has nothing to say to Hydra
+        return returned
 
     def _plan(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Show what would be launched of a batch."""
@@ -251,7 +259,7 @@ class Sweep:
                 pid=os.getpid(),
                 host=os.uname().nodename,
                 task=str(self._config.hydra.job.name),
-                command=[sys.executable, *(program[1:] or sys.argv[:1]), *sys.argv[1:]],
+                command=[sys.executable, *(sys.orig_argv[1:] if program else sys.argv)],
                 program=[sys.executable, *program[1:]] if program else [],
                 sweeper=str(self._config.hydra.sweeper._target_),
                 cwd=os.getcwd(),
@@ -287,3 +295,21 @@ class Sweep:
             missing = "; what is missing there will run again when the sweep is resumed" if journal.missing() else ""
             problem = f"{journal.problem}{missing}"
         results.end_of_batch(problem, journal.folder, last=last)
+
+
+def _has_failed(job_return: JobReturn) -> bool:
+    return job_return.status is JobStatus.FAILED
+
+
+def _import_first(names: Sequence[str]) -> None:
+    """Import modules for all workers.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: PERF203
+            what = f"cannot be imported ({type(error).__name__}: {error}); correct it, or leave it out"
+            raise ConfigError(f"hydra.launcher.preload={name}: {what}") from error

@@ -18,7 +18,7 @@ from elastic_hydra.failures.cause import one_line
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 
-__all__ = ["common_overrides", "in_order", "kept", "render", "shown_value"]
+__all__ = ["common_overrides", "fastest", "in_order", "kept", "render", "shown_value"]
 
 _MANY = 40
 """Jobs above which only some of each state are shown."""
@@ -54,6 +54,21 @@ def render(jobs: Sequence[JobEnd], maximize: bool | None = None, rest: Path | No
     if rest is not None and len(shown) < len(jobs):
         lines.append(f"and {len(jobs) - len(shown)} more, which are in {shown_path(rest)}")
     return "\n".join(lines)
+
+
+def fastest(jobs: Sequence[JobEnd]) -> str:
+    """Say which job took the shortest time, and how much longer the next one took; empty: there is nothing to compare.
+
+    Args:
+        jobs: all of a sweep.
+    """
+    ran = sorted((job for job in jobs if job.state == "finished" and not job.recorded), key=lambda job: job.seconds)
+    if len(ran) < 2:
+        return ""
+    common = common_overrides(jobs)
+    first, second = (_cut(" ".join(_differing(job, common))) for job in ran[:2])
+    longer = ran[1].seconds / max(ran[0].seconds, 0.001) - 1
+    return f"fastest: {first} ({ran[0].seconds:.2f} s); next: {second} ({ran[1].seconds:.2f} s, {longer:+.0%})"
 
 
 def common_overrides(jobs: Sequence[JobEnd]) -> list[str]:
@@ -182,7 +197,6 @@ def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], jobs: Sequence
 
 def _row(job: JobEnd, common: Sequence[str]) -> tuple[str, ...]:
     ran = job.state != NOT_STARTED and not job.recorded
-    differing = [override for override in filter_overrides(job.overrides) if override not in common]
     return (
         f"#{job.num}",
         job.state,
@@ -190,8 +204,12 @@ def _row(job: JobEnd, common: Sequence[str]) -> tuple[str, ...]:
         str(job.attempts) if ran and job.attempts > 1 else "",
         str(job.restarts) if ran and job.restarts else "",
         shown_value(job.value) if job.state == "finished" else "",
-        _cut(" ".join(differing)),
+        _cut(" ".join(_differing(job, common))),
     )
+
+
+def _differing(job: JobEnd, common: Sequence[str]) -> list[str]:
+    return [override for override in filter_overrides(job.overrides) if override not in common]
 
 
 def _cut(text: str, width: int = _WIDTH) -> str:

@@ -112,7 +112,7 @@ def _in_grammar(value: Value) -> str:
 
 def _profile(settings: Mapping[str, Value]) -> str:
     """Write settings as a configuration file, with what must be given on the command line in comments."""
-    lines = ["defaults:", "  - elastic"]
+    lines = ["defaults:", "  - elastic", "  - override logs: console"]
     tree: dict[str, list[str]] = {"": []}
     left: list[str] = []
     for key, value in settings.items():

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 import elastic_hydra
+from elastic_hydra.config.profiles import profile_folder
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -68,12 +69,13 @@ class ElasticSearchPath(SearchPathPlugin):
 
 
 def _profiles() -> str:
-    """Say where the profiles are: in the wheel in the package, in a checkout beside it.
+    """Say where the profiles are, so that Hydra finds them.
 
     Hydra passes over a place that it cannot find without a word, and then composes the names of the profiles.
     """
+    folder = profile_folder()
     package = Path(elastic_hydra.__file__).resolve().parent
-    return "pkg://elastic_hydra.conf" if (package / "conf").is_dir() else f"file://{package.parent / 'conf'}"
+    return "pkg://elastic_hydra.conf" if folder.parent == package else f"file://{folder}"
 
 
 class ElasticLauncher(Launcher):

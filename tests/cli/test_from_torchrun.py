@@ -16,6 +16,7 @@ elastic-hydra run nproc_per_node=$N -- train.py "$@" | tee log
 # launch.yaml: its variables must be exported: N
 defaults:
   - elastic
+  - override logs: console
   - _self_
 
 nproc_per_node: "${oc.env:N}"

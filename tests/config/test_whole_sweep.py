@@ -40,6 +40,7 @@ def test_each_key_is_read_from_its_group() -> None:
         ("resources.jobs_per_gpu", 1),
         ("numa.reserve_cores", 0),
         *[("start_method", method) for method in ("warm", "fork", "forkserver", "spawn")],
+        *[("preload", names) for names in (["torch"], ["a.b_c", "_d"], ["é"])],
         *[("on_failure", word) for word in ("continue", "stop")],
         *[("resume", mode) for mode in (True, False, "True", "failed", "interrupted", "all")],
         *[("max_failures", number) for number in (0, 3, "999999999", 0.1, ".5")],
@@ -55,6 +56,8 @@ def test_what_may_be_said_passes(key: str, value: Any) -> None:
     ("key", "value", "line"),
     [
         ("parallel", 0, "parallel=0: must be 1 or more, or auto"),
+        ("preload", ["a-b"], "preload=a-b: must be a list of modules, as [package, package.module]"),
+        ("preload", ["a."], "preload=a.: must be a list of modules, as [package, package.module]"),
         ("stagger", -0.5, "stagger=-0.5: must be 0 or more (seconds)"),
         ("resources.gpu_memory_wait", -1, "resources.gpu_memory_wait=-1: must be 0 or more (seconds)"),
         ("resources.jobs_per_gpu", 0, "resources.jobs_per_gpu=0: must be 1 or more"),

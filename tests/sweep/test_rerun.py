@@ -48,6 +48,11 @@ NAMES = [
         (["app.py", "x=1"], ["python", "app.py", "x=1"], "python app.py -m x=1"),
         (["-c", "-m", "x=1"], ["python", "-c", "main()", "-m", "x=1"], "python -c 'main()' -m x=1"),
         (
+            ["elastic-hydra", "run", "-m", "numa=a,b", "--", "t.py", "-m", "x"],
+            ["python", "elastic-hydra", "run", "-m", "numa=a,b", "--", "t.py", "-m", "x"],
+            "python elastic-hydra run -m numa=a,b -- t.py -m x",
+        ),
+        (
             ["app.py", "-cn", "b", "-m", "x=1"],
             ["python", "app.py", "-cn", "b", "-m", "x=1"],
             "python app.py -m -cn b x=1",
@@ -63,7 +68,8 @@ def test_the_command_that_runs_the_rest(argv: list[str], orig_argv: list[str], c
     overrides = [word for word in argv[1:] if "=" in word]
     said = how_to_go_on(Path("/out"), [*overrides, "hydra.mode=MULTIRUN"], argv, orig_argv)
     rest = " hydra.sweep.dir=/out hydra.launcher.resume=true"
-    assert said == f"To run what has not finished:\n{command}{rest}"
+    whole = command.replace(" --", f"{rest} --") if " -- " in command else command + rest
+    assert said == f"To run what has not finished:\n{whole}"
 
 
 def test_what_is_added_takes_the_place_of_what_was_given() -> None:

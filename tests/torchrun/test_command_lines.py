@@ -99,7 +99,7 @@ def test_command_and_profile_say_the_same_and_can_be_launched(
     found = equivalent(ENTRIES[name])
     words = words_of(found.command)
     with initialize_config_dir(str(CONF), version_base=None):
-        of_command = launch_of(compose("elastic", overrides=words))
+        of_command = launch_of(compose("elastic", overrides=["logs=console", *words]))
     for variable, value in VARIABLES.items():
         monkeypatch.setenv(variable, value)
     (tmp_path / "launch.yaml").write_text(found.profile)
