@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from elastic_hydra.live.picture import Failure, Picture, Running
+from elastic_hydra.live.picture import MOST_FAILURES, Failure, Picture, Running
 from elastic_hydra.overview.follow import Follower
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.last_line import last_line
@@ -15,8 +16,8 @@ from elastic_hydra.overview.words import duration
 
 __all__ = ["Observer"]
 
-_MOST_FAILURES = 3
-"""The last ones, which are shown."""
+_OF_LOGGING = re.compile(r"^\[[^]]*\]\[[^]]*\]\[[A-Z]+\] - ")
+"""What Hydra's log lines begin with: time, logger and level."""
 
 
 class Observer:
@@ -48,7 +49,7 @@ class Observer:
             failed=len(failures),
             running=[self._running(job, now, index < most) for index, job in enumerate(running)],
             failures=[
-                Failure(job.num, self._what(job), sweep.state_of(job), job.reason) for job in failures[:_MOST_FAILURES]
+                Failure(job.num, self._what(job), sweep.state_of(job), job.reason) for job in failures[:MOST_FAILURES]
             ],
             left=left,
         )
@@ -58,7 +59,7 @@ class Observer:
         if job.not_before > now:
             note = f"workers start again in {duration(job.not_before - now)}: {job.reason}"
         elif shown:
-            note = last_line(job.log_dir)
+            note = _OF_LOGGING.sub("", last_line(job.log_dir))
         return Running(job.num, self._what(job) if shown else "", job.seconds(now), job.restarts, note)
 
     def _what(self, job: JobOverview) -> str:

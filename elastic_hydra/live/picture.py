@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
+from rich.color import ColorSystem
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 
-__all__ = ["Failure", "Painter", "Picture", "Running", "clock"]
+__all__ = ["MOST_FAILURES", "Failure", "Painter", "Picture", "Running", "clock"]
 
 _NOT_SHOWN = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
 """Escape sequences and control characters, which would move the cursor or change what follows."""
 _NARROW = 60
 """Columns below which a line says only which job it is and how long it has run."""
-_MOST_FAILURES = 3
+MOST_FAILURES = 3
+"""The last ones, which are shown."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Painter:
             width: columns that a line may have.
             height: the most lines.
         """
-        shown_failures = min(len(picture.failures), _MOST_FAILURES, max(0, height - 2) // 3)
+        shown_failures = min(len(picture.failures), MOST_FAILURES, max(0, height - 2) // 3)
         room = height - 1 - shown_failures
         running = picture.running[: room if len(picture.running) <= room else room - 1]
         texts = [self._progress(picture, width), *self._table(running, width)]
@@ -150,9 +153,15 @@ class Painter:
         if text.cell_len > width:
             text.truncate(width - 1)
             text.append(self._more, "dim")
-        with self._console.capture() as captured:
-            self._console.print(text, end="", no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
-        return captured.get()
+        # Not by Console.print, which would take three times as long to look for line breaks that are not there.
+        return "".join(self._written(segment) for segment in text.render(self._console))
+
+    def _written(self, segment: Segment) -> str:
+        style = segment.style
+        if style is None:
+            return segment.text
+        style = style.without_color if self._console.no_color else style
+        return style.render(segment.text, color_system=ColorSystem.STANDARD)
 
     @staticmethod
     def _clean(text: str) -> str:

@@ -134,7 +134,8 @@ class SweepOverview:
 
     def failures(self) -> list[JobOverview]:
         """Return the jobs that have run and not finished, those that ended last first."""
-        found = [job for job in self.jobs.values() if self.state_of(job) in FAILED_STATES]
+        failed = [state for state in self._counts if self._in_words(state) in FAILED_STATES]
+        found = [job for job in self.jobs.values() if job.state in failed]
         return sorted(found, key=lambda job: job.ended or self.last_event, reverse=True)
 
     @property
