@@ -33,7 +33,8 @@ def in_words(debug: str | None) -> str:
         return ""
     rank = rank_of(debug)
     who = "the first rank that fails opens pdb" if rank is None else f"rank {rank} has this terminal, for breakpoint()"
-    return f"{ROOT}.debug={debug}: {who}; no limit holds, and nothing is tried again"
+    keys = "Ctrl-C is for the debugger, Ctrl-\\ ends the sweep"
+    return f"{ROOT}.debug={debug}: {who}; {keys}; no limit holds, and nothing is tried again"
 
 
 def check_debug(keys: ElasticConfig, nodes: Nodes, workers: int, parallel: int | None, problems: Problems) -> None:

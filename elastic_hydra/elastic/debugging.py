@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastic_hydra.compat.process_groups import have_them_wait
+from elastic_hydra.supervisor.foreground import in_foreground
 from elastic_hydra.supervisor.users_frames import users_part
 
 __all__ = ["Debug", "call_debugged"]
@@ -32,6 +33,8 @@ class Debug:
     debugger opens where the first rank has failed."""
     terminal: str = ""
     """Where that debugger finds the terminal."""
+    foreground: str = ""
+    """By which the rank that has the terminal gets Ctrl-C, see `supervisor.foreground`."""
 
 
 def call_debugged(debug: Debug, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -43,16 +46,18 @@ def call_debugged(debug: Debug, function: Callable[..., Any], args: tuple[Any, .
         args: its arguments.
     """
     have_them_wait()
-    if os.environ.get("RANK") != str(debug.rank):
+    has_terminal = os.environ.get("RANK") == str(debug.rank)
+    if not has_terminal:
         # Without a terminal, a debugger would end the rank. It goes on, and waits in the next collective operation.
         import pdb  # noqa: T100  # it takes 20 ms, and only workers that are debugged need it
 
         sys.breakpointhook = pdb.set_trace = _pass_by
     try:
-        return function(*args)
+        with in_foreground(debug.foreground if has_terminal else ""):
+            return function(*args)
     except Exception as error:
         if debug.terminal:
-            _post_mortem(error, debug.terminal)
+            _post_mortem(error, debug)
         raise
 
 
@@ -60,7 +65,7 @@ def _pass_by(*_: Any, **__: Any) -> None:
     pass
 
 
-def _post_mortem(error: Exception, terminal: str) -> None:
+def _post_mortem(error: Exception, debug: Debug) -> None:
     """Open a debugger where an exception was raised, if this rank is the first that fails; else wait to be stopped."""
     import pdb  # noqa: T100
 
@@ -68,7 +73,7 @@ def _post_mortem(error: Exception, terminal: str) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
         signal.sigwait(_TO_STOP)
         return
-    with _on(terminal):
+    with _on(debug.terminal), in_foreground(debug.foreground):
         print(f"\nrank {os.environ.get('RANK')} raised {type(error).__name__}: {error}")
         pdb.post_mortem(users_part(error.__traceback__))
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import termios
-from collections.abc import Iterator
 
-__all__ = ["give", "is_ours", "keep", "restored", "terminal"]
+__all__ = ["give", "is_ours", "keep", "terminal"]
 
 _kept: int | None = None
 """The launcher's standard input in a warm server and, until they know what they are, in its forks."""
@@ -33,21 +31,6 @@ def terminal() -> str:
         if os.isatty(0):
             return f"/proc/{os.getpid()}/fd/0"
     return ""
-
-
-@contextlib.contextmanager
-def restored() -> Iterator[None]:
-    """Have the terminal afterwards as it was: a debugger whose process is killed leaves one that shows no input."""
-    try:
-        before = termios.tcgetattr(0) if is_ours() else None
-    except termios.error:  # no terminal
-        before = None
-    try:
-        yield
-    finally:
-        if before is not None and is_ours():
-            with contextlib.suppress(termios.error):  # it is gone
-                termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def keep() -> None:

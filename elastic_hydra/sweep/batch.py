@@ -249,6 +249,7 @@ class Batch:
             side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
             attempt.label = f"#{job.num}" if side_by_side else ""
             attempt.stdin = not side_by_side and standard_input.is_ours()
+            attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""
             attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
             attempt.allowance = slot.allowance
             agents.start(attempt, slot)

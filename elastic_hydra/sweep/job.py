@@ -67,6 +67,8 @@ class Attempt:
     """Whether rank 0 has the launcher's standard input, as no other job runs beside it."""
     terminal: str = ""
     """Where the launcher's terminal can be opened, as somebody debugs what fails; empty: nobody does."""
+    foreground: str = ""
+    """By which the worker that has the terminal gets Ctrl-C, as somebody debugs it; empty: nobody does."""
     journal_path: Path | None = None
     """Where its agent records its restarts."""
     journal_start: int = 0

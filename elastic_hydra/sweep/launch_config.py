@@ -55,7 +55,7 @@ def launch_config(
         "duplicate_stderr_filters": keys.logs.duplicate_stderr_filters,
         "signals_to_handle": ",".join(keys.signals_to_handle),
         "worker_env": {} if threads is None else {"OMP_NUM_THREADS": str(threads)},
-        "debug": None if keys.debug is None else Debug(debugged, attempt.terminal),
+        "debug": None if keys.debug is None else Debug(debugged, attempt.terminal, attempt.foreground),
         "gpus_per_worker": launch.gpus_per_worker,
         "keep_finished": False,  # as under torchrun: who waits for a rank that has ended learns of it at once
     }

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from elastic_hydra.control.listener import ControlSocket
 from elastic_hydra.resources.host import Host
+from elastic_hydra.supervisor.foreground import Foreground
 from elastic_hydra.sweep.composer import Composer
 from elastic_hydra.sweep.failure_limit import FailureLimit
 from elastic_hydra.sweep.kept_server import KeptServer
@@ -54,6 +55,8 @@ class SweepState:
     obstacle: Obstacle = field(default_factory=Obstacle)
     control: ControlSocket | None = None
     """Where commands on this host ask for something; None: nobody can."""
+    foreground: Foreground | None = None
+    """Who has the terminal, as somebody debugs the jobs; None: nobody does."""
     single: bool = False
     """Whether it is a run without `-m`."""
     said_way: str = ""

@@ -25,6 +25,7 @@ from elastic_hydra.overview.words import shown_path
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor import standard_input
+from elastic_hydra.supervisor.foreground import Foreground
 from elastic_hydra.supervisor.signal_queue import interruptibly
 from elastic_hydra.sweep import returns
 from elastic_hydra.sweep.batch import Batch
@@ -174,8 +175,8 @@ class Sweep:
         del jobs[:]  # so that each configuration, which is large, is freed when its job has ended
         # Hydra's callbacks hear of the end of a single run from Hydra itself.
         told = nullcontext() if self._single else multirun_end_on_interrupt(self._context, self._config)
-        terminal = standard_input.restored() if self._settings.debug else nullcontext()
-        with told, terminal, stop_signals(self._settings.signals_to_handle):
+        foreground = Foreground() if self._settings.debug else nullcontext()
+        with told, stop_signals(self._settings.signals_to_handle), foreground as self._state.foreground:
             try:
                 batch.run()
                 interruptibly(journal.flush_patiently)

@@ -41,6 +41,10 @@ class Dialogue:
         """Type a line."""
         os.write(self._fd, f"{line}\n".encode())
 
+    def press(self, letter: str) -> None:
+        """Press a letter, or another key, together with Ctrl."""
+        os.write(self._fd, bytes([ord(letter.upper()) & 0x1F]))
+
     def end(self) -> int:
         """Wait for the end of the program, and return its exit code."""
         while self._read(1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_q_ends_the_job_which_is_not_tried_again_and_leaves_the_terminal_as_it_w
         assert spoken.end() == 1
     assert spoken.text.count("begun") == 1
     assert "BdbQuit" in spoken.text
+
+
+def test_ctrl_c_is_for_the_debugger_and_ctrl_backslash_ends_the_sweep(tmp_path: Path) -> None:
+    body = "rank = os.environ['RANK']\nbreakpoint()\nprint('went on', flush=True)\nwhile True:\n    time.sleep(0.1)"
+    app = App(tmp_path, body)
+    with on_a_terminal(app, "hydra.launcher.nproc_per_node=2", "hydra.launcher.debug=rank1", "+x=1,2") as spoken:
+        spoken.expect("(Pdb) ")
+        spoken.press("c")
+        spoken.expect("--KeyboardInterrupt--")
+        spoken.expect("(Pdb) ")
+        spoken.type("p 'rank', rank")
+        spoken.expect("('rank', '1')")
+        spoken.type("c")
+        spoken.expect("went on")
+        spoken.press("c")  # pdb stops where the program is
+        spoken.expect("Program interrupted")
+        spoken.expect("(Pdb) ")
+        spoken.press("\\")
+        spoken.expect("#0 interrupted")
+        assert spoken.end() == 128 + signal.SIGQUIT
+    assert "1 interrupted, 1 not started" in spoken.text
 
 
 POST_MORTEM = """
