@@ -13,9 +13,9 @@ Which process runs what, and whose child it is::
 An agent asks the server for its workers, so agents and workers are siblings. When the launcher dies, the server ends
 all of them; when an agent dies, the server ends its workers; when the server dies, the kernel kills all of them.
 
-The packages, each of which imports only those after it: cli, doctor, sweep, resources, launcher, elastic, watch,
-failures, supervisor, overview, control, journal, numa, config, compat. Below all of them is `timeouts`: who waits how
-long for whom.
+The packages, each of which imports only those after it: cli, report, doctor, sweep, resources, launcher, elastic,
+watch, failures, supervisor, overview, control, journal, numa, config, compat. Below all of them is `timeouts`: who
+waits how long for whom.
 """
 
 from __future__ import annotations

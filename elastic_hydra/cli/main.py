@@ -24,8 +24,9 @@ VERBS = (
     "stacks",
     "run",
     "from-torchrun",
-    "doctor",
+    "report",
     "export",
+    "doctor",
 )
 """The verbs, in the order of the help. Each is the function `command` in the module of its name in this package."""
 

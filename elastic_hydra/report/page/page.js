@@ -1,0 +1,324 @@
+"use strict";
+// Draws the pictures and the table of a sweep. What it shows is in #packed-columns: JSON, compressed by gzip, in base64.
+//
+// columns.origin   when times begin, in milliseconds of local time, as Plotly reads dates
+// columns.lanes    the names of the slots
+// columns.bars     what attempts have gone through: lane, begin and length in milliseconds, phase, job, attempt
+// columns.jobs     num, state, value, seconds, attempts, restarts, reason
+// columns.params   for each swept parameter, its value in each job: a number, a text, or null
+
+const PHASES = ["useful", "start-up", "lost"];
+const MOST_BARS = 3000;    // more are drawn as one area: one element of the page for all, instead of one for each
+const MOST_POINTS = 1500;  // of more jobs, the pictures of values show quantiles
+const FEW = 12;            // numbers with so many different values are shown like categories
+const ROWS = 50;           // of the table, at a time
+const BINS = 40;
+
+const $ = (id) => document.getElementById(id);
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");  // Plotly reads some HTML in labels
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob($(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+function duration(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${seconds.toFixed(0)} s`;
+  if (seconds < 7200) return `${(seconds / 60).toFixed(0)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function short(value) {
+  return isNumber(value) ? String(Number(value.toPrecision(6))) : value === null ? "" : String(value);
+}
+
+// --- the table -------------------------------------------------------------------------------------------------------
+
+function tableOf(columns) {
+  const { jobs, params } = columns;
+  const heads = [
+    { name: "job", values: jobs.num, show: (value) => `#${value}` },
+    { name: "state", values: jobs.state },
+    { name: "value", values: jobs.value },
+    ...Object.entries(params).map(([name, values]) => ({ name, values })),
+    { name: "time", values: jobs.seconds, show: (value) => (value === null ? "" : duration(value)) },
+    { name: "attempts", values: jobs.attempts, show: (value) => (value > 1 ? String(value) : "") },
+    { name: "restarts", values: jobs.restarts, show: (value) => (value ? String(value) : "") },
+    { name: "reason", values: jobs.reason, long: true },
+  ].filter((head, index) => index < 2 || head.values.some((value) => value !== null && (head.show || String)(value) !== ""));
+  for (const head of heads) {
+    head.show = head.show || short;
+    head.numeric = head.name !== "job" && head.values.every((value) => value === null || isNumber(value));
+  }
+  const texts = jobs.num.map((_, row) =>
+    heads.map((head) => `${head.name}=${head.show(head.values[row])} ${head.show(head.values[row])}`).join(" ").toLowerCase());
+  return { heads, texts, rows: jobs.num.map((_, row) => row), sorted: null, descending: false, page: 0 };
+}
+
+function compare(a, b) {
+  if (a === b) return 0;
+  if (a === null || a === "") return 1;  // what is not there comes last, whichever way it is sorted
+  if (b === null || b === "") return -1;
+  return isNumber(a) && isNumber(b) ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
+}
+
+function arrange(table) {
+  const words = $("query").value.toLowerCase().split(/\s+/).filter(Boolean);
+  table.rows = table.texts.map((_, row) => row).filter((row) => words.every((word) => table.texts[row].includes(word)));
+  if (table.sorted !== null) {
+    const { values } = table.heads[table.sorted];
+    const missing = (row) => values[row] === null || values[row] === "";
+    const sign = table.descending ? -1 : 1;
+    table.rows.sort((a, b) => (missing(a) || missing(b) ? 1 : sign) * compare(values[a], values[b]) || a - b);
+  }
+  table.page = 0;
+  showTable(table);
+}
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function showTable(table) {
+  const head = element("tr");
+  table.heads.forEach((column, index) => {
+    const arrow = table.sorted !== index ? "" : table.descending ? " ▼" : " ▲";
+    const cell = element("th", undefined, column.numeric ? "number" : "");
+    cell.scope = "col";
+    cell.ariaSort = table.sorted !== index ? "none" : table.descending ? "descending" : "ascending";
+    const button = element("button", column.name + arrow);
+    button.type = "button";
+    button.onclick = () => {
+      table.descending = table.sorted === index && !table.descending;
+      table.sorted = index;
+      arrange(table);
+      $("jobs").tHead.rows[0].cells[index].firstChild.focus({ preventScroll: true });
+    };
+    cell.append(button);
+    head.append(cell);
+  });
+  $("jobs").tHead.replaceChildren(head);
+  const first = table.page * ROWS;
+  const shown = table.rows.slice(first, first + ROWS);
+  $("jobs").tBodies[0].replaceChildren(...shown.map((row) => rowOf(table, row)));
+  const total = table.rows.length;
+  const all = table.texts.length;
+  const of = `${total < all ? `${total} of ` : ""}${all} job${all === 1 ? "" : "s"}`;
+  $("shown").textContent = total > ROWS ? `${first + 1} to ${first + shown.length} of ${of}` : of;
+  $("previous").disabled = first === 0;
+  $("next").disabled = first + ROWS >= total;
+}
+
+function rowOf(table, row) {
+  const made = element("tr");
+  for (const head of table.heads) {
+    const text = head.show(head.values[row]);
+    const cell = element("td", undefined, head.long ? "long" : head.numeric ? "number" : "");
+    if (head.name === "state") cell.append(element("span", text, `state ${text.replace(" ", "-")}`));
+    else cell.textContent = text;
+    made.append(cell);
+  }
+  return made;
+}
+
+function startTable(columns) {
+  const table = tableOf(columns);
+  const turn = (by) => () => { table.page += by; showTable(table); };
+  $("previous").onclick = turn(-1);
+  $("next").onclick = turn(1);
+  $("query").oninput = () => arrange(table);
+  $("filter").onsubmit = () => false;
+  showTable(table);
+}
+
+// --- pictures --------------------------------------------------------------------------------------------------------
+
+function layoutOf(more) {
+  const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("text"), family: "system-ui, sans-serif", size: 12 },
+    margin: { l: 20, r: 10, t: 30, b: 30 }, hovermode: "closest", showlegend: false,
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("text") }, ...more,
+    xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis },
+  };
+}
+
+const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+
+function drawTimeline(columns) {
+  const { lanes, bars, origin } = columns;
+  if (!$("timeline") || !bars.lane.length) return;
+  const height = Math.max(150, Math.min(720, 70 + 26 * lanes.length));
+  const last = bars.begin.reduce((most, begin, index) => Math.max(most, begin + bars.length[index]), 0);
+  const step = Math.max(1, Math.ceil(lanes.length / ((height - 70) / 16)));
+  const named = lanes.map((_, index) => index).filter((index) => index % step === 0);
+  const rowOfJob = new Map(columns.jobs.num.map((num, row) => [num, row]));
+  const label = (index) => describe(columns, rowOfJob.get(bars.job[index]), bars, index);
+  const traces = (from, to) => {
+    const inside = bars.begin.map((_, index) => index)
+      .filter((index) => bars.begin[index] <= to && bars.begin[index] + bars.length[index] >= from);
+    const make = inside.length <= MOST_BARS ? barsOf : areasOf;
+    return PHASES.map((phase, number) =>
+      make(inside.filter((index) => bars.phase[index] === number), phase, bars, origin, label));
+  };
+  const layout = layoutOf({
+    height, barmode: "overlay", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 },
+    xaxis: { type: "date", range: [origin - last * 0.005, origin + last * 1.005], gridcolor: colour("line") },
+    yaxis: { range: [lanes.length - 0.5, -0.5], fixedrange: true, showgrid: false, tickvals: named,
+      ticktext: named.map((index) => plain(lanes[index])) },
+  });
+  Plotly.newPlot("timeline", traces(0, last), layout, CONFIG).then((picture) => {
+    picture.removeAllListeners("plotly_relayout");
+    picture.on("plotly_relayout", (change) => {
+      if (bars.lane.length <= MOST_BARS || !("xaxis.range[0]" in change || "xaxis.autorange" in change)) return;
+      const range = picture.layout.xaxis.range.map((moment) => millisecondsOf(moment) - origin);
+      Plotly.react("timeline", traces(range[0], range[1]), picture.layout, CONFIG);
+    });
+  });
+}
+
+function millisecondsOf(moment) {
+  return isNumber(moment) ? moment : Date.parse(`${moment.replace(" ", "T")}Z`);  // Plotly says `2026-11-28 09:30:00.5`
+}
+
+function describe(columns, row, bars, index) {
+  const params = Object.entries(columns.params).filter(([, values]) => row !== undefined && values[row] !== null);
+  const said = params.slice(0, 8).map(([name, values]) => `${name}=${short(values[row])}`).join(" ");
+  const attempt = bars.attempt[index] ? `, attempt ${bars.attempt[index] + 1}` : "";
+  return `#${bars.job[index]}${attempt}: ${PHASES[bars.phase[index]]} ${duration(bars.length[index] / 1000)}<br>${plain(said)}`;
+}
+
+function barsOf(inside, phase, bars, origin, label) {
+  return {
+    type: "bar", orientation: "h", name: phase, y: inside.map((index) => bars.lane[index]),
+    base: inside.map((index) => origin + bars.begin[index]), x: inside.map((index) => bars.length[index]),
+    marker: { color: colour(phase), line: { color: colour("ground"), width: 0.6 } },
+    hovertext: inside.map(label), hovertemplate: "%{hovertext}<br>%{base|%H:%M:%S}<extra></extra>",
+  };
+}
+
+function areasOf(inside, phase, bars, origin) {
+  const half = 0.375;
+  const corners = (index) => {
+    const begin = origin + bars.begin[index], end = begin + bars.length[index];
+    return [begin, end, end, begin, begin, null];
+  };
+  return {
+    type: "scatter", mode: "none", fill: "toself", fillcolor: colour(phase), name: phase, hoverinfo: "skip", connectgaps: false,
+    x: inside.flatMap(corners),
+    y: inside.flatMap((index) => [-half, -half, half, half, -half, null].map((by) => (by === null ? null : bars.lane[index] + by))),
+  };
+}
+
+function quantile(sorted, part) {
+  const place = part * (sorted.length - 1), low = Math.floor(place), high = Math.ceil(place);
+  return sorted[low] + (sorted[high] - sorted[low]) * (place - low);
+}
+
+function spansDecades(values) {
+  const low = Math.min(...values), high = Math.max(...values);
+  return low > 0 && high >= 100 * low;
+}
+
+function drawValues(columns) {
+  const { jobs, params } = columns;
+  const rows = jobs.num.map((_, row) => row).filter((row) => jobs.state[row] === "finished" && isNumber(jobs.value[row]));
+  const names = Object.keys(params).filter((name) => new Set(rows.map((row) => params[name][row])).size > 1).slice(0, 12);
+  if (!rows.length || !names.length) return;
+  $("values-section").hidden = false;
+  const y = rows.map((row) => jobs.value[row]);
+  const yType = y.length > 2 && spansDecades(y) ? "log" : "linear";
+  let summed = false;
+  $("values").replaceChildren(...names.map((name) => { const made = element("div"); made.dataset.name = name; return made; }));
+  names.forEach((name, index) => {
+    const x = rows.map((row) => params[name][row]);
+    const numeric = x.every((value) => value === null || isNumber(value));
+    const different = new Set(x).size;
+    const nums = rows.map((row) => jobs.num[row]);
+    let traces, type = "category";
+    if (!numeric || (different <= FEW && rows.length >= 5 * different)) {
+      traces = boxesOf(x, y, nums);
+    } else {
+      type = spansDecades(x.filter(isNumber)) ? "log" : "linear";
+      traces = rows.length <= MOST_POINTS ? pointsOf(x, y, nums) : quantilesOf(x, y);
+      summed = summed || rows.length > MOST_POINTS;
+    }
+    Plotly.newPlot($("values").children[index], traces, layoutOf({
+      height: 240, title: { text: plain(name), font: { size: 13 }, x: 0.02, xanchor: "left" },
+      xaxis: { type, ...(type === "log" ? { dtick: 1, exponentformat: "power" } : {}) }, yaxis: { type: yType, nticks: 6 },
+    }), { ...CONFIG, displayModeBar: false });
+  });
+  $("values-note").textContent = summed
+    ? "Lines are medians, bands hold the middle 80 % of the jobs with about this value." : "";
+}
+
+function pointsOf(x, y, nums) {
+  return [{
+    type: "scatter", mode: "markers", x, y, marker: { color: colour("useful"), size: 7, opacity: 0.75 },
+    text: nums.map((num) => `#${num}`), hovertemplate: "%{text}: %{y}<br>%{x}<extra></extra>",
+  }];
+}
+
+function boxesOf(x, y, nums) {
+  const label = (value) => (value === null ? "(not set)" : short(value));
+  const order = [...new Set(x)].sort(compare);
+  const few = y.length <= 300;
+  return order.map((value) => {
+    const inside = x.map((_, index) => index).filter((index) => x[index] === value);
+    return {
+      type: "box", name: plain(label(value)), y: inside.map((index) => y[index]), boxpoints: few ? "all" : false, jitter: 0.5, pointpos: 0,
+      x: inside.map(() => plain(label(value))), marker: { color: colour("useful"), size: 5, opacity: 0.7 },
+      line: { color: colour("quiet"), width: 1 }, fillcolor: "rgba(0,0,0,0)", text: inside.map((index) => `#${nums[index]}`),
+      hovertemplate: "%{text}: %{y}<extra></extra>",
+    };
+  });
+}
+
+function quantilesOf(x, y) {
+  const pairs = x.map((value, index) => [value, y[index]]).filter(([value]) => value !== null).sort((a, b) => a[0] - b[0]);
+  const size = Math.ceil(pairs.length / BINS);
+  const bins = [];
+  for (let first = 0; first < pairs.length; first += size) {
+    const bin = pairs.slice(first, first + size);
+    const values = bin.map((pair) => pair[1]).sort((a, b) => a - b);
+    bins.push([quantile(bin.map((pair) => pair[0]), 0.5), quantile(values, 0.1), quantile(values, 0.5), quantile(values, 0.9)]);
+  }
+  const centre = bins.map((bin) => bin[0]);
+  const edge = { type: "scatter", mode: "lines", x: centre, hoverinfo: "skip", line: { color: colour("useful"), width: 0 } };
+  return [
+    { ...edge, y: bins.map((bin) => bin[1]) },
+    { ...edge, y: bins.map((bin) => bin[3]), fill: "tonexty", opacity: 0.3 },
+    { type: "scatter", mode: "lines", x: centre, y: bins.map((bin) => bin[2]), line: { color: colour("useful"), width: 2 },
+      hovertemplate: "median %{y}<br>%{x}<extra></extra>" },
+  ];
+}
+
+// --- all of it -------------------------------------------------------------------------------------------------------
+
+async function show() {
+  if (typeof DecompressionStream === "undefined") throw new Error("the pictures and the table need a browser from 2023 or later");
+  const columns = JSON.parse(await unpacked("packed-columns"));
+  startTable(columns);
+  if ($("packed-plotly").textContent) {
+    const program = element("script", await unpacked("packed-plotly"));
+    document.head.append(program);
+    const draw = () => { drawTimeline(columns); drawValues(columns); };
+    draw();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  }
+  document.documentElement.dataset.shown = "yes";  // for whoever waits for the page
+}
+
+show().catch((error) => {
+  document.documentElement.dataset.shown = "no";
+  $("problem").hidden = false;
+  $("problem").textContent = String(error.message || error);
+  throw error;
+});
