@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -195,17 +196,36 @@ def python() -> str:
             continue  # the page itself says what it is; its signature is that of the installed Hydra
         thing = getattr(elastic_hydra, name)
         has_fields = dataclasses.is_dataclass(thing)
-        parts += [f"## {name}", "", *_signature(name, thing), *_docstring(inspect.getdoc(thing) or "")]
+        text = inspect.getdoc(thing) or ""
+        members = _members(thing)  # who makes an object of such a class is a function that stands here, too
+        parts += [f"## {name}", "", *_signature(name, thing), *_docstring(_summary(text) if members else text)]
         if has_fields:
             parts += ["", "| field | type | meaning |", "| --- | --- | --- |"]
             parts += [f"| `{f.name}` | `{_cell(f.annotation)}` | {_cell(f.doc)} |" for f in fields_of(thing) if f.doc]
+        if thing is elastic_hydra.LaunchConfig:
             parts += ["", "All other fields are those of `torch.distributed.launcher.api.LaunchConfig`."]
-        parts.append("")
+        parts += [*members, ""]
     return "\n".join(parts).rstrip()
 
 
+def _members(thing: Any) -> list[str]:
+    """Return a table of the public methods and properties of a class that has some and is no dataclass."""
+    if not inspect.isclass(thing) or dataclasses.is_dataclass(thing):
+        return []
+    public = [(name, member) for name, member in vars(thing).items() if not name.startswith("_")]
+    named = [(f"{name}()" if inspect.isfunction(member) else name, member) for name, member in public]
+    rows = [f"| `{name}` | {_cell(_summary(inspect.getdoc(member) or ''))} |" for name, member in named]
+    return ["", "| member | meaning |", "| --- | --- |", *rows] if rows else []
+
+
+def _summary(text: str) -> str:
+    """Return a docstring without its sections."""
+    paragraphs = text.split("\n\n")
+    return " ".join(itertools.takewhile(lambda part: not re.match(r"(Args|Returns|Raises):", part), paragraphs))
+
+
 def _signature(name: str, thing: Any) -> list[str]:
-    if dataclasses.is_dataclass(thing):
+    if dataclasses.is_dataclass(thing) or _members(thing):
         return []
     source = inspect.getsource(thing.__init__ if inspect.isclass(thing) else thing)
     node = ast.parse(textwrap.dedent(source)).body[0]
@@ -214,6 +234,10 @@ def _signature(name: str, thing: Any) -> list[str]:
     first_default = len(arguments) - len(node.args.defaults)
     for index, default in enumerate(node.args.defaults):
         arguments[first_default + index] += f" = {ast.unparse(default)}"
+    arguments += ["*"] if node.args.kwonlyargs else []
+    for argument, only_default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        value = "" if only_default is None else f" = {ast.unparse(only_default)}"
+        arguments.append(ast.unparse(argument) + value)
     returns = "" if inspect.isclass(thing) or node.returns is None else f" -> {ast.unparse(node.returns)}"
     lines = [f"    {argument}," for argument in arguments]
     body = ["(", *lines, f"){returns}"] if lines else [f"(){returns}"]

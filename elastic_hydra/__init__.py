@@ -20,6 +20,7 @@ waits how long for whom.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,25 +29,38 @@ if TYPE_CHECKING:
     from elastic_hydra.launcher.api import LaunchConfig as LaunchConfig
     from elastic_hydra.launcher.api import elastic_launch as elastic_launch
     from elastic_hydra.launcher.api import launch_agent as launch_agent
+    from elastic_hydra.sweep.launched import JobResult as JobResult
+    from elastic_hydra.sweep.launched import LaunchedSweep as LaunchedSweep
+    from elastic_hydra.sweep.launched import multirun as multirun
+    from elastic_hydra.sweep.launched import run as run
     from elastic_hydra.worker import heartbeat as heartbeat
 
 __version__ = "0.1.0"
-__all__ = ["LaunchConfig", "elastic_launch", "heartbeat", "launch_agent", "main"]
+__all__ = [
+    "JobResult",
+    "LaunchConfig",
+    "LaunchedSweep",
+    "elastic_launch",
+    "heartbeat",
+    "launch_agent",
+    "main",
+    "multirun",
+    "run",
+]
+
+_PLACES = {
+    "heartbeat": "elastic_hydra.worker",  # does without torch
+    "main": "elastic_hydra.sweep.single_run",
+    **dict.fromkeys(("JobResult", "LaunchedSweep", "multirun", "run"), "elastic_hydra.sweep.launched"),
+    **dict.fromkeys(("LaunchConfig", "elastic_launch", "launch_agent"), "elastic_hydra.launcher.api"),
+}
+"""The module of each public name."""
 
 
 def __getattr__(name: str) -> Any:
-    # Hydra imports this package in every app on the machine: torch is imported only when one of these is used.
-    if name == "heartbeat":  # does without torch; called once per step, so it is found at once from now on
-        from elastic_hydra.worker import heartbeat
-
-        globals()[name] = heartbeat
-        return heartbeat
-    if name == "main":
-        from elastic_hydra.sweep.single_run import main
-
-        return main
-    if name in __all__:
-        from elastic_hydra.launcher import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Hydra imports this package in every app on the machine: what a name needs is imported when it is first used.
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = found  # `heartbeat` is called once per step
+    return found

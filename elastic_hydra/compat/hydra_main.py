@@ -22,7 +22,7 @@ from hydra.types import TaskFunction
 from elastic_hydra.compat.hydra import get_args_parser
 from elastic_hydra.compat.patch import with_globals
 
-__all__ = ["main_with", "run_command_line", "runs_are_taken_over"]
+__all__ = ["main_with", "run_command_line", "runs_are_taken_over", "taken_over"]
 
 _RunJob = Callable[..., JobReturn]
 
@@ -37,7 +37,7 @@ def main_with(run_job: _RunJob) -> Any:
     def run_hydra(*, task_function: TaskFunction, caller_stack_depth: int = 2, **arguments: Any) -> None:
         # The name is looked up now: where a worker executes the app's module again, something else stands there.
         module: Any = sys.modules["hydra.main"]  # `hydra.main` itself is the function, not the module
-        with _taken_over(task_function, run_job):
+        with taken_over(task_function, run_job):
             # Hydra counts the frames from its own up to the app's; this one is between them.
             module._run_hydra(task_function=task_function, caller_stack_depth=caller_stack_depth + 1, **arguments)
 
@@ -67,7 +67,7 @@ def run_command_line(
     run_hydra = with_globals(utils._run_hydra, run_and_report=_called, _run_app=run_app)
     parser = get_args_parser()
     arguments = {"args": parser.parse_args(list(words)), "args_parser": parser}
-    with _taken_over(task_function, run_job):
+    with taken_over(task_function, run_job):
         run_hydra(task_function=task_function, config_path=config_dir, config_name=config_name, **arguments)
 
 
@@ -81,7 +81,7 @@ def runs_are_taken_over() -> bool:
 
 
 @contextlib.contextmanager
-def _taken_over(task_function: TaskFunction, run_job: _RunJob) -> Iterator[None]:
+def taken_over(task_function: TaskFunction, run_job: _RunJob) -> Iterator[None]:
     """A context in which another function carries out Hydra's runs of one task function; other runs stay Hydra's."""
     module = _module_of_runs()
     hydras: _RunJob = module.run_job

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.supervisor.open_server import open_server
 
-__all__ = ["KeptServer"]
+__all__ = ["PRELOAD", "KeptServer"]
 
-_PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.agent_process")
+PRELOAD = ("torch.distributed.launcher.api", "elastic_hydra.launcher.api", "elastic_hydra.sweep.agent_process")
 """What a warm server in a fresh interpreter imports for the agents and workers of a sweep."""
 
 
@@ -29,7 +29,7 @@ class KeptServer:
 
     def __init__(self, shared: Mapping[str, object], preload: Sequence[str] = ()) -> None:
         self._shared = shared
-        self._preload = (*_PRELOAD, *preload)
+        self._preload = (*PRELOAD, *preload)
         self._learned: set[str] = set()
         self._server: Client | None = None
         self._start_method = ""

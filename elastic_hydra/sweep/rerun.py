@@ -19,7 +19,7 @@ from elastic_hydra.config.spelling import spelled
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.sweep.start import RUN_DIR, SWEEP_DIR
 
-__all__ = ["how_to_go_on", "program_of", "rerunning_command", "resuming_command"]
+__all__ = ["how_to_go_on", "override", "program_of", "rerunning_command", "resuming_command"]
 
 _RESUME = "hydra.launcher.resume"
 _RESUME_ALONE = "resume"
@@ -169,7 +169,7 @@ def _before_program(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _resuming(sweep_dir: Path, single: bool) -> list[str]:
-    return [_override(_dir_key(single), str(sweep_dir)), spelled(f"{_RESUME}=true")]
+    return [override(_dir_key(single), str(sweep_dir)), spelled(f"{_RESUME}=true")]
 
 
 def _dir_key(single: bool) -> str:
@@ -194,7 +194,7 @@ def _key(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def _override(key: str, text: str) -> str:
+def override(key: str, text: str) -> str:
     """Return the override that gives a key this text, quoted where Hydra's grammar needs it."""
     plain = f"{key}={text}"
     with contextlib.suppress(HydraException):

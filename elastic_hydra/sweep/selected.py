@@ -21,13 +21,11 @@ from elastic_hydra.compat.versions import hydra_resolves_groups_of_launchers
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.typed import check_resolvable
-from elastic_hydra.sweep.start import started_by_torchrun
+from elastic_hydra.sweep.start import is_selected, started_by_torchrun
 
-__all__ = ["check_at_start", "is_selected", "refusals", "watch_start"]
+__all__ = ["check_at_start", "refusals", "watch_start"]
 
 log = logging.getLogger("elastic_hydra")
-
-_TARGET = "hydra_plugins.elastic_hydra_launcher.launcher.ElasticLauncher"
 
 
 _further_checks: list[Callable[[DictConfig], None]] = []
@@ -45,15 +43,6 @@ def check_at_start(check: Callable[[DictConfig], None]) -> None:
 def watch_start() -> None:
     """See to the starts of this process's app from now on; other apps on the machine are left alone."""
     call_at_start(_if_selected(_warn_of_single_run), _if_selected(_check_interpolations))
-
-
-def is_selected(config: DictConfig) -> bool:
-    """Whether a configuration has selected the elastic launcher.
-
-    Args:
-        config: with Hydra's part.
-    """
-    return bool(OmegaConf.select(config, "hydra.launcher._target_") == _TARGET)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """`elastic_hydra.main`: a run without `-m` under the elastic agent, like a sweep of one job in Hydra's run directory.
 
-Every app that is decorated imports this module: nothing here imports torch before a run is launched.
+Every app that is decorated imports this module: nothing here imports torch, or all keys, before a run is launched.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from elastic_hydra.compat.hydra import configure_hydra_log, hydra_config
 from elastic_hydra.compat.hydra_main import main_with
-from elastic_hydra.config.typed import resolved
-from elastic_hydra.sweep.selected import is_selected, refusals
-from elastic_hydra.sweep.start import RUN_DIR, check_start, started_by_torchrun
+from elastic_hydra.sweep.start import RUN_DIR, check_start, is_selected, started_by_torchrun
 
 __all__ = ["main", "run_job"]
 
@@ -38,6 +36,8 @@ def run_job(
     if not is_selected(config) or started_by_torchrun(os.environ) is not None:
         arguments |= {"task_function": task_function, "config": config, "hydra_context": hydra_context}
         return utils.run_job(**arguments)
+    from elastic_hydra.sweep.selected import refusals
+
     with hydra_config(config), refusals():
         _fix_output_dir(config)
         job_return = _launch(task_function, config, hydra_context)
@@ -57,6 +57,8 @@ def _launch(task_function: TaskFunction, config: DictConfig, context: HydraConte
 
 def _fix_output_dir(config: DictConfig) -> None:
     """Find out the run's directory, once: what is behind the key may say something else each time it is asked."""
+    from elastic_hydra.config.typed import resolved
+
     folder = os.path.abspath(str(resolved(config.hydra.run, "dir", RUN_DIR)))
     check_start(RUN_DIR, folder)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):

@@ -6,16 +6,29 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from elastic_hydra.compat import shortcuts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.sweep.folders import refuse_unwritable
 
-__all__ = ["RUN_DIR", "SWEEP_DIR", "check_start", "started_by_torchrun"]
+__all__ = ["RUN_DIR", "SWEEP_DIR", "check_start", "is_selected", "started_by_torchrun"]
 
 SWEEP_DIR = "hydra.sweep.dir"
 """The key of a sweep's directory."""
 RUN_DIR = "hydra.run.dir"
 """The key of the directory of a single run."""
+
+_TARGET = "hydra_plugins.elastic_hydra_launcher.launcher.ElasticLauncher"
+
+
+def is_selected(config: DictConfig) -> bool:
+    """Whether a configuration has selected the elastic launcher.
+
+    Args:
+        config: with Hydra's part.
+    """
+    return bool(OmegaConf.select(config, "hydra.launcher._target_") == _TARGET)
 
 
 def check_start(key: str, folder: str) -> None:
