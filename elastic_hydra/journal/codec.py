@@ -6,7 +6,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,8 @@ _T = TypeVar("_T")
 _NAMES = {cls: name for name, cls in EVENTS.items()}
 _raw_decode = json.JSONDecoder().raw_decode
 _CONFIG = b'"config": "'
-_BINDINGS = b'"event": "bindings"'
+_EVENT = b'"event": "'
+_JOB = b"job"
 _HEAD = 60
 """Bytes of a line within which it says its event."""
 _MAJOR = int(VERSION.partition(".")[0])
@@ -47,13 +48,13 @@ def encode(event: Event) -> bytes:
     return (json.dumps(line, default=_present_fields) + "\n").encode()
 
 
-def decode(text: bytes, *, brief: bool = False) -> Event | None:
+def decode(text: bytes, wanted: Collection[bytes] | None = None) -> Event | None:
     """Return the event that a line holds.
 
     Args:
         text: the line.
-        brief: whether to save time where only the course of the sweep counts: then configurations are empty, and
-            `bindings` are passed over like unknown events.
+        wanted: words of the only events that are; None: all are. It saves the time that others would take, and that of
+            configurations, which are empty then.
 
     Returns:
         the event; fields that this version does not know are left out. None: this version does not know the event.
@@ -62,14 +63,17 @@ def decode(text: bytes, *, brief: bool = False) -> Event | None:
         UnusableLine: the line holds no event, or a field is missing or has an impossible value.
         NewerFormat: the line says that its format is newer than those that this version reads.
     """
-    if brief:
-        if _BINDINGS in text[:_HEAD]:
+    if wanted is not None:
+        word = _event_of(text)
+        if word and word not in wanted:
             return None
-        text = _without_config(text)
+        if word == _JOB:
+            text = _without_config(text)
     line = _parsed(text)
-    if not isinstance(line, dict) or not isinstance(line.get("event"), str):
+    name = line.pop("event", None) if isinstance(line, dict) else None
+    if not isinstance(name, str):
         raise UnusableLine("it says no event")
-    cls = EVENTS.get(line["event"])
+    cls = EVENTS.get(name)
     if cls is SweepBegan or "version" in line or "v" in line:
         line["version"] = _version_of(line)
     if cls is None:
@@ -78,7 +82,13 @@ def decode(text: bytes, *, brief: bool = False) -> Event | None:
     try:
         return _instance_of(cls, line)
     except UnusableLine as problem:
-        raise UnusableLine(f"'{line['event']}' {problem}") from None
+        raise UnusableLine(f"'{name}' {problem}") from None
+
+
+def _event_of(text: bytes) -> bytes:
+    """Return the word for the event of a line, without parsing it; empty where that is not easily seen."""
+    begin = text.find(_EVENT, 0, _HEAD) + len(_EVENT)
+    return text[begin : text.find(b'"', begin)] if begin >= len(_EVENT) else b""
 
 
 def _parsed(text: bytes) -> Any:
@@ -131,39 +141,47 @@ def _without_config(text: bytes) -> bytes:
     return text if end < 0 else text[: begin + len(_CONFIG)] + text[end + 2 :]
 
 
-def _instance_of(cls: type[_T], values: Mapping[str, Any]) -> _T:
-    """Make an instance of a dataclass from the values that a line has for its fields.
+def _instance_of(cls: type[_T], values: dict[str, Any]) -> _T:
+    """Make an instance of a dataclass from the values that a line has for its fields; they are changed.
 
     Raises:
         UnusableLine: a value is missing or not of its type.
     """
-    known, kept = _fields_of(cls), {}
-    for name, value in values.items():
-        field = known.get(name)
-        if field is None:
-            continue
-        if type(value) not in field.plain_types:
-            value = _accepted(field, name, value)
-        kept[name] = value
-    if len(kept) < len(known):
-        for name, field in known.items():
-            if field.is_required and name not in kept:
-                raise UnusableLine(f"without '{name}'")
-    return cls(**kept)
+    form = _form_of(cls, tuple(values), tuple(map(type, values.values())))
+    for name in form.unknown:
+        del values[name]
+    for name, field in form.doubtful:
+        value = values[name]
+        if field.nested is not None and type(value) is dict:
+            values[name] = _instance_of(field.nested, value)
+        elif not field.accepts(value):
+            raise UnusableLine(f"with {name}={value!r:.40}")
+    if form.missing:
+        raise UnusableLine(f"without '{form.missing}'")
+    return cls(**values)
 
 
-def _accepted(field: _Field, name: str, value: Any) -> Any:
-    """Return what a field gets for a value whose type alone does not say that it is right.
+class _Form(NamedTuple):
+    """What is left to do with lines that have the same names and types of values, as most of them have."""
 
-    Raises:
-        UnusableLine: the value is not of the field's type.
-    """
-    made = value
-    if field.nested is not None and isinstance(value, dict):
-        made = _instance_of(field.nested, value)
-    if not field.accepts(made):
-        raise UnusableLine(f"with {name}={value!r:.40}")
-    return made
+    unknown: Sequence[str]
+    """Names that are no fields of the dataclass."""
+    doubtful: Sequence[tuple[str, _Field]]
+    """Fields whose values may be wrong, although their types may be right."""
+    missing: str
+    """A field that must be there and is not; empty: all are there."""
+
+
+def _look_at(cls: Any, names: tuple[str, ...], kinds: tuple[type, ...]) -> _Form:
+    """Look at the names and types of the values of a line."""
+    known = _fields_of(cls)
+    missing = next((name for name, field in known.items() if field.is_required and name not in names), "")
+    pairs = [(name, kind) for name, kind in zip(names, kinds, strict=True) if name in known]
+    doubtful = [(name, known[name]) for name, kind in pairs if not known[name].accepts_all_of(kind)]
+    return _Form([name for name in names if name not in known], doubtful, missing)
+
+
+_form_of: Callable[[Any, tuple[str, ...], tuple[type, ...]], _Form] = functools.lru_cache(maxsize=1000)(_look_at)
 
 
 class _Field(NamedTuple):
@@ -172,10 +190,14 @@ class _Field(NamedTuple):
     accepts: Callable[[Any], bool]
     """Tells whether the field may have a value."""
     plain_types: frozenset[type]
-    """Types all of whose values the field may have: for most values it is enough to look at these."""
+    """Types all of whose values the field may have; `object` stands for any type."""
     nested: type | None
     """The dataclass of the value; None: the value is no instance of a dataclass."""
     is_required: bool
+
+    def accepts_all_of(self, kind: type) -> bool:
+        """Whether the field may have every value of a type, so that values need no look."""
+        return kind in self.plain_types or object in self.plain_types
 
 
 def _described(cls: Any) -> dict[str, _Field]:
@@ -207,6 +229,8 @@ def _plain_types(hint: Any) -> frozenset[type]:
         return frozenset().union(*map(_plain_types, typing.get_args(hint)))
     if hint is float:
         return frozenset({float, int})
+    if hint is Any:
+        return frozenset({object})
     return frozenset({hint}) if hint in (bool, int, str, type(None)) else frozenset()
 
 

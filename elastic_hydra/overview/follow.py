@@ -8,7 +8,7 @@ from pathlib import Path
 from elastic_hydra.journal import lock
 from elastic_hydra.journal.codec import UnusableLine, decode
 from elastic_hydra.journal.events import SweepBegan
-from elastic_hydra.overview.sweep import SweepOverview
+from elastic_hydra.overview.sweep import SHOWN, SweepOverview
 
 __all__ = ["Follower"]
 
@@ -53,22 +53,19 @@ class Follower:
                 if not text.endswith(b"\n"):
                     break
                 self._position += len(text)
-                self._take(text)
+                try:
+                    event = decode(text, SHOWN)
+                except UnusableLine:
+                    self.unusable += 1
+                    continue
+                if event is not None:
+                    self.overview.apply(event)
         self.overview.alive = is_alive(self.path, self.overview.began)
         return self._position > before
 
     def _begin_anew(self, file: tuple[int, int]) -> None:
         """Forget what was read: the journal was replaced by another file."""
         self.overview, self.unusable, self._position, self._file = SweepOverview(str(self.path.parent)), 0, 0, file
-
-    def _take(self, text: bytes) -> None:
-        try:
-            event = decode(text, brief=True)
-        except UnusableLine:
-            self.unusable += 1
-        else:
-            if event is not None:
-                self.overview.apply(event)
 
 
 def is_alive(path: Path, began: SweepBegan | None) -> bool | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from elastic_hydra.journal.events import (
+    EVENTS,
     AttemptLost,
     AttemptStarted,
     BatchBegan,
@@ -23,7 +24,7 @@ from elastic_hydra.journal.events import (
 from elastic_hydra.journal.place import place_now
 from elastic_hydra.overview.job import FAILED_STATES, JobOverview
 
-__all__ = ["SweepOverview"]
+__all__ = ["SHOWN", "SweepOverview"]
 
 
 class SweepOverview:
@@ -66,10 +67,24 @@ class SweepOverview:
 
     def apply(self, event: Event) -> None:
         """Note what has happened. Events that say nothing about what is shown are passed over."""
-        note = _NOTES.get(type(event))
-        if note is not None:
-            note(self, event)
-            self.last_event = max(self.last_event, event.time)
+        kind = type(event)
+        if (of_job := _NOTES_OF_JOB.get(kind)) is not None:
+            job = self.jobs.get(event.num)  # type: ignore[attr-defined]
+            if job is None:
+                return  # events of a job that was never composed say nothing
+            before = job.state
+            of_job(job, event)
+            if job.log is not None and kind is JobEnded:
+                job.log = self._place_now(job.log)
+            if job.state != before:
+                self._counts[before] -= 1
+                self._counts[job.state] += 1
+        elif (of_sweep := _NOTES.get(kind)) is not None:
+            of_sweep(self, event)
+        else:
+            return
+        if event.time > self.last_event:
+            self.last_event = event.time
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
@@ -186,6 +201,8 @@ class SweepOverview:
             self._overrides[override] += 1
 
     def _place_now(self, recorded: str) -> str:
+        if self._recorded_folder == self.folder:
+            return recorded
         return place_now(recorded, self._recorded_folder, self.folder)
 
     def _plan(self, event: BatchBegan) -> None:
@@ -202,21 +219,6 @@ class SweepOverview:
             else:
                 self._counts[job.state] -= 1
                 job.leave_out(event.reason)
-                self._counts[job.state] += 1
-
-    def _end(self, event: JobEnded) -> None:
-        self._hand_on(event)
-        if event.log is not None and (job := self.jobs.get(event.num)) is not None:
-            job.log = self._place_now(event.log)
-
-    def _hand_on(self, event: Any) -> None:
-        """Hand an event on to its job; those about jobs that were never composed say nothing."""
-        job = self.jobs.get(event.num)
-        if job is not None:
-            before = job.state
-            _NOTES_OF_JOB[type(event)](job, event)
-            if job.state != before:
-                self._counts[before] -= 1
                 self._counts[job.state] += 1
 
     def _stop(self, event: SweepStopped) -> None:
@@ -237,6 +239,7 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     BatchBegan: SweepOverview._plan,
     StartsHeldUp: SweepOverview._hold_up,
     JobsLeftOut: SweepOverview._leave_out,
-    **dict.fromkeys(_NOTES_OF_JOB, SweepOverview._hand_on),
-    JobEnded: SweepOverview._end,
 }
+
+SHOWN = frozenset(word.encode() for word, event in EVENTS.items() if event in (*_NOTES, *_NOTES_OF_JOB))
+"""The words of the events that say something about what is shown."""
