@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -25,6 +26,14 @@ _HOLDS_FLAGS = re.compile(
     re.IGNORECASE,
 )
 """A variable whose name says that it holds flags."""
+_ASKED_FOR = re.compile(r"[\"']?\$\((which|command -v) torchrun\)[\"']?")
+"""torchrun, where the shell looks for it."""
+_NAMING_A_PROGRAM = ("command", "which", "type", "hash", "echo", "printf")
+"""Commands that name a program, and do not run it."""
+_LIST = re.compile(r"\[\s*\"torchrun\".*?\]", re.DOTALL)
+"""The words of a command as YAML, JSON and Dockerfiles have them."""
+_IN_QUOTES = re.compile(r"(^|[\s;&=\"'])torchrun[\s\\]|torch\.distributed\.(run|launch)[\s\\]")
+"""A command line that is one word of another one."""
 
 
 @dataclass
@@ -60,7 +69,7 @@ def read(text: str) -> CommandLine:
     Raises:
         TorchrunError: there is no torchrun in it, or torchrun would refuse it.
     """
-    parts = split(text)
+    parts = split(text := _of_a_list(text) or text)
     found = [(words, at) for words in commands(parts) if (at := _launcher(words)) is not None]
     if not found:
         raise TorchrunError(_why_none(text, commands(parts)))
@@ -103,13 +112,21 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Word]:
     return found
 
 
+def _of_a_list(text: str) -> str:
+    """Return the command line that a list of words stands for; empty: there is no such list."""
+    with contextlib.suppress(ValueError):  # it only looks like one
+        if (found := _LIST.search(text)) is not None:
+            return shlex.join(map(str, json.loads(found[0])))
+    return ""
+
+
 def _launcher(words: Sequence[Word]) -> tuple[int, int] | None:
     """Return the first and the last word that stand for torchrun."""
     for at, word in enumerate(words):
         text = word.literal or ""
-        if os.path.basename(text.lstrip("!")) == "torchrun" or re.fullmatch(
-            r"[\"']?\$\((which|command -v) torchrun\)[\"']?", word.raw
-        ):
+        if text in _NAMING_A_PROGRAM:
+            return None
+        if os.path.basename(text.lstrip("!")) == "torchrun" or _ASKED_FOR.fullmatch(word.raw):
             return at, at
         if text in _MODULES and at > 0 and re.fullmatch(r"-[a-zA-Z]*m", words[at - 1].raw):
             first = at - 1
@@ -125,14 +142,14 @@ def _why_none(text: str, found: Sequence[Sequence[Word]]) -> str:
             name = os.path.basename(word.literal or "")
             if name in _OTHERS:
                 return f"{_OTHERS[name]}. Write: elastic-hydra run nproc_per_node=N -- SCRIPT"
-            if any(launcher in (word.literal or "") for launcher in ("torchrun ", *(f"{m} " for m in _MODULES))):
+            if _IN_QUOTES.search(word.raw):
                 return "torchrun is in quotes, for another shell: give only what is between them"
     shown = " ".join(text.split())
     shown = shown if len(shown) < 60 else f"{shown[:57]}…"
     return f"{shown}: neither torchrun nor python -m torch.distributed.run is in it: give a command line that has one"
 
 
-def _read_flags(line: CommandLine, words: Sequence[Word], assigned: Mapping[str, str]) -> list[Word]:
+def _read_flags(line: CommandLine, words: Sequence[Word], assigned: dict[str, str]) -> list[Word]:
     """Put the flags into `line`, and return the words from the script on."""
     rest = list(words)
     while rest:
@@ -189,13 +206,13 @@ def _is_flag(text: str) -> bool:
     return False
 
 
-def _known_words(line: CommandLine, word: Word, assigned: Mapping[str, str]) -> list[Word]:
+def _known_words(line: CommandLine, word: Word, assigned: dict[str, str]) -> list[Word]:
     """Return the words that a variable stands for; it is noted when they are not known."""
     name = _name(word)
     if name not in assigned:
         line.unknown.append(word.raw)
         return []
-    words = [part for part in split(assigned[name]) if isinstance(part, Word)]
+    words = [part for part in split(assigned.pop(name)) if isinstance(part, Word)]  # once: it may name itself
     return [Word(part.raw, word.end, word.end) for part in words]
 
 
@@ -222,7 +239,8 @@ def _assigned(parts: Sequence[Word | Operator]) -> dict[str, str]:
             else:
                 value = part.raw[match.end() :]
                 is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-                found[name] = value[1:-1] if is_quoted else value
+                before = f"{found[name]} " if match[0].endswith("+=") and name in found else ""
+                found[name] = before + (value[1:-1] if is_quoted else value)
     return found
 
 

@@ -17,7 +17,7 @@ __all__ = ["Equivalent", "equivalent", "overrides_from_environment"]
 _PLAIN_OVERRIDE = re.compile(r"[A-Za-z0-9_./-][A-Za-z0-9_.:@/-]*")
 _PLAIN_YAML = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _WORDS_OF_YAML = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
-_VARIABLE = re.compile(r"\$(?:\{(?P<long>[A-Za-z_]\w*)(?::?-(?P<default>[\w.:/-]*))?\}|(?P<short>[A-Za-z_]\w*))")
+_VARIABLE = re.compile(r"\$(?:\{(?P<long>[A-Za-z_]\w*)(?::?[-=](?P<default>[\w.:/-]*))?\}|(?P<short>[A-Za-z_]\w*))")
 _OF_THE_SHELL_ALONE = ("RANDOM", "SECONDS", "LINENO", "HOSTNAME", "OSTYPE", "BASH_SOURCE", "UID")
 """Variables that a shell has and does not hand on."""
 
@@ -119,7 +119,8 @@ def _profile(settings: Mapping[str, Value]) -> str:
         text = _in_yaml(value)
         group, _, name = key.lstrip("+").rpartition(".")
         if text is None or (key in PROFILES and isinstance(value, Word)):
-            left.append(f"# {key}: comes from the shell; give it on the command line: {_override(key, value)}")
+            override = " ".join(_override(key, value).split())
+            left.append(f"# {key}: comes from the shell; give it on the command line: {override}")
         elif key in PROFILES:
             lines.append(f"  - override {key}: {text}")
         else:

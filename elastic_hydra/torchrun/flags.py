@@ -142,6 +142,8 @@ def flag_of(name: str) -> Flag:
     """
     hyphens = "-" * (len(name) - len(name.lstrip("-")))
     wanted = hyphens + name.lstrip("-").replace("_", "-")
+    if wanted in ("-h", "--help"):
+        raise TorchrunError(f"{name}: runs nothing with torchrun: `elastic-hydra run --help` shows the usage")
     for flag in FLAGS:
         if wanted in flag.names:
             return flag

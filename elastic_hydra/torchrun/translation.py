@@ -142,7 +142,7 @@ def _set_endpoint(said: Translation, flags: Mapping[str, Word], backend: str) ->
         said.remarks.append("rendezvous.endpoint: several nodes need HOST:PORT where they meet; add it")
     ignored = [f"--{name}" for name in _OF_THE_MASTER if name in flags]
     if ignored and backend:
-        said.remarks.append(f"{', '.join(ignored)}: torchrun ignores them with --rdzv-backend={backend}; left out")
+        said.remarks.append(f"{', '.join(ignored)}: without effect in torchrun with --rdzv-backend={backend}; left out")
 
 
 def _set_conf(said: Translation, conf: Word, backend: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from elastic_hydra.overview.words import duration
 from elastic_hydra.sweep.job_end import NOT_STARTED, JobEnd
 from elastic_hydra.sweep.rerun import how_to_go_on
 from elastic_hydra.sweep.results import Results
-from elastic_hydra.sweep.table import kept, render, shown_value
+from elastic_hydra.sweep.table import fastest, kept, render, shown_value
 
 
 def job(num: int, state: str = "finished", value: Any = None, *overrides: str, reason: str = "") -> JobEnd:
@@ -51,6 +51,14 @@ def test_overrides_that_all_jobs_have_stand_once_above_the_table() -> None:
 def test_the_best_stands_first_only_where_it_is_known_what_is_better(maximize: bool | None, order: list[int]) -> None:
     values = [0.0, 2.5, float("nan"), -1, "text"]
     assert numbers(render([job(n, "finished", value) for n, value in enumerate(values)], maximize)) == order
+
+
+def test_the_fastest_of_those_that_ran_is_told_with_the_next_one() -> None:
+    states = {2.0: "finished", 1.5: "finished", 1.0: "failed", 3.0: "finished"}
+    jobs = [replace(job(n, state), seconds=seconds) for n, (seconds, state) in enumerate(states.items())]
+    assert fastest(jobs) == "fastest: x=1 (1.50 s); next: x=0 (2.00 s, +33%)"
+    assert fastest([replace(one, recorded=True) for one in jobs]) == ""
+    assert fastest(jobs[1:3]) == ""
 
 
 @pytest.mark.parametrize(

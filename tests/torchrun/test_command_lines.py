@@ -149,6 +149,10 @@ CASES = {
         'nproc_per_node=1 \'logs.duplicate_stdout_filters=["a b","c,d"]\' -- a.py'
     ),
     'torchrun "--nproc-per-node=$N" a.py': 'nproc_per_node="$N" -- a.py',
+    'command: ["torchrun", "--nproc_per_node=2", "a.py", "a b"]': "nproc_per_node=2 -- a.py 'a b'",
+    "if command -v torchrun; then\n torchrun --nproc_per_node=2 a.py\nfi": "nproc_per_node=2 -- a.py",
+    'ARGS="--nnodes=1"\nARGS="$ARGS --nproc_per_node 2"\ntorchrun $ARGS a.py': "nproc_per_node=2 -- a.py",
+    'ARGS="--tee 3"\nARGS+=" --nproc_per_node 2"\ntorchrun $ARGS a.py': "nproc_per_node=2 logs.tee=3 -- a.py",
     "python -um torch.distributed.run --nproc_per_node $N a.py": "nproc_per_node=$N -- a.py",
     'ARGS=(--nproc_per_node 2 -m)\ntorchrun "${ARGS[@]}" pkg.train': "nproc_per_node=2 -- -m pkg.train",
 }
@@ -172,6 +176,9 @@ REFUSED = {
     "torchrun --nproc_per_node=2": "torchrun has no script to run",
     "accelerate launch --num_processes=2 a.py": "--num_processes is nproc_per_node",
     'bash -c "torchrun --nnodes=2 x.py"': "torchrun is in quotes",
+    'srun bash -c "torchrun \\\n --rdzv-endpoint=$(hostname) x.py"': "torchrun is in quotes",
+    "torchrun --help": "--help: runs nothing with torchrun",
+    "which torchrun": "which torchrun: neither torchrun nor",
     "python train.py": "python train.py: neither torchrun nor",
     "": "neither torchrun nor",
 }
@@ -190,7 +197,7 @@ REMARKS = {
     "torchrun --nproc-per-node=xpu a.py": "nproc_per_node=xpu: give the number of devices",
     "torchrun --log-dir=logs a.py": "logs.dir=logs: in the run's own directory",
     "torchrun $TORCHRUN_ARGS a.py": "$TORCHRUN_ARGS: its flags are known to the shell only",
-    "torchrun --nnodes=2 --rdzv-backend=c10d --node-rank=1 a.py": "--node-rank: torchrun ignores them",
+    "torchrun --nnodes=2 --rdzv-backend=c10d --node-rank=1 a.py": "--node-rank: without effect in torchrun",
     "torchrun --nnodes=2 --rdzv-backend=c10d a.py": "rendezvous.endpoint: several nodes need HOST:PORT",
     "torchrun --nnodes=2 --rdzv-backend=static --rdzv-conf=read_timeout=3 a.py": "the backend static ignores it",
 }
