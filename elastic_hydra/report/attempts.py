@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,9 @@ from elastic_hydra.journal.events import (
 )
 
 __all__ = ["Attempt", "Attempts", "Phase", "Stretch"]
+
+_LONG_PAUSE = 0.1
+"""Of the time that launchers have worked."""
 
 Phase: TypeAlias = Literal["start-up", "useful", "lost"]
 
@@ -105,6 +109,12 @@ class Attempts:
         self._open: dict[int, Attempt] = {}
         for event in events:
             self._apply(event)
+
+    def pauses(self) -> list[tuple[float, float]]:
+        """Return when no launcher was at work between two of them, where that was long beside their time of work."""
+        worked = sum(launch.end - launch.begin for launch in self.launches)
+        between = [(first.end, second.begin) for first, second in itertools.pairwise(self.launches)]
+        return [(begin, end) for begin, end in between if end - begin > _LONG_PAUSE * worked]
 
     def end(self, now: float | None) -> None:
         """Note that there are no further events.

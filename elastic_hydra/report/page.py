@@ -50,13 +50,15 @@ def page(sweep: SweepOverview, data: PageData, now: float) -> str:
     template = environment.from_string((_SOURCES / "page.html").read_text(encoding="utf-8"))
     counts = sweep.counts()
     end = now if sweep.state == "running" else sweep.last_event
+    seconds = max(0.0, end - sweep.first_began)
     return template.render(
         sweep=sweep,
         data=data,
         now=now,
         counts=[(state, counts[state]) for state in _ORDER if state in counts],
         command=shlex.join(sweep.command),
-        seconds=max(0.0, end - sweep.first_began),
+        seconds=seconds,
+        worked=data.goodput.total / data.slots if data.slots else seconds,
         best=[(job, " ".join(sweep.differing(job))) for job in data.best],
         parts=_parts(data),
         failures=data.failures[:_MOST_FAILURES],

@@ -65,11 +65,13 @@ def page_data(sweep: SweepOverview, followers: Sequence[Follower], now: float) -
     names = swept(given)
     origin = sweep.first_began or now
     goodput, lanes, bars = Goodput(0.0, 0.0, 0.0, 0.0), [], _Bars(origin)
+    pauses: list[tuple[float, float]] = []
     for follower, events in zip(followers, journals, strict=True):
         attempts = Attempts(events)
         attempts.end(now if follower.overview.state == "running" else None)
         held: list[Stretch] = []
         found = in_lanes(attempts.attempts, now)
+        pauses = attempts.pauses() if len(journals) == 1 else []  # launchers on several nodes pause at different times
         for name, lane in found:
             lanes.append(f"{follower.overview.host}: {name}" if len(journals) > 1 else name)
             for attempt in lane.attempts:
@@ -88,6 +90,7 @@ def page_data(sweep: SweepOverview, followers: Sequence[Follower], now: float) -
         {
             "origin": round((origin + time.localtime(origin).tm_gmtoff) * 1000),
             "lanes": lanes,
+            "pauses": [[round((at - origin) * 1000) for at in pause] for pause in pauses],
             "bars": bars.columns(),
             "jobs": _jobs(sweep, now),
             "params": {name: [_drawn(job.get(name)) for job in given] for name in names},

@@ -91,6 +91,12 @@ def test_launchers_are_at_work_from_their_first_word_to_their_last() -> None:
     found = Attempts([BEGAN, start(1), end(9), SweepBegan(time=50.0, resume=True), start(51)])
     found.end(70.0)
     assert [(launch.begin, launch.end) for launch in found.launches] == [(0.0, 9.0), (50.0, 70.0)]
+    assert found.pauses() == [(9.0, 50.0)]
+
+
+def test_a_short_time_between_two_launchers_is_no_pause() -> None:
+    found = Attempts([BEGAN, start(1), end(9), SweepBegan(time=9.5, resume=True), start(51)])
+    assert found.pauses() == []
 
 
 def attempt(

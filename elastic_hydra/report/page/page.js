@@ -3,6 +3,7 @@
 //
 // columns.origin   when times begin, in milliseconds of local time, as Plotly reads dates
 // columns.lanes    the names of the slots
+// columns.pauses   from when to when no launcher was at work, in milliseconds: these times are cut out of the picture
 // columns.bars     what attempts have gone through: lane, begin and length in milliseconds, phase, job, attempt
 // columns.jobs     num, state, value, seconds, attempts, restarts, reason
 // columns.params   for each swept parameter, its value in each job: a number, a text, or null
@@ -157,6 +158,7 @@ function drawTimeline(columns) {
   if (!$("timeline") || !bars.lane.length) return;
   const height = Math.max(150, Math.min(720, 70 + 26 * lanes.length));
   const last = bars.begin.reduce((most, begin, index) => Math.max(most, begin + bars.length[index]), 0);
+  const margin = 0.005 * (last - columns.pauses.reduce((sum, [begin, end]) => sum + end - begin, 0));
   const step = Math.max(1, Math.ceil(lanes.length / ((height - 70) / 16)));
   const named = lanes.map((_, index) => index).filter((index) => index % step === 0);
   const rowOfJob = new Map(columns.jobs.num.map((num, row) => [num, row]));
@@ -170,7 +172,12 @@ function drawTimeline(columns) {
   };
   const layout = layoutOf({
     height, barmode: "overlay", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 },
-    xaxis: { type: "date", range: [origin - last * 0.005, origin + last * 1.005], gridcolor: colour("line") },
+    xaxis: { type: "date", range: [origin - margin, origin + last + margin], gridcolor: colour("line"),
+      rangebreaks: columns.pauses.map((pause) => ({ bounds: pause.map((at) => new Date(origin + at).toISOString().slice(0, -1)) })) },
+    shapes: columns.pauses.map(([begin]) => ({ type: "line", x0: origin + begin, x1: origin + begin, yref: "paper", y0: 0, y1: 1,
+      line: { color: colour("quiet"), width: 1, dash: "dot" } })),
+    annotations: columns.pauses.map(([begin, end]) => ({ x: origin + begin, y: 1, yref: "paper", yanchor: "bottom", showarrow: false,
+      text: `paused for ${duration((end - begin) / 1000)}`, font: { size: 11, color: colour("quiet") } })),
     yaxis: { range: [lanes.length - 0.5, -0.5], fixedrange: true, showgrid: false, tickvals: named,
       ticktext: named.map((index) => plain(lanes[index])) },
   });
