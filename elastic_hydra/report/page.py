@@ -28,6 +28,7 @@ from elastic_hydra.report.page_data import PageData
 __all__ = ["page"]
 
 _SOURCES = files("elastic_hydra.report") / "page"
+_PROGRAM = ("common.js", "table.js", "pictures.js", "page.js")
 _MOST_FAILURES = 50
 """Groups of failures that are shown."""
 _MOST_NAMED = 20
@@ -64,7 +65,7 @@ def page(sweep: SweepOverview, data: PageData, now: float) -> str:
         failures=data.failures[:_MOST_FAILURES],
         facts=_facts(data),
         style=Markup((_SOURCES / "page.css").read_text(encoding="utf-8")),
-        program=Markup((_SOURCES / "page.js").read_text(encoding="utf-8")),
+        program=Markup("\n".join((_SOURCES / name).read_text(encoding="utf-8") for name in _PROGRAM)),
         columns=_packed(json.dumps(data.columns, separators=(",", ":"))),
         plotly=_packed(get_plotlyjs()) if data.slots else "",
         version=importlib.metadata.version("elastic-hydra"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +14,15 @@ from elastic_hydra.overview.follow import Follower
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.overview.words import cut
-from elastic_hydra.report.attempts import Attempts, Stretch
+from elastic_hydra.report.attempts import Attempts
 from elastic_hydra.report.failures import FailureGroup, grouped
 from elastic_hydra.report.goodput import Goodput
-from elastic_hydra.report.lanes import in_lanes
 from elastic_hydra.report.parameters import parameters, swept, typed
 from elastic_hydra.report.table import number, until
+from elastic_hydra.report.timeline import Timeline
 
 __all__ = ["PageData", "page_data"]
 
-_PHASES = ("useful", "start-up", "lost")
 _LONGEST_REASON = 300
 _LONGEST_VALUE = 200
 
@@ -41,12 +39,10 @@ class PageData:
     """One for each launcher, in their order."""
     best: list[JobOverview]
     """The job with the best value; the jobs with the smallest and the largest value when nobody says what is better."""
-    swept: list[str]
-    """The parameters that are not the same in all jobs."""
     unusable: int
     """How many lines of the journals cannot be used."""
     columns: dict[str, Any]
-    """For the page's program: see `page.js`."""
+    """For the page's program: see `common.js`."""
 
 
 def page_data(sweep: SweepOverview, followers: Sequence[Follower], now: float) -> PageData:
@@ -61,39 +57,23 @@ def page_data(sweep: SweepOverview, followers: Sequence[Follower], now: float) -
         OSError: a journal cannot be read any more.
     """
     journals = [_events_of(follower) for follower in followers]
-    given = [parameters(job.overrides) for job in sweep.jobs.values()]
-    names = swept(given)
-    origin = sweep.first_began or now
-    goodput, lanes, bars = Goodput(0.0, 0.0, 0.0, 0.0), [], _Bars(origin)
-    pauses: list[tuple[float, float]] = []
+    timeline = Timeline(sweep.first_began or now, now)
     for follower, events in zip(followers, journals, strict=True):
         attempts = Attempts(events)
         attempts.end(now if follower.overview.state == "running" else None)
-        held: list[Stretch] = []
-        found = in_lanes(attempts.attempts, now)
-        pauses = attempts.pauses() if len(journals) == 1 else []  # launchers on several nodes pause at different times
-        for name, lane in found:
-            lanes.append(f"{follower.overview.host}: {name}" if len(journals) > 1 else name)
-            for attempt in lane.attempts:
-                stretches = attempt.stretches(now, attempts.starts_are_recorded)
-                held += stretches
-                bars.add(len(lanes) - 1, attempt.num, attempt.number, stretches)
-        goodput += Goodput.of(held, attempts.launches, len(found))
+        timeline.add(attempts, follower.overview.host if len(journals) > 1 else "")
+    given = [parameters(job.overrides) for job in sweep.jobs.values()]
     return PageData(
-        goodput,
-        len(lanes),
-        list(itertools.chain.from_iterable(grouped(events) for events in journals)),
+        timeline.goodput,
+        len(timeline.lanes),
+        list(itertools.chain.from_iterable(map(grouped, journals))),
         [event for event in journals[0] if isinstance(event, SweepBegan)],
         _best(sweep),
-        names,
         sum(follower.unusable for follower in followers),
         {
-            "origin": round((origin + time.localtime(origin).tm_gmtoff) * 1000),
-            "lanes": lanes,
-            "pauses": [[round((at - origin) * 1000) for at in pause] for pause in pauses],
-            "bars": bars.columns(),
+            **timeline.columns(),
             "jobs": _jobs(sweep, now),
-            "params": {name: [_drawn(job.get(name)) for job in given] for name in names},
+            "params": {name: [_drawn(job.get(name)) for job in given] for name in swept(given)},
         },
     )
 
@@ -101,27 +81,6 @@ def page_data(sweep: SweepOverview, followers: Sequence[Follower], now: float) -
 def _events_of(follower: Follower) -> list[Event]:
     """Return what a journal says, without the configurations of jobs, which are large."""
     return [event for _, event in Lines(follower.path) if not isinstance(event, (JobComposed, WorkersBound))]
-
-
-class _Bars:
-    """The stretches of all attempts, in columns.
-
-    Args:
-        origin: from when times are counted, in seconds since the epoch.
-    """
-
-    def __init__(self, origin: float) -> None:
-        self._origin = origin
-        self._rows: list[tuple[int, int, int, int, int, int]] = []
-
-    def add(self, lane: int, num: int, attempt: int, stretches: Sequence[Stretch]) -> None:
-        for stretch in stretches:
-            begin, end = (round((at - self._origin) * 1000) for at in (stretch.begin, stretch.end))
-            self._rows.append((lane, begin, end - begin, _PHASES.index(stretch.phase), num, attempt))
-
-    def columns(self) -> dict[str, list[int]]:
-        names = ("lane", "begin", "length", "phase", "job", "attempt")
-        return {name: [row[place] for row in self._rows] for place, name in enumerate(names)}
 
 
 def _jobs(sweep: SweepOverview, now: float) -> dict[str, list[Any]]:

@@ -13,6 +13,9 @@ from elastic_hydra.journal.events import AttemptStarted, JobEnded, SweepBegan
 from elastic_hydra.journal.writer import Journal
 from tests.cli.recorded import composed, record
 
+pytest.importorskip("plotly")
+pytest.importorskip("jinja2")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

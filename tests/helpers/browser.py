@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Browser", "Page", "chromium", "open_browser"]
+__all__ = ["Browser", "BrowserError", "Page", "chromium", "open_browser"]
 
 _OPTIONS = (
     "--headless",
@@ -49,6 +49,10 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+class BrowserError(Exception):
+    """Chromium cannot do what it is asked for."""
+
+
 class Browser:
     """A running Chromium."""
 
@@ -67,14 +71,16 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get("id") == number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
+                if "error" in answer:
+                    raise BrowserError(f"{method}: {answer['error']}")
                 return answer["result"]
             self.events.append(answer)
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
             read = os.read(self._from, 1 << 20)
-            assert read, "Chromium has ended"
+            if not read:
+                raise ConnectionError("Chromium has ended")
             self._unread += read
         text, _, self._unread = self._unread.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
@@ -91,7 +97,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", session, features=[scheme])
         self.ask("Page.navigate", session, url=file.resolve().as_uri())
-        while not page.evaluate("document.documentElement?.dataset.shown || ''"):
+        while not page.has_shown():
             time.sleep(0.05)
         yield page
         self.ask("Target.closeTarget", targetId=target)
@@ -111,6 +117,13 @@ class Page:
         )
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def has_shown(self) -> bool:
+        """Whether it has shown, or failed to show, all that it shows by itself."""
+        try:
+            return bool(self.evaluate("document.documentElement?.dataset.shown"))
+        except BrowserError:  # the page takes the place of the empty one just now
+            return False
 
     def complaints(self) -> list[str]:
         """Return errors and warnings on its console, and its exceptions."""

@@ -11,6 +11,8 @@ from elastic_hydra.cli.main import main
 from tests.helpers.browser import Browser, Page, chromium, open_browser
 from tests.report.sweeps import write_sweep
 
+pytest.importorskip("plotly")
+
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(900),  # a busy machine takes long to draw ten thousand jobs
@@ -25,6 +27,10 @@ SHOWN = "document.querySelector('#shown').textContent"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with open_browser(tmp_path_factory.mktemp("browser") / "profile") as opened:
+        try:
+            opened.ask("Browser.getVersion")
+        except ConnectionError as error:
+            pytest.skip(f"Chromium does not start here: {error}")
         yield opened
 
 
