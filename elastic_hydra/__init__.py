@@ -1,11 +1,12 @@
 """A Hydra launcher that runs every job of a sweep under PyTorch's elastic agent.
 
-The Python interface mirrors `torch.distributed.launcher.api`: `LaunchConfig`, `elastic_launch` and `launch_agent`.
+`main` decorates an app in place of `hydra.main`, and launches its runs without `-m`, too. `multirun` and `run` launch
+an app from Python. `LaunchConfig`, `elastic_launch` and `launch_agent` mirror `torch.distributed.launcher.api`.
 Workers call `heartbeat()` to show that they make progress.
 
 Which process runs what, and whose child it is::
 
-    launcher     the user's app with -m: Hydra's sweeper, hydra_plugins, sweep, resources, journal
+    launcher     the user's app with -m, or with `main`: Hydra's sweeper, hydra_plugins, sweep, resources, journal
     └─ server    supervisor.server: parent and supervisor of all processes of the sweep
        ├─ agent  sweep.agent_process, launcher.api, elastic.agent, watch, failures: one for each job and node
        └─ worker supervisor.entry, sweep.task, then the user's function: one for each rank

@@ -163,6 +163,8 @@ class LaunchedSweep:
         self._follower: Follower | None = None
         self._searched = 0
         """How far the journal was searched for values that are not JSON, in bytes."""
+        self._recorded: dict[int, Value] = {}
+        """What was found there, by the jobs' numbers: also of jobs whose ends the overview does not have yet."""
         self._results: dict[int, JobResult] = {}
         self._error: BaseException | None = None
         self._is_told_to_stop = False
@@ -319,13 +321,12 @@ class LaunchedSweep:
         """Return what jobs have returned that the overview does not have, since it is not JSON."""
         if not nums or self._follower is None:
             return {}
-        path, found = self._follower.path, {}
+        path = self._follower.path
         lines = Lines(path, self._searched)
-        for offset, event in lines:
-            self._searched = offset
-            if isinstance(event, JobEnded) and event.num in nums:
-                found[event.num] = Value.of(event, path, lines.distrust).load()
-        return found
+        for self._searched, event in lines:  # the last line is read again: it is not known where the next one begins
+            if isinstance(event, JobEnded):
+                self._recorded[event.num] = Value.of(event, path, lines.distrust)
+        return {num: self._recorded.pop(num).load() for num in nums & self._recorded.keys()}
 
 
 def _close(server: Client, owner: int) -> None:

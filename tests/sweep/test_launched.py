@@ -38,7 +38,7 @@ class Answer:
 
 def task(cfg: DictConfig) -> Any:
     """Do what `then` says."""
-    if cfg.then == "fail":
+    if cfg.then == "fail" and os.environ[RANK] == "0":  # one rank only: which of several is the first is not sure
         raise ValueError(f"x is {cfg.x}")
     if cfg.then == "answer":
         return Answer(cfg.x)
@@ -61,7 +61,8 @@ def test_a_sweep_gives_a_result_for_each_job(tmp_path: Path) -> None:
     assert [result.num for result in results] == [0, 1, 2, 3, 4, 5]
     assert [result.state for result in results] == ["finished", "failed", "finished"] * 2
     assert [results[0].value, results[1].value, results[3].value] == [10, None, 20]
-    assert [type(results[2].value), results[2].value.value] == [Answer, 1]
+    for num, x in ((2, 1), (5, 2)):
+        assert [type(results[num].value), results[num].value.value] == [Answer, x]
     assert results[1].reason == "rank 0 raised ValueError: x is 1"
     assert results[1].log is not None
     assert "ValueError: x is 1" in results[1].log.read_text()
