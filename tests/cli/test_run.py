@@ -20,7 +20,7 @@ from tests.helpers.apps import Running
 
 COMMAND = [sys.executable, "-c", "import sys; from elastic_hydra.cli.main import main; sys.exit(main())", "run"]
 
-SCRIPT = """
+SCRIPT = r"""
     import json, logging, os, sys
     before = [name for name in ("torch", "json.tool") if name in sys.modules]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
