@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,10 +12,10 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
+from elastic_hydra.overview.words import printable
+
 __all__ = ["MOST_FAILURES", "Failure", "Painter", "Picture", "Running", "clock"]
 
-_NOT_SHOWN = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
-"""Escape sequences and control characters, which would move the cursor or change what follows."""
 _NARROW = 60
 """Columns below which a line says only which job it is and how long it has run."""
 MOST_FAILURES = 3
@@ -119,7 +118,7 @@ class Painter:
 
     def _table(self, running: Sequence[Running], width: int) -> list[Text]:
         labels = [f"#{job.num}" for job in running]
-        whats = [self._clean(job.what) for job in running]
+        whats = [printable(job.what) for job in running]
         times = [clock(job.seconds) for job in running]
         starts = [_restarts(job.restarts) if width >= _NARROW else "" for job in running]
         label, time, restarts = (max(map(len, column), default=0) for column in (labels, times, starts))
@@ -133,14 +132,14 @@ class Painter:
             text.append(f"  {columns[2]:>{time}}", "bold")
             if restarts:
                 text.append(f"  {columns[3]:<{restarts}}", "yellow")
-            texts.append(text.append(f"  {self._clean(job.note)}", "dim") if width >= _NARROW else text)
+            texts.append(text.append(f"  {printable(job.note)}", "dim") if width >= _NARROW else text)
         return texts
 
     def _failure(self, failure: Failure, width: int) -> Text:
-        what = self._clean(failure.what)
+        what = printable(failure.what)
         text = Text().append(f" {self._cross} #{failure.num}", "bold red").append(f"  {self._fitted(what)}")
         room = width - text.cell_len
-        return text if room < 20 else text.append(f"  {failure.state}: {self._clean(failure.reason)}", "red")
+        return text if room < 20 else text.append(f"  {failure.state}: {printable(failure.reason)}", "red")
 
     def _fitted(self, text: str, width: int | None = None) -> str:
         """Fill a text up to a width, or cut it off there."""
@@ -162,10 +161,6 @@ class Painter:
             return segment.text
         style = style.without_color if self._console.no_color else style
         return style.render(segment.text, color_system=ColorSystem.STANDARD)
-
-    @staticmethod
-    def _clean(text: str) -> str:
-        return _NOT_SHOWN.sub(" ", text).strip()
 
 
 def clock(seconds: float) -> str:

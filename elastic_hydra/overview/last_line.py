@@ -6,13 +6,12 @@ import os
 import re
 
 from elastic_hydra.overview.log_files import rank_folder, restarts_in
+from elastic_hydra.overview.words import printable
 
 __all__ = ["last_line"]
 
 _TAIL = 8192
 """Bytes at the end of a file in which its last line is looked for."""
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
-"""What moves a terminal's cursor or colours its text."""
 
 
 def last_line(log_dir: str, rank: int = 0) -> str:
@@ -44,7 +43,7 @@ def last_line(log_dir: str, rank: int = 0) -> str:
 def _last_shown(text: str) -> str:
     """Return the last line of a text that a terminal would still show: of a progress bar, its last state."""
     for part in reversed(re.split(r"[\r\n]", text)):
-        shown = _ESCAPES.sub("", part).strip()
+        shown = printable(part)
         if shown:
-            return "".join(character for character in shown if character.isprintable())
+            return shown
     return ""

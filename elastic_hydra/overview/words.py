@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
-__all__ = ["cut", "duration", "moment", "shown_path"]
+__all__ = ["cut", "duration", "moment", "printable", "shown_path"]
+
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+"""What moves a terminal's cursor or colours its text."""
 
 
 def duration(seconds: float) -> str:
@@ -38,6 +42,14 @@ def cut(text: str, width: int) -> str:
     """Put a text into one line of at most `width` characters; a longer one ends in `…`."""
     text = " ".join(text.split())
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def printable(text: str) -> str:
+    """Leave out of a text what would move a terminal's cursor or colour what follows; a blank stands for a tab."""
+    plain = _ESCAPES.sub("", text)
+    if plain.isprintable():
+        return plain.strip()
+    return "".join(character for character in plain.replace("\t", " ") if character.isprintable()).strip()
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

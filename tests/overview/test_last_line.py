@@ -25,7 +25,7 @@ def write(log_dir: Path, restart: int, name: str, text: str, when: float) -> Non
         ("one\n\n  \n", "one"),
         ("\rstep 1\rstep 2\r", "step 2"),
         ("\x1b[32mgreen\x1b[0m\n", "green"),
-        ("a\tb\x07\n", "ab"),
+        ("a\tb\x07\n", "a b"),
         ("", ""),
         ("x" * 20000, "x" * 8192),
     ],
