@@ -206,15 +206,17 @@ class LaunchedSweep:
         """
         yielded: set[int] = set()
         while True:
-            ended = self._has_ended()  # asked first: what is written afterwards is read in any case
-            self._look(last=ended)
+            with self._stopped_by_interrupts():
+                ended = self._has_ended()  # asked first: what is written afterwards is read in any case
+                self._look(last=ended)
             new = [result for num, result in list(self._results.items()) if num not in yielded]
             for result in new:
                 yielded.add(result.num)
                 yield result
             if ended:
                 break
-            self._pause()
+            with self._stopped_by_interrupts():
+                self._pause()
         self._close()
         if self._error is not None and all(result.state == "finished" for result in self._results.values()):
             raise self._error
@@ -225,7 +227,8 @@ class LaunchedSweep:
         Raises:
             ConfigError, Exception, KeyboardInterrupt: see `as_completed`.
         """
-        return sorted(self.as_completed(), key=lambda result: result.num)
+        with self._stopped_by_interrupts():
+            return sorted(self.as_completed(), key=lambda result: result.num)
 
     def wait(self) -> None:
         """Wait until the launcher and all its jobs have ended."""
@@ -254,9 +257,14 @@ class LaunchedSweep:
 
     def _pause(self) -> None:
         """Wait a moment, or until the launcher has ended."""
+        with contextlib.suppress(ServerLost):
+            self._server.wait(lambda: self._launcher.exitcode is not None, _LOOK_INTERVAL)
+
+    @contextlib.contextmanager
+    def _stopped_by_interrupts(self) -> Iterator[None]:
+        """A context in which Ctrl-C stops the sweep, and is raised when all its jobs have ended."""
         try:
-            with contextlib.suppress(ServerLost):
-                self._server.wait(lambda: self._launcher.exitcode is not None, _LOOK_INTERVAL)
+            yield
         except KeyboardInterrupt:
             self._stop(signal.SIGINT)
             self.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ jupyter_client = pytest.importorskip(
 )
 pytest.importorskip("ipykernel", reason="needs the extra `notebook`: jupyter_client and ipykernel")
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 DEFINITIONS = """
 import os, threading, time
@@ -58,7 +59,7 @@ def kernel(tmp_path: Path) -> Iterator[Any]:
     manager.start_kernel(cwd=str(tmp_path))
     client = manager.client()
     client.start_channels()
-    client.wait_for_ready(timeout=120)
+    client.wait_for_ready(timeout=300)
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -70,7 +71,7 @@ def cell(client: Any, code: str, meanwhile: Callable[[], None] = lambda: None) -
     request = client.execute(code)
     meanwhile()
     while True:
-        message = client.get_iopub_msg(timeout=240)
+        message = client.get_iopub_msg(timeout=600)
         if message["parent_header"].get("msg_id") != request:
             continue
         content = message["content"]
@@ -96,6 +97,7 @@ def test_interrupting_the_kernel_stops_the_sweep(kernel: Any, tmp_path: Path) ->
     def interrupt() -> None:
         while not (tmp_path / "started").exists():
             assert manager.is_alive()
+            time.sleep(0.05)
         manager.interrupt_kernel()
 
     cell(client, DEFINITIONS)
