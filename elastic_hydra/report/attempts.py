@@ -128,6 +128,8 @@ class Attempts:
             self.launches[-1].end = max(now, self.launches[-1].end)
 
     def _apply(self, event: Event) -> None:
+        if not event.time:
+            return  # nobody knows when it happened
         if isinstance(event, SweepBegan):
             self._begin(event)
         elif not self.launches:

@@ -12,7 +12,7 @@ from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.report.parameters import parameters, typed
 
-__all__ = ["number", "records", "write_csv", "write_json"]
+__all__ = ["number", "records", "until", "write_csv", "write_json"]
 
 _BEFORE = ("job", "state", "value", "seconds", "attempts", "restarts")
 _BEHIND = ("started", "ended", "kind", "reason", "dir")

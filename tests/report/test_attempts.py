@@ -19,7 +19,7 @@ from elastic_hydra.report.failures import grouped
 from elastic_hydra.report.goodput import Goodput
 from elastic_hydra.report.lanes import in_lanes
 
-BEGAN = SweepBegan(time=0.0)
+BEGAN = SweepBegan(time=0.5)
 KILLED = FailedWorker(kind="signal", reason="rank 1 was killed")
 
 
@@ -87,10 +87,16 @@ def test_attempts_start_up_work_and_are_lost(
     assert [[(s.begin, s.end, s.phase) for s in of_one] for of_one in stretches] == expected
 
 
+def test_a_journal_without_times_says_nothing_about_them() -> None:
+    found = Attempts([SweepBegan(time=0.0), start(0.0), end(0.0)])
+    found.end(None)
+    assert (found.attempts, found.launches) == ([], [])
+
+
 def test_launchers_are_at_work_from_their_first_word_to_their_last() -> None:
     found = Attempts([BEGAN, start(1), end(9), SweepBegan(time=50.0, resume=True), start(51)])
     found.end(70.0)
-    assert [(launch.begin, launch.end) for launch in found.launches] == [(0.0, 9.0), (50.0, 70.0)]
+    assert [(launch.begin, launch.end) for launch in found.launches] == [(0.5, 9.0), (50.0, 70.0)]
     assert found.pauses() == [(9.0, 50.0)]
 
 
@@ -132,10 +138,10 @@ def test_goodput_adds_up_to_the_time_of_all_slots() -> None:
     found.end(None)
     stretches = [stretch for one in found.attempts for stretch in one.stretches(8.0)]
     goodput = Goodput.of(stretches, found.launches, slots=2)
-    assert (goodput.useful, goodput.start_up, goodput.lost, goodput.idle) == (4.0, 3.0, 5.0, 4.0)
-    assert goodput.total == 2 * 8.0
-    assert goodput.ratio == 0.25
-    assert (goodput + goodput).total == 32.0
+    assert (goodput.useful, goodput.start_up, goodput.lost, goodput.idle) == (4.0, 3.0, 5.0, 3.0)
+    assert goodput.total == 2 * 7.5
+    assert goodput.ratio == 4 / 15
+    assert (goodput + goodput).total == 30.0
     assert Goodput(0.0, 0.0, 0.0, 0.0).ratio == 0.0
 
 

@@ -5,6 +5,7 @@ const MOST_BARS = 3000;    // more are drawn as one area: one element of the pag
 const MOST_POINTS = 1500;  // of more jobs, the pictures of values show quantiles
 const FEW = 12;            // numbers with so many different values are shown like categories
 const BINS = 40;
+const MOST_PICTURES = 12;
 
 function layoutOf(more) {
   const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true };
@@ -96,14 +97,16 @@ function quantile(sorted, part) {
 }
 
 function spansDecades(values) {
-  const low = Math.min(...values), high = Math.max(...values);
+  const low = values.reduce((least, value) => Math.min(least, value), Infinity);
+  const high = values.reduce((most, value) => Math.max(most, value), -Infinity);
   return low > 0 && high >= 100 * low;
 }
 
 function drawValues(columns) {
   const { jobs, params } = columns;
   const rows = jobs.num.map((_, row) => row).filter((row) => jobs.state[row] === "finished" && isNumber(jobs.value[row]));
-  const names = Object.keys(params).filter((name) => new Set(rows.map((row) => params[name][row])).size > 1).slice(0, 12);
+  const varied = Object.keys(params).filter((name) => new Set(rows.map((row) => params[name][row])).size > 1);
+  const names = varied.slice(0, MOST_PICTURES);
   if (!rows.length || !names.length) return;
   $("values-section").hidden = false;
   const y = rows.map((row) => jobs.value[row]);
@@ -128,8 +131,10 @@ function drawValues(columns) {
       xaxis: { type, ...(type === "log" ? { dtick: 1, exponentformat: "power" } : {}) }, yaxis: { type: yType, nticks: 6 },
     }), { ...CONFIG, displayModeBar: false });
   });
-  $("values-note").textContent = summed
-    ? "Lines are medians, bands hold the middle 80 % of the jobs with about this value." : "";
+  const notes = [];
+  if (summed) notes.push("Lines are medians, bands hold the middle 80 % of the jobs with about this value.");
+  if (names.length < varied.length) notes.push(`These are ${names.length} of ${varied.length} parameters; the table has all.`);
+  $("values-note").textContent = notes.join(" ");
 }
 
 function pointsOf(x, y, nums) {
