@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -61,6 +62,8 @@ def command(
         time.sleep(_INTERVAL)
         sweeps.read(follower)
         chosen = sweeps.job_of(follower.overview, chosen.num)
+    if not shown.has_files():
+        raise UserError(_why_no_files(follower.overview, chosen))
     shown.end()
 
 
@@ -177,6 +180,10 @@ class _Shown:
                 path = f"{rank_folder(log_dir, restart, rank)}/{stream}.log"
                 tails.append(self._tails.setdefault(path, _Tail(path, rank, stream)))
         self._pass_on_all(tails)
+
+    def has_files(self) -> bool:
+        """Whether any of the workers that are shown has a file."""
+        return any(map(os.path.exists, self._tails))
 
     def _pass_on_all(self, tails: Iterable[_Tail]) -> None:
         by_line = self._prefixed or self._pattern is not None

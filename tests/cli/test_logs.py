@@ -91,6 +91,11 @@ def test_a_job_that_was_not_started_has_no_logs(tmp_path: Path, capsys: pytest.C
     assert "it was not started" in capsys.readouterr().err
     assert main(["logs", str(tmp_path), "1"]) == 2
     assert "logs=console sends all to the console" in capsys.readouterr().err
+    (tmp_path / "1" / "logs" / "restart_0" / "rank_0").mkdir(
+        parents=True
+    )  # as workers have it that write to the console
+    assert main(["logs", str(tmp_path), "1"]) == 2
+    assert "logs=console sends all to the console" in capsys.readouterr().err
     assert main(["logs", str(tmp_path)]) == 2
     assert "JOB is missing" in capsys.readouterr().err
 
