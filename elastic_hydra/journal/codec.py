@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,15 +13,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from elastic_hydra.journal.events import EVENTS, VERSION, Event, SweepBegan
 
-__all__ = ["NewerFormat", "UnusableLine", "decode", "encode"]
+__all__ = ["NewerFormat", "UnusableLine", "decode", "encode", "end_of", "head_of"]
 
 _T = TypeVar("_T")
 
 _NAMES = {cls: name for name, cls in EVENTS.items()}
 _raw_decode = json.JSONDecoder().raw_decode
 _CONFIG = b'"config": "'
+_BEHIND_CONFIG = b'\\n", "dir": "'
 _EVENT = b'"event": "'
 _JOB = b"job"
+_BEGIN = re.compile(rb'\{"time": [\d.]+, "event": "(\w+)", "num": (\d{1,18})[,}]')
+_END = re.compile(rb'\{"time": (\d+\.?\d*), "event": "end", "num": \d+, "state": "([a-z]+)", ')
 _HEAD = 60
 """Bytes of a line within which it says its event."""
 _MAJOR = int(VERSION.partition(".")[0])
@@ -91,6 +95,22 @@ def _event_of(text: bytes) -> bytes:
     return text[begin : text.find(b'"', begin)] if begin >= len(_EVENT) else b""
 
 
+def head_of(text: bytes) -> tuple[bytes, int] | None:
+    """Return the word for the event of a line and the job that it is about, without parsing the line.
+
+    Returns:
+        None: the line does not begin as `encode` writes it, is not about one job, or has no end.
+    """
+    match = _BEGIN.match(text)
+    return (match[1], int(match[2])) if match is not None and text.endswith(b"}\n") else None
+
+
+def end_of(text: bytes) -> tuple[float, str] | None:
+    """Return when a job has ended and in which state, without parsing the line; None: the line does not say it so."""
+    match = _END.match(text)
+    return (float(match[1]), match[2].decode()) if match is not None else None
+
+
 def _parsed(text: bytes) -> Any:
     """Return the value that a line of JSON stands for; `json.loads` would take twice as long for a short one.
 
@@ -133,12 +153,12 @@ def _present_fields(instance: Any) -> dict[str, Any]:
 def _without_config(text: bytes) -> bytes:
     """Return a line whose `config` is empty, if it has one and that is easily seen.
 
-    Inside a text of JSON, a quotation mark has a backslash before it. So the two marks around the name, and the second
-    one of those that enclose a comma and a blank, are never part of a configuration.
+    Inside a text of JSON, a quotation mark has a backslash before it. So neither the marks around the name `config` nor
+    those around `dir`, which follows it, are part of a text. YAML ends with the end of a line.
     """
     begin = text.find(_CONFIG)
-    end = text.find(b'\\n", "', begin) if begin >= 0 else -1  # YAML ends with the end of a line
-    return text if end < 0 else text[: begin + len(_CONFIG)] + text[end + 2 :]
+    end = text.rfind(_BEHIND_CONFIG) if begin >= 0 else -1
+    return text if end < begin else text[: begin + len(_CONFIG)] + text[end + 2 :]
 
 
 def _instance_of(cls: type[_T], values: dict[str, Any]) -> _T:

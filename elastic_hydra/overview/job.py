@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, JobComposed, JobEnded, WorkersFailed
 
@@ -12,6 +12,23 @@ __all__ = ["FAILED_STATES", "JobOverview"]
 
 FAILED_STATES = ("failed", "interrupted", "preempted", "lost")
 """The states of jobs that have run and have not finished."""
+
+_UNTOLD: dict[str, Any] = {
+    "attempt": 0,
+    "restarts": 0,
+    "started": None,
+    "not_before": 0.0,
+    "gpus": (),
+    "cpus": (),
+    "kind": "",
+    "reason": "",
+    "decision": "",
+    "log": None,
+    "failed_rank": None,
+    "first_restarts": {},
+    "value": None,
+}
+"""What of a job may be noted later, as it is before its first attempt."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +76,8 @@ class JobOverview:
     """The number of the first folder in `log_dir` of each attempt of the last launcher, by the attempt's number."""
     value: Any = None
     """What it has returned, where that is in the journal as JSON."""
+    _tell: Callable[[], None] | None = None
+    """Notes what is recorded of a job that has ended, if nobody has asked for it yet."""
 
     @classmethod
     def composed(cls, event: JobComposed, place_now: Callable[[str], str]) -> JobOverview:
@@ -72,6 +91,36 @@ class JobOverview:
         log_dir = f"{folder}/logs" if event.log_dir is None else place_now(event.log_dir)
         overrides = [override for override in event.overrides if not override.lstrip("+~").startswith("hydra.")]
         return cls(event.num, overrides, folder, log_dir, event.needs)
+
+    def end_untold(self, state: str, ended: float, tell: Callable[[], None]) -> None:
+        """Note that it has ended; all else is noted when somebody asks for it: few jobs of a large sweep are looked at.
+
+        Args:
+            state: in which state.
+            ended: when, in seconds since the epoch.
+            tell: notes all of its events.
+        """
+        self.state, self.ended, self._tell = state, ended, tell
+        for name in _UNTOLD:
+            delattr(self, name)
+
+    def be_told(self) -> None:
+        """Note what is recorded of it, if that is still to be done."""
+        if self._tell is not None:
+            tell, self._tell = self._tell, None
+            for name, value in _UNTOLD.items():
+                setattr(self, name, value)
+            self.first_restarts = {}
+            tell()
+
+    if not TYPE_CHECKING:  # mypy would take any name for that of a field
+
+        def __getattr__(self, name: str) -> Any:
+            """Return what is not noted yet."""
+            if name not in _UNTOLD:
+                raise AttributeError(name)
+            self.be_told()
+            return object.__getattribute__(self, name)
 
     def seconds(self, now: float) -> float:
         """Return how long it has taken, until it ended or until now; 0 when it was not started."""

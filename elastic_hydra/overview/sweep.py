@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from elastic_hydra.journal.events import (
@@ -24,7 +24,7 @@ from elastic_hydra.journal.events import (
 from elastic_hydra.journal.place import place_now
 from elastic_hydra.overview.job import FAILED_STATES, JobOverview
 
-__all__ = ["SHOWN", "SweepOverview"]
+__all__ = ["OF_JOBS", "SHOWN", "SweepOverview"]
 
 
 class SweepOverview:
@@ -68,14 +68,13 @@ class SweepOverview:
     def apply(self, event: Event) -> None:
         """Note what has happened. Events that say nothing about what is shown are passed over."""
         kind = type(event)
-        if (of_job := _NOTES_OF_JOB.get(kind)) is not None:
+        if kind in _NOTES_OF_JOB:
             job = self.jobs.get(event.num)  # type: ignore[attr-defined]
             if job is None:
                 return  # events of a job that was never composed say nothing
+            job.be_told()
             before = job.state
-            of_job(job, event)
-            if job.log is not None and kind is JobEnded:
-                job.log = self._place_now(job.log)
+            self._note(job, event)
             if job.state != before:
                 self._counts[before] -= 1
                 self._counts[job.state] += 1
@@ -85,6 +84,25 @@ class SweepOverview:
             return
         if event.time > self.last_event:
             self.last_event = event.time
+
+    def apply_later(self, job: JobOverview, state: str, ended: float, events: Callable[[], Iterable[Event]]) -> None:
+        """Note that a job has ended that waited, and all else when somebody asks for it.
+
+        Args:
+            job: the job.
+            state: in which state it has ended.
+            ended: when, in seconds since the epoch.
+            events: returns all that has happened to it.
+        """
+
+        def tell() -> None:
+            for event in events():
+                self._note(job, event)
+
+        self._counts[job.state] -= 1
+        job.end_untold(state, ended, tell)
+        self._counts[state] += 1
+        self.last_event = max(self.last_event, ended)
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
@@ -167,9 +185,9 @@ class SweepOverview:
         return self._counts["running"] + self._counts["waiting"] + self.planned
 
     def _in_words(self, state: str) -> str:
-        if self.state == "running":
+        if state not in _OF_THE_DEAD or self.state == "running":
             return state
-        return {"running": "lost", "waiting": "not started"}.get(state, state)
+        return _OF_THE_DEAD[state]
 
     # --- what has happened ----------------------------------------------------------------------------------------
 
@@ -200,6 +218,11 @@ class SweepOverview:
         for override in set(job.overrides):
             self._overrides[override] += 1
 
+    def _note(self, job: JobOverview, event: Event) -> None:
+        _NOTES_OF_JOB[type(event)](job, event)
+        if isinstance(event, JobEnded) and job.log is not None:
+            job.log = self._place_now(job.log)
+
     def _place_now(self, recorded: str) -> str:
         if self._recorded_folder == self.folder:
             return recorded
@@ -218,12 +241,16 @@ class SweepOverview:
                 self._never_composed += 1
             else:
                 self._counts[job.state] -= 1
+                job.be_told()
                 job.leave_out(event.reason)
                 self._counts[job.state] += 1
 
     def _stop(self, event: SweepStopped) -> None:
         self.stopped = event
 
+
+_OF_THE_DEAD = {"running": "lost", "waiting": "not started"}
+"""What became of jobs whose launcher is dead, by their last recorded state."""
 
 _NOTES_OF_JOB: dict[type[Event], Callable[[JobOverview, Any], None]] = {
     AttemptStarted: JobOverview.start,
@@ -241,5 +268,7 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     JobsLeftOut: SweepOverview._leave_out,
 }
 
-SHOWN = frozenset(word.encode() for word, event in EVENTS.items() if event in (*_NOTES, *_NOTES_OF_JOB))
+OF_JOBS = frozenset(word.encode() for word, event in EVENTS.items() if event in _NOTES_OF_JOB)
+"""The words of the events that say something about one job that was composed before."""
+SHOWN = OF_JOBS.union(word.encode() for word, event in EVENTS.items() if event in _NOTES)
 """The words of the events that say something about what is shown."""

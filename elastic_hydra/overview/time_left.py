@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 
 __all__ = ["TimeLeft"]
+
+_RECENT = 100
+"""Jobs of which the average is taken."""
 
 
 class TimeLeft:
@@ -19,9 +24,10 @@ class TimeLeft:
     def __init__(self, sweep: SweepOverview, now: float) -> None:
         self._sweep = sweep
         self._now = now
-        finished = [job.seconds(now) for job in sweep.jobs.values() if job.state == "finished" and job.started]
-        self.usual: float | None = sum(finished) / len(finished) if finished else None
-        """Seconds that a job takes, on average; None: none has finished yet."""
+        finished = (job for job in reversed(sweep.jobs.values()) if job.state == "finished")
+        took = [job.seconds(now) for job in itertools.islice(finished, _RECENT)]
+        self.usual: float | None = sum(took) / len(took) if took else None
+        """Seconds that a job takes, on average of those that have finished last; None: none has finished yet."""
 
     def of_job(self, job: JobOverview) -> float | None:
         """Return the seconds that a running job has still to go; None: nobody knows, or it takes longer than others."""

@@ -8,9 +8,22 @@ from pathlib import Path
 import pytest
 
 from elastic_hydra.journal.codec import NewerFormat, encode
-from elastic_hydra.journal.events import AttemptStarted, JobComposed, JobEnded, SweepBegan
+from elastic_hydra.journal.events import (
+    AttemptLost,
+    AttemptStarted,
+    Event,
+    FailedWorker,
+    JobComposed,
+    JobEnded,
+    JobsLeftOut,
+    SweepBegan,
+    SweepStopped,
+    WorkersFailed,
+    WorkersStarted,
+)
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.overview.follow import Follower, is_alive
+from elastic_hydra.overview.sweep import SweepOverview
 
 COMPOSED = JobComposed(num=0, overrides=["x=1"], config='a: "b"\nc: {"d": 1}\n', dir="0")
 
@@ -98,3 +111,72 @@ def test_the_end_of_a_job_is_seen(path: Path) -> None:
     follower = Follower(path)
     follower.read()
     assert follower.overview.jobs[0].value == [1, 2]
+
+
+def job_events(num: int) -> list[Event]:
+    """Return what happens to a job that ends in its second attempt."""
+    failure = FailedWorker(kind="exit", reason="exit code 3", rank=1)
+    return [
+        JobComposed(num=num, overrides=[f"x={num}", "y=1"], config="a: 1\n", dir=f"/old/{num}", log_dir="/old/l"),
+        AttemptStarted(time=10.0, num=num, attempt=0, gpus=[0], cpus=[2], first_restart=0),
+        WorkersStarted(num=num),
+        WorkersFailed(time=11.0, num=num, again=True, failure=failure),
+        AttemptLost(time=12.0, num=num, kind="agent", reason="killed", decision="attempt 2 of 2"),
+        AttemptStarted(time=13.0, num=num, attempt=1, gpus=[1], cpus=[2], first_restart=2),
+        WorkersFailed(time=14.0, num=num, attempt=1, reason="used up", failure=failure),
+        JobEnded(
+            time=15.0, num=num, state="failed", reason="exit code 3", seconds=5.0, attempts=2, restarts=1, log="/old/e",
+        ),
+    ]  # fmt: skip
+
+
+BEGAN = SweepBegan(time=1.0, dir="/old")
+RESUMED = SweepBegan(time=20.0, dir="/old", resume=True)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [BEGAN, *job_events(0), *job_events(1)],
+        [BEGAN, *job_events(0), RESUMED, job_events(0)[1]],
+        [BEGAN, *job_events(0), RESUMED, *job_events(0)[1:]],
+        [BEGAN, *job_events(0), *job_events(0)[:3], SweepStopped(time=30.0)],
+        [BEGAN, *job_events(0)[1:], *job_events(1)[:2]],
+        [
+            BEGAN,
+            *job_events(0),
+            JobComposed(num=1, overrides=[], config="", dir="1"),
+            JobsLeftOut(nums=[0, 1], reason="r"),
+        ],
+        [BEGAN, *job_events(0), BEGAN, *job_events(1)],
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_told_late_is_what_would_be_told_at_once(tmp_path: Path, events: list[Event], at_once: bool) -> None:
+    overview, path = SweepOverview(str(tmp_path)), tmp_path / "journal.jsonl"
+    follower = Follower(path)
+    for event in events:
+        overview.apply(event)
+        append(path, encode(event))
+        if not at_once:
+            follower.read()
+    follower.read()
+    overview.alive = follower.overview.alive
+    assert follower.overview.counts() == overview.counts()
+    assert (follower.overview.state, follower.overview.last_event) == (overview.state, overview.last_event)
+    for told, now in zip(follower.overview.jobs.values(), overview.jobs.values(), strict=True):
+        told.be_told()
+        assert {name: getattr(told, name) for name in told.__slots__} == {
+            name: getattr(now, name) for name in now.__slots__
+        }
+
+
+def test_a_job_that_was_not_told_yet_answers_as_any_other(path: Path) -> None:
+    append(path, b"".join(map(encode, job_events(1))))
+    follower = Follower(path)
+    follower.read()
+    job = follower.overview.jobs[1]
+    assert (job.state, job.ended) == ("failed", 15.0)
+    assert (job.first_restarts, job.attempt, job.gpus) == ({0: 0, 1: 2}, 1, [1])
+    with pytest.raises(AttributeError):
+        job.colour  # type: ignore[attr-defined]  # noqa: B018
