@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import time
@@ -14,7 +13,7 @@ from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.columns import Cell, in_columns
 from elastic_hydra.cli.errors import UserError
-from elastic_hydra.cli.status_text import COLOURS, counts_text
+from elastic_hydra.cli.status_text import COLOURS, command_text, counts_text
 from elastic_hydra.overview.find import sweeps_below
 from elastic_hydra.overview.words import cut, moment, shown_path
 
@@ -56,5 +55,5 @@ def _row(place: Path, now: float) -> tuple[float, list[Cell]]:
         Cell(shown_path(place)),
         Cell(sweep.state, COLOURS.get(sweep.state)),
         Cell(click.unstyle(counts_text(sweep))),
-        Cell(cut(shlex.join(sweep.command), _LONGEST_COMMAND)),
+        Cell(cut(command_text(sweep), _LONGEST_COMMAND)),
     ]

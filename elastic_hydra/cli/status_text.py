@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +15,7 @@ from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.overview.time_left import TimeLeft
 from elastic_hydra.overview.words import cut, duration, moment, shown_path
 
-__all__ = ["COLOURS", "chosen", "counts_text", "status_text"]
+__all__ = ["COLOURS", "chosen", "command_text", "counts_text", "status_text"]
 
 COLOURS = {
     "running": "cyan",
@@ -88,10 +89,15 @@ def _headline(sweep: SweepOverview, left: TimeLeft, now: float) -> str:
 
 
 def _facts(sweep: SweepOverview) -> list[str]:
-    lines = [click.style(cut(shlex.join(sweep.command), _LONGEST_COMMAND), dim=True)] if sweep.command else []
+    lines = [click.style(cut(command_text(sweep), _LONGEST_COMMAND), dim=True)] if sweep.command else []
     lines += [counts_text(sweep)] if sweep.jobs else ["no job yet"]
     common = sweep.common()
     return lines + ([f"all with {cut(' '.join(common), _LONGEST_COMMAND)}"] if common else [])
+
+
+def command_text(sweep: SweepOverview) -> str:
+    """Write down the command that has started a sweep, with the interpreter by its name alone."""
+    return shlex.join([*map(os.path.basename, sweep.command[:1]), *sweep.command[1:]])
 
 
 def counts_text(sweep: SweepOverview) -> str:
