@@ -26,6 +26,8 @@ from elastic_hydra.journal.lines import Lines
 from elastic_hydra.journal.writer import FILE_NAME
 from elastic_hydra.supervisor.fork_safety import fork_hazard
 
+pytestmark = pytest.mark.timeout(900)  # many launchers: where the suite runs in parallel, each in a fresh interpreter
+
 RANK = "RANK"
 
 
@@ -125,17 +127,13 @@ def test_a_sweep_is_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_a_run_gives_its_result_and_errors_before_it_are_raised(tmp_path: Path) -> None:
-    done = elastic_hydra.run(task, placed(tmp_path, "+x=1", "+then=return"))
-    assert (done.state, done.value, done.dir) == ("finished", 10, tmp_path / "run")
+def test_a_run_that_fails_gives_a_result_and_errors_before_it_are_raised(tmp_path: Path) -> None:
     failed = elastic_hydra.run(task, placed(tmp_path, "+x=1", "+then=fail"))
     assert (failed.state, failed.reason) == ("failed", "rank 0 raised ValueError: x is 1")
     planned = elastic_hydra.run(task, placed(tmp_path / "no", "+x=1", "hydra.launcher.dry_run=true"))
     assert (planned.state, planned.reason) == ("not started", "hydra.launcher.dry_run=true")
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.nproc_per_node=-1: must be 1 or more"):
         elastic_hydra.run(task, placed(tmp_path, "hydra.launcher.nproc_per_node=-1"))
-    with pytest.raises(ConfigError, match=r"hydra/launcher=basic: .* leave this override out"):
-        elastic_hydra.run(task, placed(tmp_path, "hydra/launcher=basic"))
     with pytest.raises(ConfigCompositionException, match="Could not override 'nope'"):
         elastic_hydra.run(task, placed(tmp_path, "nope=1"))
     with pytest.raises(TypeError, match="must be a list of overrides"):
@@ -155,7 +153,8 @@ def test_nothing_of_the_calling_process_changes(tmp_path: Path) -> None:
     GlobalHydra.instance().clear()
     with hydra.initialize(version_base=None, config_path=None):
         before = facts()
-        assert elastic_hydra.run(task, placed(tmp_path, "+x=1", "+then=return")).value == 10
+        done = elastic_hydra.run(task, placed(tmp_path, "+x=1", "+then=return"))
+        assert (done.num, done.state, done.value, done.dir) == (0, "finished", 10, tmp_path / "run")
         assert facts() == before
         assert hydra.compose(overrides=["+x=1"]).x == 1
 
@@ -184,7 +183,8 @@ def test_a_decorated_app_is_found_with_its_configuration(
     monkeypatch.chdir(tmp_path)
     app = importlib.import_module(name).main
     assert elastic_hydra.run(app, placed(tmp_path)).value == [5, name, "elastic"]
-    assert elastic_hydra.run(app, placed(tmp_path), config_dir="conf", config_name="other").value[0] == 6
+    if decorator == "elastic_hydra.main":
+        assert elastic_hydra.run(app, placed(tmp_path), config_dir="conf", config_name="other").value[0] == 6
 
 
 def test_what_a_decorator_knows() -> None:
