@@ -103,6 +103,8 @@ def _best(sweep: SweepOverview) -> list[JobOverview]:
         return []
     maximize = sweep.began.maximize if sweep.began is not None else None
     (_, smallest), (_, largest) = numbered[0], numbered[-1]
+    if len(numbered) == 1:
+        return [smallest]
     return [smallest, largest] if maximize is None else [largest if maximize else smallest]
 
 

@@ -47,6 +47,27 @@ def test_the_page_says_what_is_known_without_a_program(folder: Path) -> None:
     assert "https://" not in page.partition("packed-plotly")[0]
 
 
+def test_values_are_told_as_far_as_somebody_says_what_is_better(folder: Path) -> None:
+    def ended(num: int, value: float) -> JobEnded:
+        return JobEnded(time=1020.0, num=num, state="finished", reason="", value=value)
+
+    record(folder, composed(folder, 0, "lr=1"), ended(0, 0.25))
+    assert "<h2>Value</h2>" in made(folder)
+    record(folder, composed(folder, 1, "lr=2"), ended(1, 0.75), begin=False)
+    page = made(folder)
+    assert "smallest, #0" in page
+    assert "largest, #1" in page
+    record(folder, SweepBegan(time=1030.0, dir=str(folder), resume=True, maximize=True), begin=False)
+    page = made(folder)
+    assert "<h2>Best value</h2>" in page
+    assert '<span class="big">0.75</span> <span class="quiet">#1</span>' in page
+
+
+def test_a_sweep_whose_launcher_was_killed_can_go_on(folder: Path) -> None:
+    record(folder, composed(folder, 0, "lr=1"), AttemptStarted(time=1001.0, num=0, attempt=0))
+    assert f"<code>elastic-hydra resume {folder}</code> goes on" in made(folder)
+
+
 def test_an_empty_sweep_has_a_page(folder: Path) -> None:
     assert "no job yet" in made(record(folder))
 
