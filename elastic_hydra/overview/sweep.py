@@ -229,7 +229,7 @@ class SweepOverview:
         return place_now(recorded, self._recorded_folder, self.folder)
 
     def _plan(self, event: BatchBegan) -> None:
-        self.planned, self.parallel = event.jobs, event.parallel
+        self.planned, self.parallel = max(0, event.jobs), event.parallel
 
     def _hold_up(self, event: StartsHeldUp) -> None:
         self.held_up = event.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -11,9 +12,14 @@ __all__ = ["cut", "duration", "moment", "printable", "shown_path"]
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 """What moves a terminal's cursor or colours its text."""
 
+_LATEST = 253_402_300_800
+"""The end of the year 9999, in seconds since the epoch; later moments are mistakes."""
+
 
 def duration(seconds: float) -> str:
     """Write a duration for people: `7.4 s`, `95 s`, `12 min`, `5 h`, `3 days 4 h`."""
+    if not math.isfinite(seconds):  # somebody has edited the journal
+        return "?"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -31,7 +37,7 @@ def moment(seconds: float, now: float) -> str:
         seconds: the moment, in seconds since the epoch; 0: it is not known.
         now: the present, likewise.
     """
-    if not seconds:
+    if not 0 < seconds < _LATEST:
         return "?"
     then, today = time.localtime(seconds), time.localtime(now)
     same_day = then[:3] == today[:3]
