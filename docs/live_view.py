@@ -75,7 +75,7 @@ def main() -> None:
             terminal.read(0.1)
     picture = console.export_svg(title="python " + " ".join(SWEEP[:4]) + " …", clear=False)
     picture = re.sub(r"\s*@font-face \{.*?\}\n", "\n", picture, flags=re.DOTALL)  # nothing is loaded from elsewhere
-    folder = CLONE / "docs" / "pictures"
+    folder = CLONE / "docs" / "images"
     folder.mkdir(exist_ok=True)
     (folder / "live.svg").write_text(picture)
 
