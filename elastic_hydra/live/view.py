@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def view_of(journal: Path, outlook: Callable[[], tuple[int, str]], *, live: bool
         outlook: says how many jobs the sweep has, and how long it will take, in words: empty if nobody knows.
         live: whether it is to be live where somebody looks.
     """
-    if not live or not is_watched(os.environ):
+    in_main_thread = threading.current_thread() is threading.main_thread()  # another one cannot handle Ctrl-Z
+    if not live or not in_main_thread or not is_watched(os.environ):
         return View()
     from elastic_hydra.live.live_view import LiveView  # rich takes 40 ms to import
     from elastic_hydra.live.observer import Observer

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from elastic_hydra.live.terminal import is_watched
+from elastic_hydra.live.view import View, view_of
 
 
 def be_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +46,24 @@ def test_a_terminal_that_is_not_the_apps_output_is_left_alone(other: object, mon
     be_terminal(monkeypatch)
     monkeypatch.setattr(sys, "stdout", other)
     assert not is_watched({"TERM": "xterm"})
+
+
+def test_only_the_main_thread_has_a_view_since_it_alone_handles_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("CI", "")
+    made: list[View] = []
+
+    def make() -> None:
+        made.append(view_of(tmp_path / "journal.jsonl", lambda: (2, ""), live=True))
+
+    make()
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    assert [type(view) is View for view in made] == [False, True]
 
 
 def test_a_pipe_and_a_terminal_without_size_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
