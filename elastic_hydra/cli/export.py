@@ -70,7 +70,7 @@ def _opened(output: str | None) -> Iterator[TextIO]:
         return
     assert output is not None
     try:
-        with open(output, "w", encoding="utf-8") as file:
+        with open(output, "w", encoding="utf-8", errors="backslashreplace") as file:
             yield file
     except OSError as error:
         raise UserError(f"{output}: it cannot be written ({error.strerror}): choose another file with -o") from None

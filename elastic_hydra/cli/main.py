@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,9 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0, 1 when what was looked at is not well, 2 when the command cannot do what it is asked for.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # file names that are not UTF-8 are in exceptions of jobs
     try:
         code = cli.main(args, prog_name=_NAME, standalone_mode=False)
     except click.ClickException as error:

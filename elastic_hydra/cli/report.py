@@ -34,7 +34,7 @@ def command(directory: str | None, output: str) -> int:
     now, sweep = time.time(), followers[0].overview
     text = page(sweep, page_data(sweep, followers, now), now)
     try:
-        with open(output, "w", encoding="utf-8") as file:
+        with open(output, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"{output}: it cannot be written ({error.strerror}): choose another file with -o") from None

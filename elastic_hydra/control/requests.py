@@ -49,4 +49,6 @@ class Request:
         jobs, reason = said.get("jobs", []), said.get("reason", "")
         if not isinstance(jobs, list) or not all(type(num) is int for num in jobs) or not isinstance(reason, str):
             raise ValueError("`jobs` of a request must be a list of numbers, and its `reason` a text")
-        return cls(said["verb"], tuple(jobs), " ".join(reason.split())[:_LONGEST_REASON])
+        # The text goes to terminals and into files: half a character of another encoding could not be written there.
+        plain = "".join(character for character in " ".join(reason.split()) if character.isprintable())
+        return cls(said["verb"], tuple(jobs), plain[:_LONGEST_REASON])

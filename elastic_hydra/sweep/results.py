@@ -219,7 +219,8 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
     """Write a text file whole, or leave the earlier one as it is."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(fd, "w", encoding="utf-8", newline="") as file:
+        # File names that are not UTF-8 come here in messages of exceptions.
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             write(file)
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)

@@ -29,7 +29,7 @@ def made(folder: Path) -> str:
 
 
 def test_the_page_says_what_is_known_without_a_program(folder: Path) -> None:
-    why = "rank 0 raised ValueError: <b>boom</b>"
+    why = "rank 0 raised ValueError: <b>boom</b> in b\udcffd.npy"
     record(
         folder,
         composed(folder, 0, "lr=1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_sweep_that_was_stopped(folder: Path, capsys: pytest.CaptureFixture[st
     record(folder, composed(folder, 0), SweepStopped(time=1020.0, reason="SIGTERM"))
     assert main(["status", str(folder)]) == 1
     assert ": stopped (SIGTERM), " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [["status"], ["explain"], ["export", "--csv"]])
+def test_a_file_name_that_is_not_utf_8_is_shown_all_the_same(
+    folder: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    failed = replace(FAILED, num=0, reason="rank 0 raised FileNotFoundError: 'b\udcffd.npy'")
+    record(folder, composed(folder, 0), failed)
+    assert main([*verb, str(folder), *(["0"] if verb == ["explain"] else [])]) in (0, 1)
+    assert "d.npy'" in capsys.readouterr().out
 
 
 def test_only_those_that_failed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

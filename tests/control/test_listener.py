@@ -57,6 +57,14 @@ def test_a_request_waits_until_it_is_taken_and_is_answered_once(control: Control
     assert answer(asking) == {"running": [1]}
 
 
+def test_a_reason_has_nothing_that_cannot_be_written_everywhere(control: ControlSocket) -> None:
+    asking = client(control, Request("stop", (), "b\udcffad \x1b[31mred\n é").encode())
+    serve(control)
+    (asked,) = control.take()
+    assert asked.request.reason == "bad [31mred é"
+    asking.close()
+
+
 def test_a_request_that_comes_in_pieces_is_one(control: ControlSocket) -> None:
     line = Request("stacks", (3,)).encode()
     asking = client(control, line[:5])

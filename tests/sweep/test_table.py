@@ -194,6 +194,7 @@ def test_sweepers_with_many_batches_get_one_table_at_the_end(tmp_path: Path, cap
 def test_the_table_and_all_results_are_left_in_files(tmp_path: Path) -> None:
     collected, _ = results(tmp_path, _target_="hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
     jobs = [job(0, "finished", 0.123456789, "lr=1", "m=a,b"), job(1, "failed", None, "lr=2", "+new.key='x=y'")]
+    jobs[1] = replace(jobs[1], reason="b\udcffd.npy is missing")  # a file whose name is not UTF-8
     collected.plan(len(jobs))
     for one in jobs:
         collected.add(one)
@@ -202,7 +203,7 @@ def test_the_table_and_all_results_are_left_in_files(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [(row["job"], row["value"], row["lr"], row["m"], row["+new.key"], row["reason"]) for row in rows] == [
         ("0", "0.123456789", "1", "a,b", "", ""),
-        ("1", "", "2", "", "'x=y'", "because of 1"),
+        ("1", "", "2", "", "'x=y'", "b\\udcffd.npy is missing"),
     ]
     assert f"\n{how_to_go_on(tmp_path, [])}\n" in (tmp_path / "summary.txt").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "summary.txt"]
