@@ -84,7 +84,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     assert not started, f"a test that starts a process needs the marker `system`: {started[0]}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def kept_singletons() -> Iterator[None]:
     """Give Hydra's singletons back as they were: composing sets the version base of the whole process.
 

@@ -233,7 +233,6 @@ def settings_of_runs() -> list[list[str]]:
     return [words[2 : words.index("--")] for words in lines if "--" in words and "--config-dir" not in words]
 
 
-@pytest.mark.usefixtures("kept_singletons")
 @pytest.mark.parametrize("words", settings_of_runs(), ids=" ".join)
 def test_settings_of_runs_compose_and_resolve(words: list[str]) -> None:
     with initialize_config_dir(str(generate.PROFILES), version_base="1.3"):
@@ -256,7 +255,6 @@ def without_sweeps(arguments: list[str]) -> list[str]:
     return overrides
 
 
-@pytest.mark.usefixtures("kept_singletons")
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_compose_and_resolve(arguments: list[str]) -> None:
     overrides = without_sweeps(arguments)

@@ -21,7 +21,6 @@ from tests.config.settings import CPU_HOST
 # Hydra 1.4 registers what plugins store when it first looks for them; later is too late for its test fixtures.
 Plugins.instance()
 
-pytestmark = pytest.mark.usefixtures("kept_singletons")
 
 CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 PROFILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))

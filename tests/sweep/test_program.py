@@ -19,7 +19,6 @@ from elastic_hydra.sweep.program_run import check_settings, in_one_line
 
 Plugins.instance()
 
-pytestmark = pytest.mark.usefixtures("kept_singletons")
 
 PROFILES = str(profile_folder() / "hydra" / "launcher")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -216,16 +217,40 @@ def test_a_directory_that_takes_no_files_costs_the_files_only(tmp_path: Path, ca
     assert "results.csv and summary.txt cannot be written" in caplog.text
 
 
+class _Collector(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged, also what consoles leave out: whoever sets them up does so with pytest's handler, too."""
+    logger, handler = logging.getLogger("elastic_hydra"), _Collector()
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    yield handler.records
+    logger.removeHandler(handler)
+    logger.level, logger.propagate = before
+
+
 def test_of_many_jobs_the_console_hears_at_milestones_and_of_what_fails(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: list[logging.LogRecord]
 ) -> None:
-    caplog.set_level(logging.INFO)
     collected, _ = results(tmp_path, _target_="hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
     collected.plan(200)
     for number in range(200):
         collected.finished(job(number, "finished", 0.5))
-    shown = [record.getMessage() for record in caplog.records if not getattr(record, "in_the_log_only", False)]
-    assert len(caplog.records) == 200 + len(shown)
+    shown = [record.getMessage() for record in logged if not getattr(record, "in_the_log_only", False)]
+    assert len(logged) == 200 + len(shown)
     assert [line.partition(",")[0].rstrip(")") for line in shown[:3]] == [
         "1 finished (1 of 200",
         "10 finished (10 of 200",

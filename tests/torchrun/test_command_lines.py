@@ -23,7 +23,6 @@ from tests.config.settings import GPU_HOST
 
 Plugins.instance()
 
-pytestmark = pytest.mark.usefixtures("kept_singletons")
 
 CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 
