@@ -45,8 +45,8 @@ def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
         raise ControlError(f"{who} runs on host {launcher.host}, and this is {here}: give the command there")
     if not launcher.control:
         raise ControlError(
-            f"{who} has no control socket: its version is older than that, or its host has none. To stop all of the "
-            f"sweep, say kill {launcher.pid}"
+            f"{who} has no control socket: its version is older than that, its host has none, or it runs the jobs "
+            f"itself (start_method=inline). To stop all of the sweep, say kill {launcher.pid}"
         )
     try:
         said = _said(launcher.control, who, request)

@@ -165,7 +165,7 @@ class Sweep:
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""
         _import_first(self._settings.preload)
-        journal = self._open_journal(any(job.launch.several_nodes for job in jobs))
+        journal = self._open_journal(jobs)
         unrecorded = sum(num not in self._history.recorded for num, _ in planned)
         journal.write(events.BatchBegan(jobs=unrecorded, parallel=str(self._settings.parallel)))
         self._state.results.plan(len(planned))
@@ -246,8 +246,9 @@ class Sweep:
         if found:
             log.info("hydra.launcher.resume=%s: %s", self._history.mode, found)
 
-    def _open_journal(self, several_nodes: bool) -> Journal:
+    def _open_journal(self, jobs: Sequence[Job]) -> Journal:
         if self._journal is None:
+            several_nodes = any(job.launch.several_nodes for job in jobs)
             self._journal = Journal(self._dir, shared=several_nodes, key=self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
@@ -265,7 +266,7 @@ class Sweep:
                 sweeper=str(self._config.hydra.sweeper._target_),
                 cwd=os.getcwd(),
                 dir=os.path.abspath(self._dir),
-                control=self._state.open_control(),
+                control="" if _has_inline(jobs) else self._state.open_control(),  # nobody would answer during a job
                 resume=resume,
                 maximize=maximize(self._config),
                 **environment(self._facts),
@@ -277,7 +278,7 @@ class Sweep:
     def _view_of(self, journal: Journal, jobs: Sequence[Job]) -> View:
         """Return the view of the sweep. A job that is the only one, or is debugged, has the terminal for itself."""
         results = self._state.results
-        debugged = any(job.launch.keys.debug or job.launch.keys.start_method == INLINE for job in jobs)
+        debugged = any(job.launch.keys.debug for job in jobs) or _has_inline(jobs)
         if results.planned < 2 or debugged:
             return View()
         self._view = self._view or view_of(journal.path, results.outlook, live=bool(self._settings.live))
@@ -296,6 +297,11 @@ class Sweep:
             missing = "; what is missing there will run again when the sweep is resumed" if journal.missing() else ""
             problem = f"{journal.problem}{missing}"
         results.end_of_batch(problem, journal.folder, last=last)
+
+
+def _has_inline(jobs: Sequence[Job]) -> bool:
+    """Whether jobs run in this process."""
+    return any(job.launch.keys.start_method == INLINE for job in jobs)
 
 
 def _has_failed(job_return: JobReturn) -> bool:

@@ -19,7 +19,7 @@ HERE = os.uname().nodename
     ("began", "why"),
     [
         ({"host": "elsewhere", "control": "x"}, f"runs on host elsewhere, and this is {HERE}: give the command there"),
-        ({"host": HERE}, "has no control socket: its version is older than that, or its host has none. To stop all of"),
+        ({"host": HERE}, "has no control socket: its version is older than that, its host has none, or it runs the "),
         (
             {"host": HERE, "control": "nobody's name"},
             "has ended, so nobody can be asked; elastic-hydra status shows the",

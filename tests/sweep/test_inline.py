@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from elastic_hydra.control.client import ControlError
 from tests.helpers.apps import App, interrupted
 from tests.sweep.test_debug import on_a_terminal
-from tests.sweep.test_hands import journal
+from tests.sweep.test_hands import journal, stop
 
 pytestmark = pytest.mark.system
 
@@ -71,6 +72,8 @@ def test_ctrl_c_interrupts_the_job_and_the_sweep(tmp_path: Path) -> None:
     body = "print('begun', flush=True)\ntime.sleep(600)"
     with App(tmp_path, body).started("hydra.launcher.start_method=inline", "+x=1,2") as sweep:
         sweep.wait_for("begun")
+        with pytest.raises(ControlError, match=r"no control socket.*\(start_method=inline\)"):
+            stop(sweep.folder)  # nobody would answer before the job has ended
         sweep.signal(signal.SIGINT)
         stopped = sweep.finish()
     assert interrupted(stopped.returncode), stopped.output
