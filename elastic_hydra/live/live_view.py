@@ -113,9 +113,7 @@ class LiveView(View):
 
     def _stop(self) -> None:
         self._footer.remove()
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # returns when the shell lets this process go on
-        signal.signal(signal.SIGTSTP, self._on_stop)
+        signals.suspend()
         self._drawn = self._due = 0.0
 
     def _on_resize(self, _: int, __: FrameType | None) -> None:

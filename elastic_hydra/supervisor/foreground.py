@@ -1,7 +1,7 @@
-"""Ctrl-C on a terminal that a debugged worker has: it is for the debugger, as in any program in the foreground.
+"""Ctrl-C and Ctrl-Z on a terminal that a debugged worker has: for the debugger, as in any program in the foreground.
 
-The kernel sends the signal to the launcher, whose terminal it is: workers are in sessions of their own. The launcher
-hands it on to the worker that holds a lock on a file of the launcher's. The kernel says which process that is, and
+The kernel sends the signals to the launcher, whose terminal it is: workers are in sessions of their own. The launcher
+hands them on to the worker that holds a lock on a file of the launcher's. The kernel says which process that is, and
 frees the lock when the process ends; so no other process that has got its id can be hit.
 """
 
@@ -33,6 +33,8 @@ _LOCK = struct.Struct("hhqqi4x")
 class Foreground:
     """While entered, in a launcher, Ctrl-C goes to the worker that is in the foreground, if there is one.
 
+    Ctrl-Z stops both: a worker that goes on would read the terminal beside the shell.
+
     Afterwards the terminal is as it was: a debugger whose process is killed leaves one that shows no input.
     """
 
@@ -50,6 +52,9 @@ class Foreground:
         if threading.current_thread() is threading.main_thread():
             self._otherwise = signals.displace(signal.SIGINT, self._handle)
             self._undo.callback(signals.put_back, signal.SIGINT, self._otherwise)
+            if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+                before = signals.displace(signal.SIGTSTP, self._stop)
+                self._undo.callback(signals.put_back, signal.SIGTSTP, before)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,6 +70,16 @@ class Foreground:
             os.kill(pid, number)
         elif callable(self._otherwise):
             self._otherwise(number, frame)
+
+    def _stop(self, _: int, __: FrameType | None) -> None:
+        self._signal_holder(signal.SIGSTOP)
+        signals.suspend()
+        self._signal_holder(signal.SIGCONT)
+
+    def _signal_holder(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            if (pid := _holder(self._file)) is not None:
+                os.kill(pid, number)
 
 
 def _restore(attributes: list[Any]) -> None:

@@ -108,6 +108,26 @@ def test_ctrl_c_is_for_the_debugger_and_ctrl_backslash_ends_the_sweep(tmp_path: 
     assert "1 interrupted, 1 not started" in spoken.text
 
 
+def test_ctrl_z_stops_the_rank_as_well_and_the_shell_reads_the_terminal_alone(tmp_path: Path) -> None:
+    app = App(tmp_path, "rank = os.environ['RANK']\nbreakpoint()\nprint('went on', flush=True)")
+    says = 'set -m; "$@"; echo "has stopped"; for i in 1 2 3; do read line; echo "shell got $line"; done; fg; echo over'
+    shell = ["bash", "--norc", "-c", says, "bash", sys.executable, str(app.path)]
+    with on_a_terminal(app, "hydra.launcher.debug=rank0", program=shell) as spoken:
+        spoken.expect("(Pdb) ")
+        spoken.press("z")
+        spoken.expect("has stopped")
+        for line in ("one", "two", "three"):
+            spoken.type(line)
+            spoken.expect(f"shell got {line}")
+        spoken.expect('"$@"')  # says fg
+        spoken.type("p 'rank', rank")
+        spoken.expect("('rank', '0')")
+        spoken.type("c")
+        spoken.expect("went on")
+        spoken.expect("over")
+        assert spoken.end() == 0
+
+
 POST_MORTEM = """
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
 def compute(secret):
