@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -68,6 +69,8 @@ class _LazyGroup(click.Group):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Look at sweeps of elastic_hydra, and act on those that run."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # click knows neither of the two
+        ctx.color = False
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -86,6 +89,7 @@ def main(args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names that are not UTF-8 are in exceptions of jobs
     try:
         code = cli.main(args, prog_name=_NAME, standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         click.echo(f"{_NAME}: {_one_line(error)}", err=True)
         return 2
@@ -94,10 +98,15 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        # Whoever read the output wants no more of it, as `head` does. Python would complain when it flushes at its end.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python would complain when it flushes what is left at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if error.errno == errno.EPIPE:  # whoever read the output wants no more of it, as `head` does
+            return 1  # as click says where it has seen that itself
+        click.echo(f"{_NAME}: {error}: make room there, then say it again", err=True)
+        return 2
     return code if isinstance(code, int) else 0
 
 

@@ -28,7 +28,13 @@ class _WithProgram(click.Command):
             _refuse_flag_of_torchrun(word)
             if word.startswith("="):
                 raise UserError(f"{word}: the key is missing: write KEY=VALUE")
-        return super().parse_args(ctx, args[:at])
+        try:
+            return super().parse_args(ctx, args[:at])
+        except click.NoSuchOption as error:
+            if ctx.obj is not None:
+                raise
+            what = f"{error.option_name}: run has no such flag; a program and its flags stand behind --"
+            raise UserError(f"{what}: elastic-hydra run nproc_per_node=2 -- train.py --lr 0.1") from None
 
 
 @click.command(cls=_WithProgram)

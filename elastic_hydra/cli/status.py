@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -40,7 +41,7 @@ def command(directory: str | None, watch: bool, failed: bool, every: bool, as_js
     first = followers[0]
     if as_json:
         click.echo(json.dumps(sweep_as_json(first.overview, time.time(), failed=failed), indent=1))
-    elif watch and sys.stdout.isatty():
+    elif watch and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         _watch_on_terminal(followers, failed, every)
     elif watch:
         _watch_in_pipe(first)

@@ -76,11 +76,11 @@ class Program:
     def _of_executable(cls, words: list[str]) -> Program:
         if shutil.which(words[0]) is None:
             path = Path(words[0])
-            what = (
-                "may not be executed: chmod +x, or put python before a script"
-                if path.is_file()
-                else "there is no such program: correct its name or path"
-            )
+            what = "there is no such program: correct its name or path"
+            if path.is_file():
+                what = "may not be executed: chmod +x, or put python before a script"
+                if os.access(path, os.X_OK):
+                    what = f"is not on PATH: write ./{words[0]} for the one in this directory"
             raise ConfigError(f"{words[0]}: {what}")
         return cls(Path(words[0]).name, words[0], tuple(words[1:]), os.getcwd())
 

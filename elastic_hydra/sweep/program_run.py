@@ -147,7 +147,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def _no_such_key(match: re.Match[str], _: Exception) -> str:
-    return f"{match[1]}: there is no such key{nearest(match[1], _keys())}; `elastic-hydra run --cfg job` shows all keys"
+    return f"{match[1]}: there is no such key{nearest(match[1], _keys())}; `elastic-hydra run --cfg` shows all keys"
 
 
 def _no_such_profile(match: re.Match[str], error: Exception) -> str:

@@ -30,6 +30,8 @@ _ASKED_FOR = re.compile(r"[\"']?\$\((which|command -v) torchrun\)[\"']?")
 """torchrun, where the shell looks for it."""
 _NAMING_A_PROGRAM = ("command", "which", "type", "hash", "echo", "printf")
 """Commands that name a program, and do not run it."""
+_KEYWORDS = ("if", "then", "elif", "else", "while", "until", "do", "{")
+"""Words of the shell's grammar that stand before a command, and are no part of it."""
 _LIST = re.compile(r"\[\s*\"torchrun\".*?\]", re.DOTALL)
 """The words of a command as YAML, JSON and Dockerfiles have them."""
 _IN_QUOTES = re.compile(r"(^|[\s;&=\"'])torchrun[\s\\]|torch\.distributed\.(run|launch)[\s\\]")
@@ -74,7 +76,8 @@ def read(text: str) -> CommandLine:
     if not found:
         raise TorchrunError(_why_none(text, commands(parts)))
     words, (first, last) = found[0][0], found[0][1]
-    line = CommandLine(before=text[words[0].start : words[first].start], script=None, after="")
+    begin = next(word for word in words if word.raw not in _KEYWORDS)
+    line = CommandLine(before=text[begin.start : words[first].start], script=None, after="")
     if len(found) > 1:
         line.remarks.append(f"{len(found) - 1} more of torchrun's command lines follow: give them one at a time")
     line.passes_local_rank = words[last].raw.endswith(".launch")

@@ -173,7 +173,10 @@ MISTAKES = {
     "-- -m": "-m: the module is missing behind it: -m package.module",
     "-- nix.py": "nix.py: there is no such script in {here}: correct its path",
     "-- nixda": "nixda: there is no such program: correct its name or path",
+    "nodes=1 train.py --lr 0.1": "--lr: run has no such flag; a program and its flags stand behind --: elastic-hydra "
+    "run nproc_per_node=2 -- train.py --lr 0.1",
     "-- ./text": "./text: may not be executed: chmod +x, or put python before a script",
+    "-- program": "program: is not on PATH: write ./program for the one in this directory",
     "-- -m nixda.x": "-m nixda.x: there is no module nixda here or installed: start in its folder",
     "--config-dir nix -- script.py": "--config-dir nix: there is no such folder: correct its path",
 }
@@ -185,6 +188,8 @@ def test_a_mistake_is_said_in_one_line(
 ) -> None:
     project.write("script.py", "")
     project.write("text", "")
+    project.write("program", "")
+    (project.folder / "program").chmod(0o700)
     monkeypatch.chdir(project.folder)
     assert main(["run", *words.split()]) == 2
     assert capsys.readouterr().err == f"elastic-hydra: {MISTAKES[words].format(here=project.folder)}\n"

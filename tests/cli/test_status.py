@@ -149,6 +149,33 @@ def test_what_cannot_be_shown_is_refused_in_one_line(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_there_are_no_colours_where_none_are_wanted(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    record(folder, composed(folder, 0, "lr=1"), FINISHED)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for variable, unset in (("NO_COLOR", ""), ("TERM", "xterm")):
+        monkeypatch.setenv(variable, unset)
+    assert main(["status", str(folder)]) == 0
+    assert "\x1b[" in capsys.readouterr().out
+    monkeypatch.setenv(name, value)
+    assert main(["status", str(folder)]) == 0
+    assert "\x1b[" not in capsys.readouterr().out
+
+
+@pytest.mark.system
+def test_output_for_which_there_is_no_room_is_an_error_of_one_line(folder: Path) -> None:
+    record(folder, composed(folder, 0, "lr=1"), FINISHED)
+    code = "import sys; from elastic_hydra.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "export", str(folder), "--csv"]
+    with open("/dev/full", "wb") as full:
+        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("elastic-hydra: [Errno 28] ")
+    assert said.stderr.count("\n") == 1
+
+
 def test_an_unknown_verb_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["statsu"]) == 2
     assert "there is no verb statsu (did you mean status?)" in capsys.readouterr().err

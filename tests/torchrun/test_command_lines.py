@@ -150,6 +150,7 @@ CASES = {
     'torchrun "--nproc-per-node=$N" a.py': 'nproc_per_node="$N" -- a.py',
     'command: ["torchrun", "--nproc_per_node=2", "a.py", "a b"]': "nproc_per_node=2 -- a.py 'a b'",
     "if command -v torchrun; then\n torchrun --nproc_per_node=2 a.py\nfi": "nproc_per_node=2 -- a.py",
+    "for n in 1 2; do torchrun --nproc_per_node=$n a.py; done": "nproc_per_node=$n -- a.py",
     'ARGS="--nnodes=1"\nARGS="$ARGS --nproc_per_node 2"\ntorchrun $ARGS a.py': "nproc_per_node=2 -- a.py",
     'ARGS="--tee 3"\nARGS+=" --nproc_per_node 2"\ntorchrun $ARGS a.py': "nproc_per_node=2 logs.tee=3 -- a.py",
     "python -um torch.distributed.run --nproc_per_node $N a.py": "nproc_per_node=$N -- a.py",
