@@ -20,7 +20,7 @@ from elastic_hydra.journal.codec import encode
 from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private
 
-__all__ = ["FILE_NAME", "Journal", "append"]
+__all__ = ["FILE_NAME", "Journal", "append", "path_of_another"]
 
 FILE_NAME = "journal.jsonl"
 
@@ -46,7 +46,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             held = lock.acquire(path)
             if held is None and shared:
-                path = folder / f"journal.{os.uname().nodename}.{os.getpid()}.jsonl"
+                path = path_of_another(folder, os.getpid())
                 held = lock.acquire(path)
             if held is None:
                 raise ConfigError(
@@ -195,6 +195,16 @@ class _End:
     def size(self) -> int:
         """Estimate how many bytes the line and its file will take."""
         return 1000 + values.size(self.value)
+
+
+def path_of_another(folder: Path, pid: int) -> Path:
+    """Return where a launcher on this host writes if one on another node has the journal of the directory they share.
+
+    Args:
+        folder: the sweep's directory.
+        pid: the launcher's.
+    """
+    return folder / f"journal.{os.uname().nodename}.{pid}.jsonl"
 
 
 def append(path: Path, event: Event) -> None:

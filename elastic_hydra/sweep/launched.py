@@ -18,7 +18,7 @@ from elastic_hydra.compat.hydra_app import decoration_of, name_and_folder
 from elastic_hydra.journal.events import JobEnded
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.journal.values import Value
-from elastic_hydra.journal.writer import FILE_NAME
+from elastic_hydra.journal.writer import FILE_NAME, path_of_another
 from elastic_hydra.overview.follow import Follower
 from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
@@ -301,8 +301,12 @@ class LaunchedSweep:
         Args:
             last: whether the launcher has ended, so that all jobs have.
         """
-        if self._folder() is None or self._follower is None:
+        folder = self._folder()
+        if folder is None or self._follower is None:
             return
+        another = path_of_another(folder, self._launcher.pid or 0)
+        if self._follower.path != another and another.exists():
+            self._follower = Follower(another)
         with contextlib.suppress(FileNotFoundError):
             if not self._follower.read() and not last:
                 return
