@@ -14,6 +14,7 @@ from typing import TextIO
 import click
 
 from elastic_hydra.cli import sweeps
+from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.errors import UserError
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
@@ -24,7 +25,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False)
+@click.argument("directory", type=DIRECTORY, metavar="[DIR]", required=False)
 @click.option("--csv", "form", flag_value="csv", help="Write a table with a column for each parameter.")
 @click.option("--json", "form", flag_value="json", help="Write a list with one object for each job.")
 @click.option("--optuna", "url", metavar="URL", help="Make a study in this storage, as sqlite:///study.db.")

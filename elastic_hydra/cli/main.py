@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from elastic_hydra.cli.errors import UserError
 from elastic_hydra.config.errors import ConfigError, nearest
 
 __all__ = ["VERBS", "cli", "main"]
@@ -71,6 +72,10 @@ def cli(ctx: click.Context) -> None:
     """Look at sweeps of elastic_hydra, and act on those that run."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # click knows neither of the two
         ctx.color = False
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the present directory was removed: change into another one") from None
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

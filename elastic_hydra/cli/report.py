@@ -9,6 +9,7 @@ import time
 import click
 
 from elastic_hydra.cli import sweeps
+from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.errors import UserError
 
 __all__ = ["command"]
@@ -18,7 +19,7 @@ _DEFAULT = "report.html"
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False)
+@click.argument("directory", type=DIRECTORY, metavar="[DIR]", required=False)
 @click.option("-o", "--output", metavar="FILE", default=_DEFAULT, show_default=True, help="The page to write.")
 def command(directory: str | None, output: str) -> int:
     """Make a page about a sweep: what ran where and when, values, failures, goodput, and all jobs.

@@ -45,8 +45,8 @@ def command(
     composed = _composed(follower.path, num)
     began = launcher_of_command(sweep, "start the app with the job's overrides: " + " ".join(composed.overrides))
     folder = Path(os.path.abspath(into)) if into is not None else _new_folder(place, num)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"--dir={into}: {folder} is not empty; choose another one")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--dir={into}: {folder} is not an empty directory; choose another one")
     from elastic_hydra.sweep.rerun import is_of_hydra, rerunning_command  # imports Hydra
 
     same = not changed and all(map(is_of_hydra, overrides))

@@ -72,7 +72,9 @@ def test_what_cannot_be_run_again_says_why(tmp_path: Path, folder: Path, capsys:
     assert "with hydra.sweep.dir=" in refused("resume", str(unknown))
     assert "start the app with the job's overrides: x=1" in refused("rerun", str(unknown), "0")
     assert "has no job #5" in refused("rerun", str(folder), "5")
-    assert "is not empty; choose another one" in refused("rerun", str(folder), "1", "--dir", str(tmp_path))
+    for taken in (tmp_path, folder / "journal.jsonl"):
+        said = refused("rerun", str(folder), "1", "--dir", str(taken))
+        assert said.endswith(f"{taken} is not an empty directory; choose another one\n")
     (tmp_path / "project").rmdir()
     assert "project, where the sweep was started, is gone" in refused("resume", str(folder))
     journal = Journal(folder)

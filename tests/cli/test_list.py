@@ -59,6 +59,8 @@ def test_where_there_is_none_that_is_said(
         ([], "l", ["list", "logs"]),
         (["logs"], "", ["multirun/new", "multirun/old", "multirun/newer"]),
         (["logs"], "multirun/o", ["multirun/old"]),
+        (["report"], "multirun/o", ["multirun/old"]),
+        (["export"], "multirun/o", ["multirun/old"]),
         (["explain", "multirun/old"], "", ["0", "11"]),
         (["stop", "multirun/old", "0"], "1", ["11"]),
         (["logs", "multirun/newer"], "", []),

@@ -176,6 +176,17 @@ def test_output_for_which_there_is_no_room_is_an_error_of_one_line(folder: Path)
     assert said.stderr.count("\n") == 1
 
 
+def test_nothing_is_looked_for_from_a_directory_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    with monkeypatch.context() as context:
+        context.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        assert main(["list", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "elastic-hydra: the present directory was removed: change into another one\n"
+
+
 def test_an_unknown_verb_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["statsu"]) == 2
     assert "there is no verb statsu (did you mean status?)" in capsys.readouterr().err
