@@ -16,7 +16,7 @@ _MARGIN = 9
 """Columns for the word that says how bad a finding is."""
 
 
-@click.command()
+@click.command(short_help="Look at whether this host is fit for jobs.")
 def command() -> int:
     """Look at this host: versions, GPUs, NUMA, limits, memory, network, and what dead sweeps have left.
 

@@ -24,7 +24,7 @@ from elastic_hydra.report.table import write_csv, write_json
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(short_help="Write jobs as CSV or JSON, or as a study of Optuna's.")
 @click.argument("directory", type=DIRECTORY, metavar="[DIR]", required=False)
 @click.option("--csv", "form", flag_value="csv", help="Write a table with a column for each parameter.")
 @click.option("--json", "form", flag_value="json", help="Write a list with one object for each job.")

@@ -14,7 +14,10 @@ from elastic_hydra.torchrun.flags import TorchrunError
 __all__ = ["command"]
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="Translate a command line of torchrun.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.argument("words", metavar="COMMAND-LINE", nargs=-1, type=click.UNPROCESSED)
 def command(words: tuple[str, ...]) -> None:
     """Print the command and the YAML file that say the same as a command line of torchrun.

@@ -18,7 +18,7 @@ _NEEDED = ("plotly", "jinja2")
 _DEFAULT = "report.html"
 
 
-@click.command()
+@click.command(short_help="Make a page with pictures about a sweep.")
 @click.argument("directory", type=DIRECTORY, metavar="[DIR]", required=False)
 @click.option("-o", "--output", metavar="FILE", default=_DEFAULT, show_default=True, help="The page to write.")
 def command(directory: str | None, output: str) -> int:

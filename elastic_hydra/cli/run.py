@@ -37,7 +37,7 @@ class _WithProgram(click.Command):
             raise UserError(f"{what}: elastic-hydra run nproc_per_node=2 -- train.py --lr 0.1") from None
 
 
-@click.command(cls=_WithProgram)
+@click.command(short_help="Run a program in workers, as torchrun does.", cls=_WithProgram)
 @click.argument("settings", metavar="[KEY=VALUE]... -- PROGRAM", nargs=-1)
 @click.option(
     "-m", "--multirun", is_flag=True, help="Run once for each value that is swept, and say which was fastest."

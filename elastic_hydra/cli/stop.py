@@ -13,7 +13,7 @@ from elastic_hydra.overview.words import shown_path
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(short_help="Stop a running sweep, or jobs of it.")
 @click.argument("directory", type=DIRECTORY, metavar="DIR")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
 @click.option("-r", "--reason", default="", metavar="TEXT", help="Why; the journal keeps it with your name.")

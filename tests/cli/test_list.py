@@ -74,6 +74,9 @@ def test_verbs_sweeps_and_jobs_are_completed(
     assert [item.value for item in items] == offered
 
 
-def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert main([]) == 0
-    assert "explain" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "explain" in said
+    assert "..." not in said.partition("Commands:")[2], "each verb is told in a whole line"
