@@ -11,7 +11,7 @@ import copy
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hydra.core.singleton import Singleton
@@ -93,6 +93,14 @@ def kept_singletons() -> Iterator[None]:
     before = copy.deepcopy(Singleton.get_state())
     yield
     Singleton.set_state(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape in what a test has logged what is not UTF-8: pytest-xdist cannot send it, and would end the whole run."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_report_header() -> list[str]:
