@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers.apps import App
@@ -88,17 +90,21 @@ def test_q_ends_the_job_which_is_not_tried_again_and_leaves_the_terminal_as_it_w
 
 
 def test_ctrl_c_is_for_the_debugger_and_ctrl_backslash_ends_the_sweep(tmp_path: Path) -> None:
-    body = "rank = os.environ['RANK']\nbreakpoint()\nprint('went on', flush=True)\nwhile True:\n    time.sleep(0.1)"
-    app = App(tmp_path, body)
+    says = "rank = os.environ['RANK']\nopen(f'pid{rank}', 'w').write(str(os.getpid()))\nbreakpoint()\n"
+    app = App(tmp_path, says + "print('went on', rank, flush=True)\nwhile True:\n    time.sleep(0.1)")
     with on_a_terminal(app, "hydra.launcher.nproc_per_node=2", "hydra.launcher.debug=rank1", "+x=1,2") as spoken:
         spoken.expect("(Pdb) ")
+        # Python overlooks a Ctrl-C between the prompt and its wait for input, until the next key.
+        worker = psutil.Process(int((tmp_path / "pid1").read_text()))
+        while worker.status() != psutil.STATUS_SLEEPING:
+            time.sleep(0.01)
         spoken.press("c")
         spoken.expect("--KeyboardInterrupt--")
         spoken.expect("(Pdb) ")
         spoken.type("p 'rank', rank")
         spoken.expect("('rank', '1')")
         spoken.type("c")
-        spoken.expect("went on")
+        spoken.expect("went on 1")
         spoken.press("c")  # pdb stops where the program is
         spoken.expect("Program interrupted")
         spoken.expect("(Pdb) ")
