@@ -111,7 +111,9 @@ def test_launch_settings_are_swept_and_the_fastest_is_told(project: Project) -> 
 
 @pytest.mark.system
 def test_any_program_may_run_and_its_exit_code_counts(project: Project) -> None:
-    done = project.run("nproc_per_node=2", "--", "bash", "-c", "echo $RANK; exit $RANK")
+    # The rank that fails has the other one stopped, so it waits until that one has spoken.
+    says = "echo $RANK; touch said$RANK; until [ -e said0 ]; do sleep 0.01; done; exit $RANK"
+    done = project.run("nproc_per_node=2", "--", "bash", "-c", says)
     assert done.returncode == 1
     assert sorted(done.stdout.split()) == ["0", "1"]
     assert "rank 1 ended with exit code 1" in done.stderr
