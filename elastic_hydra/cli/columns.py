@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ import click
 
 from elastic_hydra.overview.words import cut
 
-__all__ = ["Cell", "in_columns"]
+__all__ = ["Cell", "in_columns", "terminal_width"]
 
 _GAP = "  "
 _NARROWEST = 10
@@ -22,6 +24,11 @@ class Cell(NamedTuple):
     text: str
     colour: str | None = None
     """Its name, as `click.style` knows it; None: no colour."""
+
+
+def terminal_width() -> int | None:
+    """Return the characters of a line on the terminal; None: standard output is none, lines may be of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def in_columns(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int | None, widest: int = 60) -> list[str]:

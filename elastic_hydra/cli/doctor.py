@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import textwrap
 
 import click
+
+from elastic_hydra.cli.columns import terminal_width
 
 __all__ = ["command"]
 
@@ -37,7 +37,8 @@ def command() -> int:
 
 def _wrapped(text: str) -> str:
     """Break a finding into lines that fit the terminal, indented behind the word; in a pipe it stays one line."""
-    if not sys.stdout.isatty():
+    width = terminal_width()
+    if width is None:
         return text
-    width = max(40, min(shutil.get_terminal_size().columns, 120) - _MARGIN)
-    return f"\n{' ' * _MARGIN}".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+    room = max(40, min(width, 120) - _MARGIN)
+    return f"\n{' ' * _MARGIN}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))

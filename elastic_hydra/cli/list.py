@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import click
 
 from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.arguments import DIRECTORY
-from elastic_hydra.cli.columns import Cell, in_columns
+from elastic_hydra.cli.columns import Cell, in_columns, terminal_width
 from elastic_hydra.cli.errors import UserError
 from elastic_hydra.cli.status_text import COLOURS, command_text, counts_text
 from elastic_hydra.overview.find import sweeps_below
@@ -38,9 +36,9 @@ def command(folder: str | None, newest: int | None) -> None:
     if not found:
         where = " and ".join(f"{name}/" if folder is None else str(name) for name in folders)
         raise UserError(f"there is no sweep below {where}: give the folder that has them")
-    now, width = time.time(), shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    now = time.time()
     rows = sorted((_row(place, now) for place in found), key=lambda row: row[0], reverse=True)[:newest]
-    click.echo("\n".join(in_columns(_HEADS, [cells for _, cells in rows], width)))
+    click.echo("\n".join(in_columns(_HEADS, [cells for _, cells in rows], terminal_width())))
 
 
 def _row(place: Path, now: float) -> tuple[float, list[Cell]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 
@@ -12,6 +11,7 @@ import click
 
 from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.arguments import DIRECTORY
+from elastic_hydra.cli.columns import terminal_width
 from elastic_hydra.cli.status_text import counts_text, status_text
 from elastic_hydra.cli.sweep_json import sweep_as_json
 from elastic_hydra.overview.follow import Follower
@@ -51,8 +51,7 @@ def command(directory: str | None, watch: bool, failed: bool, every: bool, as_js
 
 
 def _text(followers: list[Follower], failed: bool, every: bool) -> str:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    lines = [status_text(followers[0].overview, time.time(), width, failed=failed, every=every)]
+    lines = [status_text(followers[0].overview, time.time(), terminal_width(), failed=failed, every=every)]
     for follower in followers[1:]:
         sweep = follower.overview
         lines.append(f"{sweep.host or follower.path.name}: {sweep.state}, {counts_text(sweep)}")

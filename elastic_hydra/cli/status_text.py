@@ -108,9 +108,8 @@ def counts_text(sweep: SweepOverview) -> str:
 def _row(sweep: SweepOverview, job: JobOverview, left: TimeLeft, now: float) -> Sequence[Cell]:
     state = sweep.state_of(job)
     to_go = left.of_job(job) if state == "running" else None
-    seconds = job.seconds(sweep.last_event if state == "lost" else now)
     texts = (
-        duration(seconds) if job.started is not None else "",
+        duration(sweep.seconds(job, now)) if job.started is not None else "",
         f"~{duration(to_go)}" if to_go is not None else "",
         str(job.attempt + 1) if job.attempt else "",
         str(job.restarts) if job.restarts else "",

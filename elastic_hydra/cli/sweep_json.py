@@ -47,7 +47,7 @@ def _job_as_json(sweep: SweepOverview, job: JobOverview, left: TimeLeft, now: fl
         "dir": job.dir,
         "started": job.started,
         "ended": job.ended,
-        "seconds": round(job.seconds(sweep.last_event if state == "lost" else now), 3),
+        "seconds": round(sweep.seconds(job, now), 3),
         "seconds_left": left.of_job(job) if state == "running" else None,
         "attempt": job.attempt,
         "restarts": job.restarts,

@@ -9,6 +9,7 @@ from pathlib import Path
 from elastic_hydra.cli.errors import UserError
 from elastic_hydra.journal.codec import NewerFormat
 from elastic_hydra.journal.events import VERSION
+from elastic_hydra.journal.place import FILE_NAME
 from elastic_hydra.overview.find import journals_in, sweep_around, sweeps_below
 from elastic_hydra.overview.follow import Follower
 from elastic_hydra.overview.job import JobOverview
@@ -53,7 +54,7 @@ def _given(place: Path) -> Path:
     if below := sweeps_below(place):
         return below[0]
     around = sweep_around(place)
-    hint = f"it is inside of the sweep {shown_path(around)}: give that one" if around else "no journal.jsonl is in it"
+    hint = f"it is inside of the sweep {shown_path(around)}: give that one" if around else f"no {FILE_NAME} is in it"
     raise UserError(f"{place}: this is no sweep's directory, {hint}")
 
 

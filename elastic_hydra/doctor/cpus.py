@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-import elastic_hydra
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.numa import Memory, NumaConfig
+from elastic_hydra.config.profiles import profile_folder
 from elastic_hydra.doctor.finding import Finding, warning, well
 from elastic_hydra.numa.bind import memory_policy_obstacle
 from elastic_hydra.numa.errors import NumaError
@@ -47,9 +47,8 @@ def look(
 
 def profiles() -> dict[str, NumaConfig]:
     """Read the profiles of `hydra/launcher/numa` that come with this package."""
-    package = Path(elastic_hydra.__file__).resolve().parent
-    top = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-    return {path.stem: _settings(path) for path in sorted((top / "hydra/launcher/numa").glob("*.yaml"))}
+    folder = profile_folder() / "hydra" / "launcher" / "numa"
+    return {path.stem: _settings(path) for path in sorted(folder.glob("*.yaml"))}
 
 
 def _settings(path: Path) -> NumaConfig:

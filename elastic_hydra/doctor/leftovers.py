@@ -6,9 +6,10 @@ program that bears the mark which workers pass on, and init is the parent of the
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.doctor.finding import Finding, warning, well
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.journal.lines import Lines
-from elastic_hydra.journal.writer import FILE_NAME
+from elastic_hydra.journal.place import FILE_NAME
 from elastic_hydra.supervisor.remains import TOKEN
 
 __all__ = ["look"]
@@ -30,9 +31,10 @@ _INITS = ("systemd", "init", "tini", "dumb-init", "docker-init")
 def look() -> Iterator[Finding]:
     """Yield the processes of this user that are left of dead sweeps."""
     found: dict[str, list[psutil.Process]] = {}
+    launcher = functools.cache(_launcher)  # all processes of a sweep hold the lock of one journal
     for process in psutil.process_iter():
         try:
-            whose = _dead_sweep(process)
+            whose = _dead_sweep(process, launcher)
         except (psutil.Error, OSError):
             continue  # it has ended meanwhile, or is another user's
         if whose:
@@ -46,10 +48,15 @@ def look() -> Iterator[Finding]:
         yield well(_PART, "no process of a dead sweep")
 
 
-def _dead_sweep(process: psutil.Process) -> str:
-    """Say of which dead sweep a process is left; empty: it is none of that kind."""
+def _dead_sweep(process: psutil.Process, launcher_of: Callable[[Path], int | None]) -> str:
+    """Say of which dead sweep a process is left; empty: it is none of that kind.
+
+    Args:
+        process: any.
+        launcher_of: returns the process id of a journal's launcher; None: it is unknown.
+    """
     for lock in _locks(process.pid):
-        launcher = _launcher(Path(lock).with_suffix(".jsonl"))
+        launcher = launcher_of(Path(lock).with_suffix(".jsonl"))
         if launcher is not None and not psutil.pid_exists(launcher):
             return f"the sweep in {Path(lock).parent}, whose launcher ({launcher}) is dead"
         if launcher is not None:

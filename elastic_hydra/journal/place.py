@@ -1,10 +1,18 @@
-"""Where things of a sweep are now: its directory may have been moved as a whole."""
+"""Where journals are, and where things of a sweep are now: its directory may have been moved as a whole."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["place_now"]
+__all__ = ["FILE_NAME", "is_journal", "place_now"]
+
+FILE_NAME = "journal.jsonl"
+"""Of the journal in a sweep's directory."""
+
+
+def is_journal(name: str) -> bool:
+    """Whether a file is called like a journal: where launchers on several nodes share a directory, each has one."""
+    return name.startswith("journal.") and name.endswith(".jsonl")
 
 
 def place_now(recorded: str, recorded_sweep: str, sweep: str) -> str:

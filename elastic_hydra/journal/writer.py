@@ -19,10 +19,9 @@ from elastic_hydra.journal import lock, values
 from elastic_hydra.journal.codec import encode
 from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private
+from elastic_hydra.journal.place import FILE_NAME
 
 __all__ = ["FILE_NAME", "Journal", "append", "path_of_another"]
-
-FILE_NAME = "journal.jsonl"
 
 log = logging.getLogger("elastic_hydra")
 

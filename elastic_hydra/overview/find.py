@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from elastic_hydra.journal.place import FILE_NAME, is_journal
+
 __all__ = ["journals_in", "sweep_around", "sweeps_below"]
 
 _DEEPEST = 5
@@ -21,8 +23,8 @@ def journals_in(folder: Path) -> list[Path]:
     Raises:
         OSError: the directory cannot be read.
     """
-    names = [name for name in os.listdir(folder) if name.startswith("journal.") and name.endswith(".jsonl")]
-    return [folder / name for name in sorted(names, key=lambda name: (name != "journal.jsonl", name))]
+    names = filter(is_journal, os.listdir(folder))
+    return [folder / name for name in sorted(names, key=lambda name: (name != FILE_NAME, name))]
 
 
 def sweeps_below(folder: Path) -> list[Path]:
@@ -34,7 +36,7 @@ def sweeps_below(folder: Path) -> list[Path]:
 def sweep_around(place: Path) -> Path | None:
     """Return the directory of the sweep in which something is, as a job's directory is; None: in none."""
     for folder in place.absolute().parents:
-        if (folder / "journal.jsonl").is_file():
+        if (folder / FILE_NAME).is_file():
             return folder
     return None
 
@@ -47,7 +49,7 @@ def _below(folder: str, depth: int) -> Iterator[tuple[float, str]]:
             for entry in entries:
                 if entry.name == ".hydra":
                     depth = 0  # the directory of one run of Hydra's: no sweep is below it
-                elif entry.name.startswith("journal.") and entry.name.endswith(".jsonl"):
+                elif is_journal(entry.name):
                     changed = max(changed, entry.stat().st_mtime)
                 elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)

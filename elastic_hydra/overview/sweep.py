@@ -138,6 +138,15 @@ class SweepOverview:
         """Return the state of a job; where the launcher is dead, `lost` for running and `not started` for waiting."""
         return self._in_words(job.state)
 
+    def seconds(self, job: JobOverview, now: float) -> float:
+        """Return how long a job has run: until now if it has not ended, or until its dead launcher was heard of last.
+
+        Args:
+            job: one of the sweep.
+            now: the time, in seconds since the epoch.
+        """
+        return job.seconds(self.last_event if self.state_of(job) == "lost" else now)
+
     def differing(self, job: JobOverview) -> list[str]:
         """Return the overrides of a job that not all jobs have: what tells it from the others."""
         total = len(self.jobs)

@@ -18,7 +18,7 @@ from elastic_hydra.report.attempts import Attempts
 from elastic_hydra.report.failures import FailureGroup, grouped
 from elastic_hydra.report.goodput import Goodput
 from elastic_hydra.report.parameters import parameters, swept, typed
-from elastic_hydra.report.table import number, until
+from elastic_hydra.report.table import number
 from elastic_hydra.report.timeline import Timeline
 
 __all__ = ["PageData", "page_data"]
@@ -85,7 +85,7 @@ def _events_of(follower: Follower) -> list[Event]:
 
 def _jobs(sweep: SweepOverview, now: float) -> dict[str, list[Any]]:
     jobs = list(sweep.jobs.values())
-    seconds = [job.seconds(until(sweep, job, now)) for job in jobs]
+    seconds = [sweep.seconds(job, now) for job in jobs]
     return {
         "num": [job.num for job in jobs],
         "state": [sweep.state_of(job) for job in jobs],

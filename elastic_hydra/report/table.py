@@ -8,11 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.report.parameters import parameters, typed
 
-__all__ = ["number", "records", "until", "write_csv", "write_json"]
+__all__ = ["number", "records", "write_csv", "write_json"]
 
 _BEFORE = ("job", "state", "value", "seconds", "attempts", "restarts")
 _BEHIND = ("started", "ended", "kind", "reason", "dir")
@@ -32,7 +31,7 @@ def records(sweep: SweepOverview, now: float) -> Iterator[dict[str, Any]]:
             "job": job.num,
             "state": state,
             "value": job.value,
-            "seconds": round(job.seconds(until(sweep, job, now)), 3) if began else None,
+            "seconds": round(sweep.seconds(job, now), 3) if began else None,
             "attempts": job.attempt + 1 if began else 0,
             "restarts": job.restarts,
             "params": {name: typed(text) for name, text in parameters(job.overrides).items()},
@@ -42,11 +41,6 @@ def records(sweep: SweepOverview, now: float) -> Iterator[dict[str, Any]]:
             "reason": job.reason,
             "dir": job.dir,
         }
-
-
-def until(sweep: SweepOverview, job: JobOverview, now: float) -> float:
-    """Return up to when a job that has not ended has run: until now, or until its launcher was heard of last."""
-    return sweep.last_event if sweep.state_of(job) == "lost" else now
 
 
 def number(value: Any) -> float | None:

@@ -17,8 +17,9 @@ from elastic_hydra import timeouts
 from elastic_hydra.compat.hydra_app import decoration_of, name_and_folder
 from elastic_hydra.journal.events import JobEnded
 from elastic_hydra.journal.lines import Lines
+from elastic_hydra.journal.place import FILE_NAME
 from elastic_hydra.journal.values import Value
-from elastic_hydra.journal.writer import FILE_NAME, path_of_another
+from elastic_hydra.journal.writer import path_of_another
 from elastic_hydra.overview.follow import Follower
 from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask

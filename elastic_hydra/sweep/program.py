@@ -46,9 +46,8 @@ class Program:
         words = list(words)
         if words and _IS_PYTHON.fullmatch(os.path.basename(words[0])) and _is_this_python(words[0]):
             words = words[1:]
-            if (
-                words and words[0].startswith("-") and words[0] != "-m"
-            ):  # options that only a new interpreter can follow
+            has_options = bool(words) and words[0].startswith("-") and words[0] != "-m"
+            if has_options:  # only a new interpreter can follow them
                 return cls("python", sys.executable, tuple(words), os.getcwd())
         if not words:
             raise ConfigError("there is no program behind --: add a script, -m and a module, or another program")
@@ -96,6 +95,5 @@ def _is_script(word: str) -> bool:
 def _is_this_python(word: str) -> bool:
     """Whether a word stands for the interpreter of this process."""
     found = shutil.which(word)
-    return found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(
-        os.path.abspath(sys.executable)
-    )
+    here = os.path.dirname(os.path.abspath(sys.executable))
+    return found is not None and os.path.dirname(os.path.abspath(found)) == here
