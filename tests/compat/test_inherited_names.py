@@ -18,6 +18,8 @@ from elastic_hydra.compat.torch import INHERITED
 from tests.compat.names import is_own_class, is_private
 
 OTHERS = ("torch", "hydra", "omegaconf")
+# Modules of ours that import these can be imported only where the extra is installed that has them.
+EXTRAS = ("jinja2", "optuna", "plotly")
 
 
 def bases_of(cls: type) -> list[type]:
@@ -25,9 +27,19 @@ def bases_of(cls: type) -> list[type]:
     return [base for base in cls.__mro__ if base.__module__.split(".")[0] in OTHERS]
 
 
+def members_of(name: str) -> list[object]:
+    """Return the members of a module of ours, none where an extra that it needs is not installed."""
+    try:
+        return list(vars(importlib.import_module(name)).values())
+    except ModuleNotFoundError as missing:
+        if missing.name in EXTRAS:
+            return []
+        raise
+
+
 def extending_classes() -> Iterator[type]:
     for info in pkgutil.walk_packages(elastic_hydra.__path__, "elastic_hydra."):
-        members = vars(importlib.import_module(info.name)).values()
+        members = members_of(info.name)
         yield from (cls for cls in members if inspect.isclass(cls) and cls.__module__ == info.name and bases_of(cls))
 
 
