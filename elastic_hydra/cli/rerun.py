@@ -47,7 +47,7 @@ def command(
     folder = Path(os.path.abspath(into)) if into is not None else _new_folder(place, num)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--dir={into}: {folder} is not an empty directory; choose another one")
-    from elastic_hydra.sweep.rerun import is_of_hydra, rerunning_command  # imports Hydra
+    from elastic_hydra.sweeps.rerun import is_of_hydra, rerunning_command  # imports Hydra
 
     same = not changed and all(map(is_of_hydra, overrides))
     again = rerunning_command(began, [*composed.overrides, *overrides], folder, resume=same)

@@ -38,7 +38,7 @@ def command(directory: str, overrides: tuple[str, ...], only_print: bool) -> Non
     key = "hydra.run.dir" if sweep.began is not None and sweep.began.single else "hydra.sweep.dir"
     way_out = f"start it again there, with {key}={os.path.abspath(place)} hydra.launcher.resume=true"
     began = launcher_of_command(sweep, way_out)
-    from elastic_hydra.sweep.rerun import resuming_command  # imports Hydra
+    from elastic_hydra.sweeps.rerun import resuming_command  # imports Hydra
 
     again = resuming_command(
         began.program, began.command[len(began.program) :], Path(os.path.abspath(place)), overrides, single=began.single

@@ -66,8 +66,8 @@ def command(
       elastic-hydra run --config-dir team --config-name big -- -m package.train
       elastic-hydra run -m nproc_per_node=4 numa=none,node,exclusive -- ./benchmark
     """
-    from elastic_hydra.sweep.program import Program
-    from elastic_hydra.sweep.program_run import run_program
+    from elastic_hydra.apps.program_run import run_program
+    from elastic_hydra.jobs.program import Program
 
     program = Program.of(["-m", "this"] if cfg else _program(ctx.obj, settings))
     options = [*(["-m"] if multirun else []), *(["--cfg", "job"] if cfg else [])]

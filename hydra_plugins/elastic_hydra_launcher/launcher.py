@@ -23,7 +23,7 @@ from elastic_hydra.config.profiles import profile_folder
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
-    from elastic_hydra.sweep.sweep import Sweep
+    from elastic_hydra.sweeps.sweep import Sweep
 
 
 _SCHEMA = "elastic_hydra_launcher.yaml"
@@ -46,7 +46,7 @@ class _Schema(ConfigNode):
     @property
     def node(self) -> Any:
         """Return the configuration; the store gives each reader a copy."""
-        from elastic_hydra.sweep.selected import watch_start
+        from elastic_hydra.apps.selected import watch_start
 
         watch_start()  # here, since it is read where the launcher is selected, and nowhere else
         return _schema() if self._copy is None else self._copy
@@ -94,10 +94,10 @@ class ElasticLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Hydra."""
+        from elastic_hydra.apps.selected import refusals
         from elastic_hydra.compat.hydra_loader import remember_composition
         from elastic_hydra.config.typed import resolved
-        from elastic_hydra.sweep.selected import refusals
-        from elastic_hydra.sweep.start import SWEEP_DIR, check_start
+        from elastic_hydra.sweeps.start import SWEEP_DIR, check_start
 
         with refusals():  # now: next, the sweeper writes into the sweep's directory
             check_start(SWEEP_DIR, str(resolved(config.hydra.sweep, "dir", SWEEP_DIR)))
@@ -120,8 +120,8 @@ class ElasticLauncher(Launcher):
             SystemExit: with code 2 when the configuration is refused, before anything has started; with 128 plus its
                 number when a signal has ended the sweep.
         """
-        from elastic_hydra.sweep.selected import refusals
-        from elastic_hydra.sweep.sweep import Sweep
+        from elastic_hydra.apps.selected import refusals
+        from elastic_hydra.sweeps.sweep import Sweep
 
         assert self.hydra_context is not None
         assert self.task_function is not None

@@ -1,4 +1,4 @@
-"""`elastic-hydra stop` and `stacks` where no launcher can be asked; `tests/sweep/test_hands.py` has the others."""
+"""`elastic-hydra stop` and `stacks` where no launcher can be asked; `tests/sweeps/test_hands.py` has the others."""
 
 from __future__ import annotations
 

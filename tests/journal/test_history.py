@@ -24,7 +24,7 @@ from elastic_hydra.journal.events import (
 )
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.journal.writer import Journal
-from elastic_hydra.sweep.resume import History
+from elastic_hydra.sweeps.resume import History
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.journal import files, lines, reader, values, writer
 from elastic_hydra.journal.events import JobComposed, JobEnded
 from elastic_hydra.journal.writer import Journal
-from elastic_hydra.sweep.obstacle import Obstacle
+from elastic_hydra.sweeps.obstacle import Obstacle
 
 
 @pytest.fixture

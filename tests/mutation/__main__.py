@@ -37,9 +37,9 @@ PURE = {
     "elastic_hydra/resources/allocator.py": "tests/resources",
     "elastic_hydra/resources/gpus.py": "tests/resources",
     "elastic_hydra/resources/slots.py": "tests/resources",
-    "elastic_hydra/sweep/returns.py": "tests/sweep",
-    "elastic_hydra/sweep/scheduler.py": "tests/sweep",
-    "elastic_hydra/sweep/summary.py": "tests/sweep",
+    "elastic_hydra/sweeps/returns.py": "tests/sweeps",
+    "elastic_hydra/sweeps/scheduler.py": "tests/sweeps",
+    "elastic_hydra/sweeps/summary.py": "tests/sweeps",
 }
 """Modules that decide and do nothing else, and where their tests are."""
 

@@ -14,7 +14,7 @@ from elastic_hydra.resources.allocator import Allocator
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot
-from elastic_hydra.sweep import sweep
+from elastic_hydra.sweeps import sweep
 from tests.helpers.batches import launch
 
 pytestmark = pytest.mark.system

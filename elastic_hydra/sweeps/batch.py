@@ -1,0 +1,296 @@
+"""The jobs of one call of the launcher, on their way from their overrides to what they have returned."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from hydra.core.utils import JobReturn, filter_overrides
+
+from elastic_hydra import timeouts
+from elastic_hydra.config.debug import POST_MORTEM, in_words
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.resolve import Launch
+from elastic_hydra.config.resources import demand_in_words
+from elastic_hydra.config.schema import INLINE
+from elastic_hydra.elastic.agent import IN_THE_LOG_ONLY
+from elastic_hydra.failures.cause import one_line
+from elastic_hydra.jobs.job import Attempt, Job
+from elastic_hydra.journal import events
+from elastic_hydra.journal.writer import Journal
+from elastic_hydra.live.view import View
+from elastic_hydra.overview.log_files import next_restart
+from elastic_hydra.overview.words import shown_path
+from elastic_hydra.supervisor import signal_queue, standard_input
+from elastic_hydra.supervisor.client import ServerLost
+from elastic_hydra.sweeps import returns
+from elastic_hydra.sweeps.agents import Agents
+from elastic_hydra.sweeps.compose import meet, task_yaml
+from elastic_hydra.sweeps.ends import Ends
+from elastic_hydra.sweeps.hands import Hands
+from elastic_hydra.sweeps.inline import InlineAgents
+from elastic_hydra.sweeps.state import SweepState
+from elastic_hydra.sweeps.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
+from elastic_hydra.sweeps.stop import Order, order_of
+
+__all__ = ["Batch"]
+
+log = logging.getLogger("elastic_hydra")
+
+_SERVERS_IN_VAIN = 3
+"""After so many servers that have died before they started a job, what waits is not started."""
+
+
+class Batch:
+    """Does what the scheduler says: composes jobs, starts agents, awaits their ends, and writes the journal.
+
+    Args:
+        state: what lives as long as the sweep.
+        journal: of the sweep.
+        planned: numbers and overrides of the jobs, in their order.
+        view: of the sweep.
+    """
+
+    def __init__(self, state: SweepState, journal: Journal, planned: list[tuple[int, list[str]]], view: View) -> None:
+        self._state = state
+        self._journal = journal
+        self._view = view
+        self._admitted: list[tuple[int, list[str]]] = []
+        self._launches: list[Launch] = []
+        """Of the jobs that are composed."""
+        self._ends = Ends(journal, state.results, state.failures)
+        self._scheduler = state.scheduler(planned)
+        self._hands = Hands(state.control, journal, self._scheduler)
+        self.refused: ConfigError | None = None
+        """Why a job that was composed while others ran cannot be launched."""
+
+    def returns(self) -> list[JobReturn]:
+        """Return what the jobs have returned, in their order."""
+        return [self._ends.returns[num] for num, _ in self._admitted]
+
+    def jobs(self) -> list[tuple[int, list[str]]]:
+        """Return numbers and overrides of the jobs, but for those that were refused and all that came after them."""
+        return [*self._admitted, *self._scheduler.planned]
+
+    # --- before a job runs ----------------------------------------------------------------------------------------
+
+    def admit(self, job: Job) -> None:
+        """Take the next job in, which is composed and checked: it is to run, unless its recorded end counts.
+
+        Raises:
+            ConfigError: the nodes of the job cannot meet where they shall.
+        """
+        meet(job)
+        history, num = self._state.history, job.num
+        settled, value = history.settled_with_value(num)
+        self._admitted.append((num, job.overrides))
+        self._launches.append(job.launch)
+        if settled is not None:
+            self._scheduler.composed(None)
+            self._ends.from_journal(job, settled, value, history.mode)
+            return
+        self._scheduler.composed(Attempt(job))
+        if num not in history.recorded:  # a recorded job keeps its record until it is started again
+            event = events.JobComposed(
+                num=num,
+                overrides=job.overrides,
+                config=task_yaml(job),
+                dir=str(job.output_dir),
+                log_dir=str(job.log_dir),
+                needs=demand_in_words(job.launch.demand),
+            )
+            self._journal.write(event)
+
+    def _compose(self, num: int, overrides: list[str]) -> None:
+        """Compose one more job; when it is refused, those that run may end, and no other starts."""
+        try:
+            job = signal_queue.interruptibly(self._state.composer.compose, num, overrides)
+            self._state.composer.check_same([job])
+            self.admit(job)
+        except ConfigError as error:
+            log.error("no more jobs are started: %s", error)
+            self.refused = error
+            nums = [num for num, _ in self._scheduler.planned]
+            self._journal.write(events.JobsLeftOut(nums=nums, reason=one_line(str(error))))
+            self._scheduler.give_up("a job of this sweep cannot be launched", forget_planned=True)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the jobs to their ends, as many at once as the configuration says."""
+        scheduler = self._scheduler
+        while scheduler.planned and not scheduler.waiting:  # recorded jobs that are not to be run need no server
+            self._compose(*scheduler.planned[0])
+        if not scheduler.waiting:
+            return
+        try:
+            self._run_on_servers()
+        except ServerLost as error:
+            scheduler.give_up(str(error))
+            while not isinstance(step := scheduler.next(time.monotonic()), Done):
+                self._leave_out(step)
+
+    def _run_on_servers(self) -> None:
+        """Run the jobs on one server; on another one if that was killed, which ends the jobs that ran and no others."""
+        scheduler, in_vain = self._scheduler, 0
+        method = self._launches[0].keys.start_method
+        if method == INLINE:
+            self._say_how_many("this process is the only one")
+            self._work_off_or_stop(InlineAgents(self._state.shared), 0.0)
+            return
+        shutdown_timeout = timeouts.end_of_agent(max(launch.keys.shutdown_timeout for launch in self._launches))
+        while scheduler.waiting or scheduler.planned:
+            before = scheduler.starts
+            with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:
+                server.listener = self._state.control
+                self._say_how_many("each in an interpreter of its own" if method == "spawn" else server.reason)
+                self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), shutdown_timeout)
+            in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
+            if in_vain == _SERVERS_IN_VAIN:
+                raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
+
+    def _say_how_many(self, how: str) -> None:
+        scheduler, settled = self._scheduler, self._state.history.settled
+        count = len(scheduler.waiting) + sum(settled(num) is None for num, _ in scheduler.planned)
+        way = f"{_size(self._launches)}; workers: {how}"
+        # A sweeper with many batches would repeat the same line for each of them.
+        level = logging.INFO if way != self._state.said_way or scheduler.starts else logging.DEBUG
+        self._state.said_way = way
+        what = "the run" if self._state.single else f"{count} job, each" if count == 1 else f"{count} jobs, each"
+        log.log(level, "Launching %s with %s; output: %s", what, way, shown_path(self._state.dir))
+
+    def _work_off_or_stop(self, agents: Agents | InlineAgents, shutdown_timeout: float) -> None:
+        try:
+            with self._view.shown(agents.server if isinstance(agents, Agents) else None):
+                self._work_off(agents)
+        except BaseException as interrupt:
+            order = order_of(interrupt)
+            self._hands.close("the sweep is being stopped")
+            try:
+                agents.stop([running.attempt for running in self._scheduler.running.values()], order, shutdown_timeout)
+            finally:
+                self._end_all(agents, order)
+            raise
+
+    def _end_all(self, agents: Agents | InlineAgents, order: Order) -> None:
+        """Note the ends of all jobs that ran when the launcher was told to stop."""
+        for num, running in list(self._scheduler.running.items()):
+            self._scheduler.ended(num)
+            self._ends.ended(
+                running.attempt, returns.of(running.attempt.job, agents.process(num), running.order or order)
+            )
+
+    def _work_off(self, agents: Agents | InlineAgents) -> None:
+        """Do what the scheduler says until all jobs have ended, or the server is lost."""
+        scheduler = self._scheduler
+        while True:
+            signal_queue.check()
+            self._hands.do_what_is_asked(agents)
+            self._view.look()
+            self._give_back_emptied()
+            now = time.monotonic()
+            step = scheduler.next(now, self._blocked(agents, now))
+            if isinstance(step, Done):
+                return
+            if agents.lost and not scheduler.running and not scheduler.given_up:
+                return
+            self._do(step, agents)
+            for num in agents.ended():
+                self._settle(num, agents)
+
+    def _do(self, step: Step, agents: Agents | InlineAgents) -> None:
+        if isinstance(step, StartJob):
+            self._start(step, agents)
+        elif isinstance(step, ComposeJob):
+            self._compose(step.num, step.overrides)  # the jobs that run need nothing of this process meanwhile
+            if self._scheduler.running:
+                agents.wait(time.monotonic())
+        elif isinstance(step, StopAgent):
+            log.warning("#%s: told to stop by %s", step.num, step.order)
+            agents.signal(step.num, step.order.number)
+        elif isinstance(step, KillAgent):
+            agents.kill(step.num)
+        elif isinstance(step, LeaveOut):
+            self._ends.left_out(step)
+        elif isinstance(step, Wait):
+            agents.wait(self._view.until(step.until))
+
+    def _leave_out(self, step: Step) -> None:
+        """Do what the scheduler says when there is no server any more."""
+        if isinstance(step, ComposeJob):
+            self._compose(step.num, step.overrides)
+        elif isinstance(step, LeaveOut):
+            self._ends.left_out(step)
+
+    def _blocked(self, agents: Agents | InlineAgents, now: float) -> Blocked | None:
+        """Return what keeps jobs from being started, looking anew where one might be."""
+        lost, obstacle, waiting = agents.lost, self._state.obstacle, self._scheduler.waiting
+        if not lost and self._scheduler.pause(now) == 0.0:
+            obstacle.look(self._journal, waiting[0].job if waiting else None)
+        return obstacle.blocked or (Blocked("the warm server has died") if lost else None)
+
+    def _start(self, step: StartJob, agents: Agents | InlineAgents) -> None:
+        """Start a job's agent in its slot; if that fails, the job goes back to where it was."""
+        attempt, slot, job = step.attempt, step.slot, step.attempt.job
+        try:
+            if not self._state.single:
+                extra = IN_THE_LOG_ONLY if self._state.results.says_little else None
+                log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)), extra=extra)
+            if said := in_words(job.launch.keys.debug):
+                log.info("%s", said)
+            if attempt.journal_path is None:
+                attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
+            cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
+            restart = next_restart(str(job.log_dir))
+            event = events.AttemptStarted(
+                num=job.num, attempt=attempt.number, gpus=slot.gpus, cpus=cpus, first_restart=restart
+            )
+            self._journal.write(event)
+            side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
+            attempt.label = f"#{job.num}" if side_by_side else ""
+            attempt.stdin = not side_by_side and standard_input.is_ours()
+            attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""
+            attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
+            attempt.allowance = slot.allowance
+            agents.start(attempt, slot)
+        except ServerLost:
+            self._scheduler.not_started(job.num)
+        except BaseException:
+            self._scheduler.not_started(job.num)
+            raise
+
+    def _settle(self, num: int, agents: Agents | InlineAgents) -> None:
+        """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
+        running = self._scheduler.running[num]
+        attempt = running.attempt
+        overdue = running.overdue and running.order is None
+        end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), running.order, overdue)
+        self._state.server.learn(end.imported)
+        self._scheduler.ended(num, agents.leaving(num))
+        following = self._ends.after(attempt, end)
+        if following is not None:
+            self._scheduler.try_again(following)
+        agents.forget(num)
+
+    def _give_back_emptied(self) -> None:
+        """Give back the slots whose GPUs are empty again, or should have been long ago."""
+        for leaving in list(self._scheduler.leaving):
+            gpu_memory = self._state.hosts[leaving.slot.host].gpu_memory
+            occupied = gpu_memory.occupied(leaving)
+            if occupied and time.monotonic() < leaving.deadline:
+                continue
+            self._scheduler.has_left(leaving)
+            for gpu, used in occupied.items():
+                log.warning(
+                    "GPU %s: %.1f GB of a job that has ended are still in use; the next one starts all the same "
+                    "(hydra.launcher.resources.gpu_memory_wait=%g)",
+                    gpu,
+                    used / 1e9,
+                    gpu_memory.wait,
+                )
+
+
+def _size(launches: list[Launch]) -> str:
+    sizes = sorted({launch.nproc_per_node for launch in launches})
+    workers = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return f"{workers} worker{'s' if sizes[-1] > 1 else ''} per node"
