@@ -59,6 +59,7 @@ TYPES = {
     "signals_to_handle": "list of signals",
     "omp_num_threads": "1 or more, `auto` or null",
     "rendezvous.endpoint": "`HOST:PORT` or empty",
+    "hosts.list": "list of texts, or the name of a file",
     "numa.threads": "1 or more, `auto` or null",
     "retry.only_on": _FAILURES,
     "retry.never_on": _FAILURES,

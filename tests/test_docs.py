@@ -107,7 +107,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "logs.tee": ([0, 1, 2, 3, {0: 1}, "0:1,1:3"], [4, {0: 4}, "all"]),
     "logs.other_ranks_level": (["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF"], ["LOUD"]),
 }
-CHECKED_ELSEWHERE = {"rendezvous.endpoint", "numa.threads"}
+CHECKED_ELSEWHERE = {"hosts.list", "rendezvous.endpoint", "numa.threads"}
 """Keys that have a meaning only together with others."""
 
 

@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
+from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.logs import LogsConfig
 from elastic_hydra.config.numa import NumaConfig
@@ -41,7 +42,7 @@ class ElasticConfig:
     """Modules that are imported once, before the first worker starts, for all workers: `[transformers]`. What an app
     imports itself is there anyway; it is for what scripts, or the task function, import late."""
     parallel: Any = 1
-    """Jobs that run side by side on this host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs,
+    """Jobs that run side by side on each host: a number, or `auto` (as many as `resources` lets fit). Each gets GPUs,
     CPUs and thread counts of its own; with 1 a job has all of the host."""
     stagger: float = 0.0
     """Seconds between the starts of two jobs."""
@@ -87,6 +88,7 @@ class ElasticConfig:
     omp_num_threads: Any = "auto"
     """`OMP_NUM_THREADS` of each worker: a number, `auto` (the job's CPUs, within its container's quota, divided by its
     workers; for bound workers what `numa.threads` says), or null (leave it). The environment's own wins over `auto`."""
+    hosts: HostsConfig = field(default_factory=HostsConfig)
     rendezvous: RendezvousConfig = field(default_factory=RendezvousConfig)
     numa: NumaConfig = field(default_factory=NumaConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)

@@ -16,7 +16,7 @@ __all__ = ["HYDRAS", "as_schema", "check_tree"]
 
 _T = TypeVar("_T")
 
-_GROUPS_WITH_PROFILES = ("rendezvous", "numa", "retry", "watch", "logs")
+_GROUPS_WITH_PROFILES = ("hosts", "rendezvous", "numa", "retry", "watch", "logs")
 HYDRAS = ("_recursive_", "_convert_")
 """Keys that Hydra's `instantiate` reads and removes; a launcher file of the user's may have them."""
 

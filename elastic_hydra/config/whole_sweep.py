@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from elastic_hydra.config.hosts import check_hosts, hosts_keys
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import read_parallel
 from elastic_hydra.config.schema import INLINE, START_METHODS
@@ -29,6 +30,7 @@ WHOLE_SWEEP = (
     "resources.jobs_per_gpu",
     "resources.gpu_memory_wait",
     "numa.reserve_cores",
+    *hosts_keys(),
 )
 """Names, below `hydra.launcher`, of the keys that hold for a whole sweep."""
 
@@ -62,6 +64,7 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
     problems.one_of("start_method", values["start_method"], (*START_METHODS, INLINE))
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)
+    check_hosts(values, problems)
     failures = values["max_failures"]
     if failures is not None and not re.fullmatch(r"[0-9]{1,9}|0?\.[0-9]+", str(failures)):
         problems.add("max_failures", failures, "must be a number of jobs, a fraction below 1 such as 0.1, or null")

@@ -15,8 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.compat.omegaconf import parent_of, set_parent
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.resolve import resolve
+from elastic_hydra.config.tree import as_schema
 from elastic_hydra.config.typed import check_resolvable, typed
 from elastic_hydra.config.values import sexagesimal
 from elastic_hydra.config.whole_sweep import WHOLE_SWEEP, check_whole_sweep, differing, whole_sweep_of
@@ -24,7 +26,7 @@ from elastic_hydra.jobs.job import Job
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.sweeps.summary import known_as
 
-__all__ = ["check_nodes", "check_same", "sweep_settings"]
+__all__ = ["check_nodes", "check_same", "hosts_keys_of", "sweep_settings"]
 
 
 def sweep_settings(config: DictConfig) -> DictConfig:
@@ -66,6 +68,16 @@ def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
         problems.lines = lines + [line for line in problems.lines if line not in lines]
     except OmegaConfBaseException:
         return  # only a job's own configuration can resolve such an interpolation
+
+
+def hosts_keys_of(settings: DictConfig) -> HostsConfig:
+    """Return `hydra.launcher.hosts` of a sweep.
+
+    Args:
+        settings: of the sweep, checked.
+    """
+    plain: Any = OmegaConf.to_container(settings.hosts, resolve=True)
+    return as_schema(HostsConfig, plain)
 
 
 def check_same(settings: DictConfig, jobs: Sequence[Job]) -> None:

@@ -18,6 +18,7 @@ from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.schema import INLINE
+from elastic_hydra.hosts.engines import engine_of
 from elastic_hydra.jobs.console import prepare_console
 from elastic_hydra.jobs.errors import JobError
 from elastic_hydra.jobs.job import Attempt, Job
@@ -43,7 +44,7 @@ from elastic_hydra.sweeps.plan import planned_slots
 from elastic_hydra.sweeps.rerun import program_of
 from elastic_hydra.sweeps.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweeps.resume import History
-from elastic_hydra.sweeps.settings import sweep_settings
+from elastic_hydra.sweeps.settings import hosts_keys_of, sweep_settings
 from elastic_hydra.sweeps.start import RUN_DIR, SWEEP_DIR
 from elastic_hydra.sweeps.state import Shared, SweepState
 from elastic_hydra.sweeps.stop import (
@@ -90,6 +91,8 @@ class Sweep:
                 f"hydra.launcher.debug={POST_MORTEM}: standard input is no terminal, so nobody could type into the "
                 "debugger. Start the sweep in a terminal, or leave the key out"
             )
+        if engine_of(keys := hosts_keys_of(settings)) is not None:
+            raise ConfigError(f"hydra.launcher.hosts.engine={keys.engine}: jobs do not run on other hosts yet")
         self._facts = facts = facts_of_this_host()
         host = Host.of(settings, facts)
         shared = Shared(task_function, context, HydraState())

@@ -25,6 +25,7 @@ Plugins.instance()
 CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 PROFILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))
 NEEDS = {
+    "hosts/ssh": ["hydra.launcher.hosts.list=[n1,n2]"],
     "rendezvous/etcd": ["hydra.launcher.rendezvous.endpoint=head:2379"],
     "rendezvous/static": ["hydra.launcher.rendezvous.node_rank=0"],
 }

@@ -1,0 +1,81 @@
+"""`hydra.launcher.hosts`: what each key may be, and what a job on another machine cannot have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.hosts import check_hosts
+from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.whole_sweep import whole_sweep_of
+from tests.config.settings import launch, settings
+
+
+def lines(**changed: Any) -> list[str]:
+    problems = Problems()
+    check_hosts(whole_sweep_of(settings(**{f"hosts__{key}": value for key, value in changed.items()})), problems)
+    return [line.removeprefix("hydra.launcher.hosts.") for line in problems.lines]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"engine": "allocation"},
+        {"engine": "slurm", "max": 1},
+        {"engine": "ray", "start_timeout": None},
+        {"engine": "ssh", "list": ["n1", "me@n2"]},
+        {"engine": "ssh", "list": "hosts.txt"},
+        {"engine": "my_package.docker"},
+        {"silence": 0.1, "python": "/opt/env/bin/python"},
+    ],
+    ids=str,
+)
+def test_what_may_be_said_passes(changed: dict[str, Any]) -> None:
+    assert lines(**changed) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            {"engine": "shh", "list": ["n1"]},
+            "engine=shh: must be one of local, allocation, slurm, ssh, ray, or a module of yours (did you mean ssh?)",
+        ),
+        ({"max": 0}, "max=0: must be 1 or more"),
+        ({"python": " "}, "python='': must not be empty; null is the default"),
+        ({"silence": 0}, "silence=0: must be more than 0 (seconds)"),
+        ({"engine": "ray", "start_timeout": -1.0}, "start_timeout=-1.0: must be more than 0 (seconds)"),
+        ({"engine": "ssh"}, "list=[]: ssh needs the names of the hosts, as [n1, n2], or of a file with them"),
+        (
+            {"engine": "ssh", "list": [1, 2]},
+            "list=[1, 2]: must be a list of hosts, as [n1, n2], or the name of a file",
+        ),
+    ],
+    ids=str,
+)
+def test_what_may_not_be_said_is_refused(changed: dict[str, Any], line: str) -> None:
+    assert line in lines(**changed)
+
+
+def test_a_list_that_nobody_would_read_is_refused() -> None:
+    assert lines(engine="slurm", list=["n1"]) == [
+        "list=['n1']: only hosts=ssh has a list of hosts: choose it, or leave this out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "n1:29400"}, "nodes=2: with hosts.engine"),
+        ({"debug": "rank0"}, "debug=rank0: works on the launcher's own machine only"),
+        ({"start_method": "inline", "nproc_per_node": 1}, "start_method=inline: works on the launcher's own machine"),
+    ],
+)
+def test_what_only_this_machine_can_give_is_refused_on_others(changed: dict[str, Any], words: str) -> None:
+    launch(**changed)
+    with pytest.raises(ConfigError) as refused:
+        launch(hosts__engine="ray", **changed)
+    assert words in str(refused.value)
