@@ -29,6 +29,8 @@ AGENT_MARGIN = 8.0
 SERVER_MARGIN = 10.0
 """A launcher waits for the end of its server: so much longer than the server waits for its agents; then it kills the
 server."""
+TRANSPORT = 2.0
+"""A launcher waits for ssh, srun or whatever leads to a host to end after SIGTERM; then it kills that."""
 DEATH_WITH_SERVER = 5.0
 """An agent whose server has died waits for its own death: the kernel closes the connections of a process before it
 kills the children."""

@@ -5,23 +5,19 @@
     launcher ── fork ──────────────── server        nothing is imported or pickled again
     launcher ── exec ── Load ──────── server        `fresh_server` imports what the launcher has imported
 
-The server is a child of the process that calls this, in a session of its own, and ends with the connection. What must
-never happen: that a third process keeps a copy of the launcher's end of the connection; the server would not see that
-the launcher is gone.
+The server is a child of the process that calls this, in a session of its own, and ends with the connection, whose end
+the launcher has for itself (`own_ends`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from elastic_hydra.supervisor import context, entry, forked, inherited, passing, pickles, server
+from elastic_hydra.supervisor import context, entry, forked, inherited, own_ends, passing, pickles, server
 from elastic_hydra.supervisor.anonymous_files import file_with
 from elastic_hydra.supervisor.channel import send
 from elastic_hydra.supervisor.client import PAYLOAD, Client, ServerLost
@@ -42,23 +38,6 @@ _FRESH_ENVIRONMENT = {
     # Counting GPUs must not create a CUDA context.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-
-_making = threading.Lock()
-"""Held while a server is made: a process that another thread forks meanwhile would keep the server's socket open."""
-
-_connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-"""This process's ends. A fork that keeps a copy of one hides from its server that this process is done with it."""
-
-
-def _after_fork() -> None:
-    global _making
-    _making = threading.Lock()
-    for sock in list(_connections):
-        sock.close()
-    _connections.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_server(
@@ -120,18 +99,14 @@ def _fork(shared: Mapping[str, object]) -> Client:
         CannotFork: the fork cannot be one.
     """
     stock = inherited.take_stock()
-    with _making:
-        ours, theirs = socket.socketpair()
-        _connections.add(ours)
+    with own_ends.connected() as (ours, theirs):
         pid = forked.fork()
-        if pid != 0:
-            theirs.close()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            os.setsid()
-            context.change(shared=dict(shared), descends_from_launcher=True, same_main=True)
-            server.become_server(theirs, stock)
-        os._exit(1)
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                os.setsid()
+                context.change(shared=dict(shared), descends_from_launcher=True, same_main=True)
+                server.become_server(theirs, stock)
+            os._exit(1)
     client = Client(ours, shared, "forked from this process", pickles.EVERYTHING, process=ServerProcess(pid))
     client.await_ready()
     return client
@@ -159,16 +134,13 @@ def _fresh_with(shared: Mapping[str, object], pickled: Pickled, load: Load, reas
     Raises:
         CannotFork: it cannot be one.
     """
-    with _making:
-        ours, theirs = socket.socketpair()
-        _connections.add(ours)
+    with own_ends.connected() as (ours, theirs):
         popen = subprocess.Popen(
             [*entry.interpreter("elastic_hydra.supervisor.fresh_server"), *map(str, (theirs.fileno(), *keep))],
             pass_fds=[theirs.fileno(), *keep],
             env={**os.environ, **_FRESH_ENVIRONMENT},
             start_new_session=True,
         )
-        theirs.close()
     with file_with(pickled.data, PAYLOAD) as fd, contextlib.suppress(ConnectionError):  # it has ended, as is seen next
         send(ours, load, [fd, *pickled.fds])
     client = Client(ours, shared, reason, load.launcher.names, process=ServerProcess(popen.pid, popen))

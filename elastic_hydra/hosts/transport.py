@@ -1,0 +1,227 @@
+"""Ways to a host: something that opens a stream of bytes to a host process, says why it ended, and kills it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO, NamedTuple, Protocol
+
+import psutil
+
+from elastic_hydra import timeouts
+from elastic_hydra.supervisor import entry, own_ends
+
+__all__ = ["CommandTransport", "Ended", "Transport", "host_command"]
+
+_LAST_LINES = 20
+"""So many lines of standard error are kept, for messages."""
+_LONGEST_LINE = 1 << 16
+"""Bytes after which a line that has not ended is taken for one."""
+
+
+class Ended(NamedTuple):
+    """How a way to a host has ended."""
+
+    code: int
+    """Exit code of the program that carried the stream; minus the signal's number when one killed it.
+
+    It is for messages only: srun says 0 for a lost node.
+    """
+    last_lines: tuple[str, ...] = ()
+    """The last lines that the program has written to standard error."""
+    host_is_gone: bool = False
+    """Whether the host process is known to have ended as well, since whoever runs it says so."""
+
+
+class Transport(Protocol):
+    """Opens the stream to one host process. Only one stream is opened, once; a lost host gets a new transport.
+
+    No method waits for the host: a queue may take hours.
+    """
+
+    @property
+    def name(self) -> str:
+        """What this is, for messages: `ssh n2`."""
+
+    def open(self) -> socket.socket:
+        """Start what carries the stream, and return this process's end of it: a stream socket.
+
+        The host process may not run yet. What is written before it does must be kept for it.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there are new `lines`; -1: there are none, or none any more."""
+
+    def lines(self) -> list[str]:
+        """Return the lines, without their ends, that have been written to standard error since the last call.
+
+        These are messages of the transport's and, as soon as the host process runs, what its agents and
+        workers write.
+        """
+
+    def ended(self) -> Ended | None:
+        """Return how it has ended; None: it has not, as far as is known without waiting."""
+
+    def kill(self) -> None:
+        """End it, so that nothing of it is left on this machine, and release what it holds. It may have ended before.
+
+        The host process then sees the end of the stream, or hears nothing any more, and ends by itself.
+        """
+
+
+def host_command(python: str = "") -> list[str]:
+    """Return the command line that runs the host process.
+
+    Args:
+        python: the interpreter on the host; empty: the path of this one. `elastic_hydra` is found where this process
+            has it from, if the host sees that folder, else where that interpreter has it installed.
+    """
+    command = entry.interpreter("elastic_hydra.hosts.host_process")
+    return [python, *command[1:]] if python else command
+
+
+class CommandTransport:
+    """A program whose standard input and output lead to a host process: ssh, srun, `docker exec`, or that process.
+
+    The program runs in a session of its own, so that no signal of the terminal reaches it.
+
+    Args:
+        argv: the command line.
+        environment: all of the program's environment; None: that of this process.
+        name: for messages; empty: the name of the program.
+    """
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, name: str = "") -> None:
+        self._argv = list(argv)
+        self._environment = environment
+        self._name = name or os.path.basename(self._argv[0])
+        self._program: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+        self._rest = b""
+        """The beginning of a line of standard error that has not ended yet."""
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._new: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """What this is, for messages."""
+        return self._name
+
+    def open(self) -> socket.socket:
+        """Start the program.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        assert self._program is None, "a transport opens one stream"
+        with own_ends.connected() as (ours, theirs):
+            try:
+                self._program = subprocess.Popen(
+                    self._argv,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise OSError(error.errno, f"cannot run {shlex.join(self._argv)}: {error.strerror}") from error
+        self._errors = self._program.stderr
+        assert self._errors is not None
+        own_ends.own(self._errors)
+        os.set_blocking(self._errors.fileno(), False)
+        return ours
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there are new `lines`; -1 when standard error has ended."""
+        return -1 if self._errors is None else self._errors.fileno()
+
+    def lines(self) -> list[str]:
+        """Return the lines that the program has written to standard error since the last call; it does not wait."""
+        self._read()
+        new, self._new = self._new, []
+        return new
+
+    def ended(self) -> Ended | None:
+        """Return how the program has ended; None: it runs, or was not started."""
+        if self._program is None:
+            return None
+        if self._program.returncode is None:
+            # It is not reaped: so its process id, by which `kill` finds what it has started, is nobody else's.
+            end = os.waitid(os.P_PID, self._program.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if end is None:
+                return None
+            code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        else:
+            code = self._program.returncode
+        self._read()
+        return Ended(code, (*self._last, *self._unfinished()))
+
+    def kill(self) -> None:
+        """End the program and all that it has started in its session: SIGTERM to the program first, then SIGKILL.
+
+        srun takes the processes of its step away when it gets SIGTERM, but not when it is killed.
+        """
+        program = self._program
+        if program is None:
+            return
+        if program.returncode is None:
+            if self.ended() is None:
+                for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped would not hear of it
+                    os.kill(program.pid, number)
+                self._await_end(timeouts.TRANSPORT)
+            for pid in psutil.pids():
+                with contextlib.suppress(OSError):
+                    if os.getsid(pid) == program.pid:
+                        os.kill(pid, signal.SIGKILL)
+            program.wait()
+        self._read()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def _await_end(self, timeout: float) -> None:
+        """Wait for the end of the program, which is reaped later."""
+        deadline = time.monotonic() + timeout
+        while self.ended() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _read(self) -> None:
+        """Take in what is there of standard error."""
+        while self._errors is not None:
+            data = self._errors.read(_LONGEST_LINE)
+            if data is None:
+                return
+            if not data:
+                self._errors.close()
+                self._errors = None
+                self._keep(self._unfinished())
+                self._rest = b""
+                return
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            self._keep([_text(line) for line in whole])
+            if len(self._rest) >= _LONGEST_LINE:
+                self._keep(self._unfinished())
+                self._rest = b""
+
+    def _keep(self, lines: list[str]) -> None:
+        self._new += lines
+        self._last += [line for line in lines if line.strip()]
+
+    def _unfinished(self) -> list[str]:
+        return [_text(self._rest)] if self._rest else []
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")
