@@ -16,14 +16,15 @@ from collections.abc import Generator, Iterator
 import pytest
 from hydra.core.singleton import Singleton
 
+from tests.helpers.slurm import slurm, slurm_cluster  # noqa: F401
 from tests.numa.machines import DATA
 
 _DEFAULT = "pure or smoke"
 _LEFT_OUT = (
     "left out: tests that start many processes (.ci/lane system), take minutes (.ci/lane slow), "
-    "need a GPU (.ci/lane gpu) or boot a virtual machine (.ci/lane qemu)"
+    "need a GPU (.ci/lane gpu) or a Slurm cluster (.ci/lane slurm), or boot a virtual machine (.ci/lane qemu)"
 )
-_ON_REQUEST = ("slow", "qemu", "gpu", "quarantine")
+_ON_REQUEST = ("slow", "qemu", "gpu", "slurm", "quarantine")
 """Tests with these markers run only when `-m` names the marker."""
 _STARTS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 """What the interpreter calls the start of a process, for audit hooks."""

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,23 +34,28 @@ class Host:
     def __init__(self, name: str, address: str, pid: int | None = None) -> None:
         self.name = name
         self.address = address
-        self._pid = pid
+        self.pid = pid
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """Return the command that runs `argv` here."""
-        if self._pid is None:
+        if self.pid is None:
             return list(argv)
-        return ["nsenter", f"--target={self._pid}", "--net", "--uts", "--mount", "--", *argv]
+        return ["nsenter", f"--target={self.pid}", "--net", "--uts", "--mount", "--", *argv]
 
 
 class Cable:
     """A switch with hosts on it, in namespaces that end with this process, however it ends.
 
     Nothing of it is visible outside: neither names nor addresses can collide with those of another test run.
+
+    Args:
+        folder: for files with the hosts' names.
+        names: of hosts, by their numbers; the others are named h1, h2 and so on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Mapping[int, str] | None = None) -> None:
         self._folder = folder
+        self._names = {number: (names or {}).get(number, f"h{number}") for number in range(1, 9)}
         self._holders: list[subprocess.Popen[bytes]] = []
         self._switch = self._hold("ip link add switch type bridge && ip link set switch up")
         self.hosts: dict[str, Host] = {}
@@ -72,9 +77,9 @@ class Cable:
 
     def connect(self, number: int) -> Host:
         """Put a new host on the switch."""
-        name, address = f"h{number}", f"{_NETWORK}.{10 + number}"
+        name, address = self._names[number], f"{_NETWORK}.{10 + number}"
         names = self._folder / f"hosts.{name}"
-        lines = ["127.0.0.1 localhost", *(f"{_NETWORK}.{10 + n} h{n}" for n in range(1, 9))]
+        lines = ["127.0.0.1 localhost", *(f"{_NETWORK}.{10 + n} {other}" for n, other in self._names.items())]
         names.write_text("\n".join(lines) + "\n")
         pid = self._hold(f"hostname {name} && mount --bind {names} /etc/hosts")
         for command in (
