@@ -72,6 +72,12 @@ class Slots:
         if parallel is None and 0 < gpus * jobs_per_gpu <= cores:
             self._gpus.deal(cut(topology, allowance, gpus * jobs_per_gpu))
 
+    @property
+    def room(self) -> tuple[int, int, int]:
+        """What is free, to compare hosts by: GPUs, then jobs that may run at once, then CPUs."""
+        jobs = 0 if self._parallel is None else self._parallel - self._held
+        return self._gpus.free, jobs, len(self._free.cpus)
+
     def take(self, demand: Demand) -> Slot | None:
         """Take a part of the host for a job.
 

@@ -7,7 +7,7 @@ it. A dry run asks the same scheduler and starts nothing, so that it shows what 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,8 +16,9 @@ from elastic_hydra.config.resources import Demand
 from elastic_hydra.jobs.job import Attempt
 from elastic_hydra.resources import gpu_memory
 from elastic_hydra.resources.gpu_memory import Leaving
-from elastic_hydra.resources.slots import Slot, Slots
+from elastic_hydra.resources.slots import Slot
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
 from elastic_hydra.sweeps.stop import Order
 
@@ -54,13 +55,13 @@ class Running:
 
 
 class Scheduler:
-    """The queue of a batch, the slots that its jobs hold, and the jobs that run.
+    """The queue of a batch, the slots that its jobs hold on hosts, and the jobs that run.
 
     All times are seconds on one clock, which is the caller's.
 
     Args:
         planned: numbers and overrides of the jobs, none of them composed, in their order.
-        slots: of each host, by its name; all of them free.
+        hosts: their slots, all of them free. Hosts may be added, drained and removed at any time.
         stagger: seconds between two starts.
         failures: how many jobs may fail.
     """
@@ -68,7 +69,7 @@ class Scheduler:
     def __init__(
         self,
         planned: Iterable[tuple[int, list[str]]],
-        slots: Mapping[str, Slots],
+        hosts: HostSlots,
         *,
         stagger: float = 0.0,
         failures: FailureLimit | None = None,
@@ -82,12 +83,12 @@ class Scheduler:
         """By the jobs' numbers, in the order of their starts."""
         self.leaving: list[Leaving] = []
         """Slots of jobs that have ended, where a GPU is not empty yet."""
+        self.hosts = hosts
         self.failures = failures or FailureLimit()
         self.given_up = ""
         """Why no further job starts; empty: nothing is in the way."""
         self.starts = 0
         """How many attempts were started."""
-        self._slots = slots
         self._stagger = stagger
         self._next_start = 0.0
         self._overtaken = 0
@@ -162,8 +163,13 @@ class Scheduler:
         """Take the attempt that is to start now from those that wait, and a slot for it."""
         if self.pause(now) > 0.0:
             return None
-        ready = [attempt for attempt in self.waiting if attempt.not_before <= now]
-        chosen = next_to_start((attempt.job.launch.demand for attempt in ready), self._take, self._overtaken)
+        # A job that no host could ever serve waits for another host, and does not keep the others waiting for it.
+        ready = [
+            attempt
+            for attempt in self.waiting
+            if attempt.not_before <= now and self.hosts.can_serve(attempt.job.launch.demand)
+        ]
+        chosen = next_to_start((attempt.job.launch.demand for attempt in ready), self.hosts.take, self._overtaken)
         if chosen is None:
             return None
         index, slot = chosen
@@ -176,13 +182,6 @@ class Scheduler:
         self.running[attempt.job.num] = Running(attempt, slot)
         self.starts += 1
         return StartJob(attempt, slot)
-
-    def _take(self, demand: Demand) -> Slot | None:
-        """Hold a slot on the first host that has one."""
-        for slots in self._slots.values():
-            if (slot := slots.take(demand)) is not None:
-                return slot
-        return None
 
     def _until(self, now: float, blocked: Blocked | None) -> float | None:
         """Return when to ask again although no job has ended; None: not before one has."""
@@ -213,7 +212,7 @@ class Scheduler:
         """Put a job back to the front of the queue: it could not be started."""
         running = self.running.pop(num)
         self.starts -= 1
-        self._give_back(running.slot)
+        self.hosts.give_back(running.slot)
         self.waiting.insert(0, running.attempt)
 
     def ended(self, num: int, leaving: Leaving | None = None) -> None:
@@ -227,7 +226,7 @@ class Scheduler:
         if leaving is not None:
             self.leaving.append(leaving)
         else:
-            self._give_back(running.slot)
+            self.hosts.give_back(running.slot)
 
     def try_again(self, attempt: Attempt) -> None:
         """Put a further attempt at a job to the front of the queue."""
@@ -236,7 +235,7 @@ class Scheduler:
     def has_left(self, leaving: Leaving) -> None:
         """Note that a job which has ended holds nothing any more."""
         self.leaving.remove(leaving)
-        self._give_back(leaving.slot)
+        self.hosts.give_back(leaving.slot)
 
     def knows(self, num: int) -> bool:
         """Whether a job runs, or waits to run."""
@@ -262,9 +261,6 @@ class Scheduler:
         self.given_up = self.given_up or reason
         if forget_planned:
             self.planned.clear()
-
-    def _give_back(self, slot: Slot) -> None:
-        self._slots[slot.host].give_back(slot)
 
 
 def next_to_start(

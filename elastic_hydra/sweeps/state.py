@@ -16,6 +16,7 @@ from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor.foreground import Foreground
 from elastic_hydra.sweeps.composer import Composer
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.kept_server import KeptServer
 from elastic_hydra.sweeps.obstacle import Obstacle
 from elastic_hydra.sweeps.results import Results
@@ -83,5 +84,5 @@ class SweepState:
         Args:
             planned: numbers and overrides of the jobs, in their order.
         """
-        slots = {name: host.allocator.slots() for name, host in self.hosts.items()}
-        return Scheduler(planned, slots, stagger=float(self.settings.stagger), failures=self.failures)
+        hosts = HostSlots({name: host.allocator.slots() for name, host in self.hosts.items()})
+        return Scheduler(planned, hosts, stagger=float(self.settings.stagger), failures=self.failures)

@@ -20,6 +20,7 @@ from elastic_hydra.numa.topology import Topology
 from elastic_hydra.resources.gpu_memory import INTERVAL, Leaving
 from elastic_hydra.resources.slots import Slot, Slots
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.plan import planned_slots
 from elastic_hydra.sweeps.scheduler import OVERTAKING_LIMIT, Scheduler, next_to_start
 from elastic_hydra.sweeps.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
@@ -54,7 +55,7 @@ def scheduler(
     """A scheduler of some composed jobs, and of some that are not composed yet."""
     hosts = slots if isinstance(slots, Mapping) else {"here": slots or host()}
     planned = [(num, [f"+x={num}"]) for num in range(len(attempts) + later)]
-    made = Scheduler(planned, hosts, stagger=stagger, failures=failures)
+    made = Scheduler(planned, HostSlots(hosts), stagger=stagger, failures=failures)
     for first in attempts:
         made.composed(first)
     return made
@@ -356,14 +357,19 @@ class Trial:
         self.count = dice.randint(1, 12)
         self.failures = FailureLimit(dice.choice(["continue", "stop"]), dice.choice([None, "0", "2", "0.5"]))
         planned = [(num, [f"+x={num}"]) for num in range(self.count)]
-        self.scheduler = Scheduler(planned, hosts, stagger=dice.choice([0.0, 3.0]), failures=self.failures)
+        self.scheduler = Scheduler(planned, HostSlots(hosts), stagger=dice.choice([0.0, 3.0]), failures=self.failures)
         self.now = 0.0
+        self.keeper = name
+        """The host that stays, and that has room for each job."""
+        self.joined = 0
+        self.drained: set[str] = set()
         self.held: dict[int, Slot] = {}
         self.over: list[int] = []
 
     def run(self) -> None:
         for _ in range(2000):
             assert len(self.held) == len(self.scheduler.running)
+            self.change_hosts()
             blocked = Blocked("now and then", self.dice.random() < 0.1) if self.dice.random() < 0.1 else None
             step = self.scheduler.next(self.now, blocked)
             if step == Done():
@@ -371,6 +377,23 @@ class Trial:
                 return
             self.react(step)
         raise AssertionError("it has no end")
+
+    def change_hosts(self) -> None:
+        """Have a host come, drained, or lost with its jobs, which then are nobody's to give back."""
+        if self.dice.random() < 0.05:
+            self.joined += 1
+            name, cpus = f"n{self.joined}", self.dice.randint(1, 4)
+            self.cpus[name] = cpus
+            self.scheduler.hosts.add(name, host(cpus, name=name), lambda demand: (demand.cpus or 0) <= cpus)
+        others = [name for name in self.cpus if name != self.keeper and name in self.scheduler.hosts]
+        if others and self.dice.random() < 0.1:
+            name = self.dice.choice(others)
+            self.drained.add(name)
+            self.scheduler.hosts.drain(name)
+            if self.dice.random() < 0.5:
+                for num in [num for num, slot in self.held.items() if slot.host == name]:
+                    self.end(num)
+                self.scheduler.hosts.remove(name)
 
     def react(self, step: Step) -> None:
         if isinstance(step, ComposeJob):
@@ -398,6 +421,7 @@ class Trial:
         assert num not in self.held
         assert num not in self.over
         assert step.attempt.not_before <= self.now
+        assert slot.host not in self.drained
         for other in self.held.values():
             if other.host == slot.host:
                 assert not set(other.gpus) & set(slot.gpus)
