@@ -87,6 +87,7 @@ def opened(place: Path) -> list[Follower]:
         for follower in followers:
             read(follower)
     finally:
+        gc.freeze()
         gc.enable()
     return followers
 

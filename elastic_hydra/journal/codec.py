@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from elastic_hydra.journal.events import EVENTS, VERSION, Event, SweepBegan
+from elastic_hydra.journal.events import EVENTS, VERSION, Event, JobComposed, SweepBegan
 
-__all__ = ["NewerFormat", "UnusableLine", "decode", "encode", "end_of", "head_of"]
+__all__ = ["NewerFormat", "UnusableLine", "composed_in", "decode", "encode", "head_of", "word_of"]
 
 _T = TypeVar("_T")
 
@@ -23,8 +23,15 @@ _CONFIG = b'"config": "'
 _BEHIND_CONFIG = b'\\n", "dir": "'
 _EVENT = b'"event": "'
 _JOB = b"job"
-_BEGIN = re.compile(rb'\{"time": [\d.]+, "event": "(\w+)", "num": (\d{1,18})[,}]')
-_END = re.compile(rb'\{"time": (\d+\.?\d*), "event": "end", "num": \d+, "state": "([a-z]+)", ')
+_BEGIN = re.compile(
+    rb'\{"time": (\d+(?:\.\d+)?), "event": "(\w+)", "num": (0|[1-9]\d{0,17})(?:, "state": "(\w+)"|[,}])'
+)
+_TEXT = rb'"[ !#-\[\]-~]*"'
+"""A text of JSON in which nothing is escaped."""
+_COMPOSED = re.compile(
+    rb'(\{"time": [\d.]+, "event": "job", "num": \d+, "overrides": \[((?:TEXT(?:, TEXT)*)?)\], "config": ").*'
+    rb'\\n(", "dir": TEXT(?:, "log_dir": TEXT)?(?:, "needs": TEXT)?\}\n)'.replace(b"TEXT", _TEXT)
+)
 _HEAD = 60
 """Bytes of a line within which it says its event."""
 _MAJOR = int(VERSION.partition(".")[0])
@@ -44,6 +51,11 @@ class NewerFormat(Exception):
     def __init__(self, version: str) -> None:
         super().__init__(version)
         self.version = version
+
+
+def word_of(event: type[Event]) -> bytes:
+    """Return the word that the lines of an event have as `event`."""
+    return _NAMES[event].encode()
 
 
 def encode(event: Event) -> bytes:
@@ -95,20 +107,37 @@ def _event_of(text: bytes) -> bytes:
     return text[begin : text.find(b'"', begin)] if begin >= len(_EVENT) else b""
 
 
-def head_of(text: bytes) -> tuple[bytes, int] | None:
-    """Return the word for the event of a line and the job that it is about, without parsing the line.
+def head_of(text: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return how a line begins that is about one job, without parsing the line.
 
     Returns:
-        None: the line does not begin as `encode` writes it, is not about one job, or has no end.
+        the time, the word for the event, the number of the job, and the state that the job has come to, empty where the
+        line does not begin with one. All are empty if the line does not begin as `encode` writes it, is not about one
+        job, or has no end.
     """
     match = _BEGIN.match(text)
-    return (match[1], int(match[2])) if match is not None and text.endswith(b"}\n") else None
+    if match is None or not text.endswith(b"}\n"):
+        return b"", b"", b"", b""
+    time, word, num, state = match.groups(b"")
+    return time, word, num, state
 
 
-def end_of(text: bytes) -> tuple[float, str] | None:
-    """Return when a job has ended and in which state, without parsing the line; None: the line does not say it so."""
-    match = _END.match(text)
-    return (float(match[1]), match[2].decode()) if match is not None else None
+def composed_in(text: bytes) -> tuple[Sequence[str], bytes]:
+    """Return the overrides that the line of a composed job has; most lines need not be parsed for that.
+
+    Returns:
+        the overrides, and the line without its configuration.
+
+    Raises:
+        UnusableLine, NewerFormat: as `decode`.
+    """
+    if (match := _COMPOSED.fullmatch(text)) is not None:
+        begin, overrides, end = match.groups()
+        return overrides[1:-1].decode().split('", "') if overrides else (), begin + end
+    event = decode(text, (_JOB,))
+    if not isinstance(event, JobComposed):
+        raise UnusableLine("it says two events")
+    return event.overrides, _without_config(text)
 
 
 def _parsed(text: bytes) -> Any:

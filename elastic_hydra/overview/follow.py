@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
 from elastic_hydra.journal import lock
-from elastic_hydra.journal.codec import UnusableLine, decode, end_of, head_of
-from elastic_hydra.journal.events import Event, State, SweepBegan
+from elastic_hydra.journal.codec import UnusableLine, composed_in, decode, head_of, word_of
+from elastic_hydra.journal.events import Event, JobComposed, JobEnded, State, SweepBegan
 from elastic_hydra.overview.sweep import OF_JOBS, SHOWN, SweepOverview
 
 __all__ = ["Follower"]
 
-_STATES = get_args(State)
+_COMPOSED, _ENDED = word_of(JobComposed), word_of(JobEnded)
+_STATES = frozenset(state.encode() for state in get_args(State))
 
 
 class Follower:
@@ -35,8 +37,8 @@ class Follower:
         """How many lines cannot be used."""
         self._position = 0
         """How far the journal was read, in bytes."""
-        self._unread: dict[int, list[bytes]] = {}
-        """Lines about jobs that are put off, by the numbers of the jobs."""
+        self._untold: dict[bytes, list[bytes]] = {}
+        """Lines about jobs that have not ended, by the jobs' numbers; the first one says that the job was composed."""
         self._file: tuple[int, int] | None = None
         """Device and inode of the file that was read."""
 
@@ -56,38 +58,49 @@ class Follower:
                 self._begin_anew((status.st_dev, status.st_ino))
             before = self._position
             file.seek(before)
-            for text in file:
-                if not text.endswith(b"\n"):
-                    break
-                self._position += len(text)
-                head = head_of(text)
-                if head is None:
-                    self._read_jobs()  # the line may be about any job
-                    self._take(text)
-                elif head[0] in OF_JOBS:
-                    self._unread.setdefault(head[1], []).append(text)
-                elif head[0] in SHOWN:
-                    self._read_job(head[1], self._unread.pop(head[1], ()))
-                    self._take(text)
-            self._read_jobs()
+            self._read_lines(file)
         self.overview.alive = is_alive(self.path, self.overview.began)
         return self._position > before
 
-    def _read_jobs(self) -> None:
-        """Take the lines about jobs that were put off."""
-        unread, self._unread = self._unread, {}
-        for num, lines in unread.items():
-            self._read_job(num, lines)
+    def _read_lines(self, file: Iterable[bytes]) -> None:
+        """Take all whole lines. Those of jobs that end meanwhile are put off until somebody asks for them."""
+        for text in file:
+            if not text.endswith(b"\n"):
+                break
+            self._position += len(text)
+            time, word, num, state = head_of(text)
+            if word == _COMPOSED:
+                self._compose(text, num, float(time))
+            elif word in OF_JOBS:
+                if (lines := self._untold.get(num)) is None:
+                    self._take(text)
+                    continue
+                lines.append(text)
+                if word == _ENDED and state in _STATES:
+                    self.overview.end_later(int(num), state.decode(), float(time))
+                    del self._untold[num]
+            elif word in SHOWN or not word:
+                self._tell_jobs()  # the line may be about any job
+                self._take(text)
+        self._tell_jobs()
 
-    def _read_job(self, num: int, lines: Sequence[bytes]) -> None:
-        """Take lines about one job; if it has ended, only for when somebody asks for it."""
-        job, end = self.overview.jobs.get(num), end_of(lines[-1]) if lines else None
-        is_new = job is not None and job.state == "waiting" and job.started is None
-        if job is not None and is_new and end is not None and end[1] in _STATES:
-            self.overview.apply_later(job, end[1], end[0], lambda: _usable(lines))
-            return
-        for text in lines:
-            self._take(text)
+    def _compose(self, text: bytes, num: bytes, time: float) -> None:
+        try:
+            overrides, line = composed_in(text)
+        except UnusableLine:
+            self.unusable += 1
+        else:
+            self._untold[num] = lines = [line]
+            self.overview.compose_later(int(num), overrides, time, functools.partial(_usable, lines))
+
+    def _tell_jobs(self) -> None:
+        """Take the lines that were put off about jobs that have not ended."""
+        untold, self._untold = self._untold, {}
+        for lines in untold.values():
+            happened = lines[1:]
+            del lines[1:]
+            for text in happened:
+                self._take(text)
 
     def _take(self, text: bytes) -> None:
         try:
@@ -101,6 +114,7 @@ class Follower:
     def _begin_anew(self, file: tuple[int, int]) -> None:
         """Forget what was read: the journal was replaced by another file."""
         self.overview, self.unusable, self._position, self._file = SweepOverview(str(self.path.parent)), 0, 0, file
+        self._untold.clear()
 
 
 def _usable(lines: Iterable[bytes]) -> Iterator[Event]:

@@ -13,23 +13,6 @@ __all__ = ["FAILED_STATES", "JobOverview"]
 FAILED_STATES = ("failed", "interrupted", "preempted", "lost")
 """The states of jobs that have run and have not finished."""
 
-_UNTOLD: dict[str, Any] = {
-    "attempt": 0,
-    "restarts": 0,
-    "started": None,
-    "not_before": 0.0,
-    "gpus": (),
-    "cpus": (),
-    "kind": "",
-    "reason": "",
-    "decision": "",
-    "log": None,
-    "failed_rank": None,
-    "first_restarts": {},
-    "value": None,
-}
-"""What of a job may be noted later, as it is before its first attempt."""
-
 
 @dataclass(slots=True, eq=False)
 class JobOverview:
@@ -76,8 +59,8 @@ class JobOverview:
     """The number of the first folder in `log_dir` of each attempt of the last launcher, by the attempt's number."""
     value: Any = None
     """What it has returned, where that is in the journal as JSON."""
-    _tell: Callable[[], None] | None = None
-    """Notes what is recorded of a job that has ended, if nobody has asked for it yet."""
+    _tell: Callable[[], JobOverview] | None = None
+    """Returns the job with all that is recorded of it, if nobody has asked for it yet."""
 
     @classmethod
     def composed(cls, event: JobComposed, place_now: Callable[[str], str]) -> JobOverview:
@@ -89,35 +72,33 @@ class JobOverview:
         """
         folder = place_now(event.dir)
         log_dir = f"{folder}/logs" if event.log_dir is None else place_now(event.log_dir)
-        overrides = [override for override in event.overrides if not override.lstrip("+~").startswith("hydra.")]
-        return cls(event.num, overrides, folder, log_dir, event.needs)
+        return cls(event.num, _of_task(event.overrides), folder, log_dir, event.needs)
 
-    def end_untold(self, state: str, ended: float, tell: Callable[[], None]) -> None:
-        """Note that it has ended; all else is noted when somebody asks for it: few jobs of a large sweep are looked at.
+    @classmethod
+    def untold(cls, num: int, overrides: Sequence[str], tell: Callable[[], JobOverview]) -> JobOverview:
+        """Return a job that waits. All else is noted when somebody asks for it: few jobs of a large sweep are shown.
 
         Args:
-            state: in which state.
-            ended: when, in seconds since the epoch.
-            tell: notes all of its events.
+            num: the job.
+            overrides: in the order in which the sweeper gave them.
+            tell: returns the job with all that is recorded of it.
         """
-        self.state, self.ended, self._tell = state, ended, tell
-        for name in _UNTOLD:
-            delattr(self, name)
+        job = cls.__new__(cls)
+        job.num, job.overrides, job.state, job.ended, job._tell = num, _of_task(overrides), "waiting", None, tell
+        return job
 
     def be_told(self) -> None:
         """Note what is recorded of it, if that is still to be done."""
         if self._tell is not None:
-            tell, self._tell = self._tell, None
-            for name, value in _UNTOLD.items():
-                setattr(self, name, value)
-            self.first_restarts = {}
-            tell()
+            job = self._tell()
+            for name in self.__slots__:
+                setattr(self, name, getattr(job, name))
 
     if not TYPE_CHECKING:  # mypy would take any name for that of a field
 
         def __getattr__(self, name: str) -> Any:
             """Return what is not noted yet."""
-            if name not in _UNTOLD:
+            if name not in self.__slots__:
                 raise AttributeError(name)
             self.be_told()
             return object.__getattribute__(self, name)
@@ -162,3 +143,8 @@ class JobOverview:
     def leave_out(self, reason: str) -> None:
         """Note that it is not started."""
         self.state, self.reason = "not started", reason
+
+
+def _of_task(overrides: Sequence[str]) -> Sequence[str]:
+    """Return the overrides without those of Hydra itself."""
+    return [text for text in overrides if "hydra." not in text or not text.lstrip("+~").startswith("hydra.")]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from elastic_hydra.journal.codec import word_of
 from elastic_hydra.journal.events import (
-    EVENTS,
     AttemptLost,
     AttemptStarted,
     BatchBegan,
@@ -61,9 +63,11 @@ class SweepOverview:
         self._counts: Counter[str] = Counter()
         """How many jobs are in each state."""
         self._overrides: Counter[str] = Counter()
-        """How many jobs have each override."""
-        self._recorded_folder = self.folder
-        """Where the sweep's directory was when the last launcher began."""
+        """How many jobs have each override, but for those of `_uncounted`."""
+        self._uncounted: list[Sequence[str]] = []
+        """The overrides of jobs that are not counted yet: it is quicker to count those of many jobs at once."""
+        self._place_now: Callable[[str], str] = str
+        """Returns where a directory is now that the last launcher has recorded; until one has, each is where it was."""
 
     def apply(self, event: Event) -> None:
         """Note what has happened. Events that say nothing about what is shown are passed over."""
@@ -74,7 +78,7 @@ class SweepOverview:
                 return  # events of a job that was never composed say nothing
             job.be_told()
             before = job.state
-            self._note(job, event)
+            _note(job, event, self._place_now)
             if job.state != before:
                 self._counts[before] -= 1
                 self._counts[job.state] += 1
@@ -85,24 +89,35 @@ class SweepOverview:
         if event.time > self.last_event:
             self.last_event = event.time
 
-    def apply_later(self, job: JobOverview, state: str, ended: float, events: Callable[[], Iterable[Event]]) -> None:
-        """Note that a job has ended that waited, and all else when somebody asks for it.
+    def compose_later(
+        self, num: int, overrides: Sequence[str], time: float, events: Callable[[], Iterable[Event]]
+    ) -> None:
+        """Note that a job was composed, and all else when somebody asks for it.
 
         Args:
-            job: the job.
-            state: in which state it has ended.
-            ended: when, in seconds since the epoch.
-            events: returns all that has happened to it.
+            num: the job.
+            overrides: its overrides.
+            time: when it was composed, in seconds since the epoch.
+            events: returns all that has happened to it: that it was composed is the first one.
         """
+        self._add(JobOverview.untold(num, overrides, functools.partial(_told, events, self._place_now)))
+        if time > self.last_event:
+            self.last_event = time
 
-        def tell() -> None:
-            for event in events():
-                self._note(job, event)
+    def end_later(self, num: int, state: str, time: float) -> None:
+        """Note that a job has ended that waited, of which all else is noted when somebody asks for it.
 
+        Args:
+            num: the job.
+            state: in which state it has ended.
+            time: when it has ended, in seconds since the epoch.
+        """
+        job = self.jobs[num]
         self._counts[job.state] -= 1
-        job.end_untold(state, ended, tell)
         self._counts[state] += 1
-        self.last_event = max(self.last_event, ended)
+        job.state, job.ended = state, time
+        if time > self.last_event:
+            self.last_event = time
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
@@ -149,15 +164,15 @@ class SweepOverview:
 
     def differing(self, job: JobOverview) -> list[str]:
         """Return the overrides of a job that not all jobs have: what tells it from the others."""
-        total = len(self.jobs)
+        total, counts = len(self.jobs), self._counts_of_overrides()
         if total == 1:
             return list(job.overrides)
-        return [override for override in job.overrides if self._overrides[override] < total]
+        return [override for override in job.overrides if counts[override] < total]
 
     def common(self) -> list[str]:
         """Return the overrides that all jobs have; none when there is only one job."""
-        total = len(self.jobs)
-        return [override for override, count in self._overrides.items() if count == total] if total > 1 else []
+        total, counts = len(self.jobs), self._counts_of_overrides()
+        return [override for override, count in counts.items() if count == total] if total > 1 else []
 
     @property
     def waiting(self) -> int:
@@ -193,6 +208,11 @@ class SweepOverview:
     def _open_jobs(self) -> int:
         return self._counts["running"] + self._counts["waiting"] + self.planned
 
+    def _counts_of_overrides(self) -> Counter[str]:
+        uncounted, self._uncounted = self._uncounted, []
+        self._overrides.update(itertools.chain.from_iterable(map(dict.fromkeys, uncounted)))
+        return self._overrides
+
     def _in_words(self, state: str) -> str:
         if state not in _OF_THE_DEAD or self.state == "running":
             return state
@@ -205,11 +225,14 @@ class SweepOverview:
             self.jobs.clear()
             self._counts.clear()
             self._overrides.clear()
+            self._uncounted.clear()
             self.first_began = event.time
         self.began, self.stopped, self.held_up = event, None, ""
         self.planned = self._never_composed = 0
         self.first_began = self.first_began or event.time
-        self._recorded_folder = event.dir or self._recorded_folder
+        if event.dir:
+            moved = functools.partial(place_now, recorded_sweep=event.dir, sweep=self.folder)
+            self._place_now = str if event.dir == self.folder else moved
         for job in self.jobs.values():
             if job.state == "running":  # the launcher before was killed: this one has yet to start the job again
                 self._counts["running"] -= 1
@@ -217,25 +240,17 @@ class SweepOverview:
                 job.state = "waiting"
 
     def _compose(self, event: JobComposed) -> None:
-        if (before := self.jobs.pop(event.num, None)) is not None:
+        self._add(JobOverview.composed(event, self._place_now))
+
+    def _add(self, job: JobOverview) -> None:
+        if (before := self.jobs.pop(job.num, None)) is not None:
             self._counts[before.state] -= 1
-            self._overrides.subtract(set(before.overrides))
+            self._counts_of_overrides().subtract(set(before.overrides))
         else:
             self.planned = max(0, self.planned - 1)
-        self.jobs[event.num] = job = JobOverview.composed(event, self._place_now)
+        self.jobs[job.num] = job
         self._counts[job.state] += 1
-        for override in set(job.overrides):
-            self._overrides[override] += 1
-
-    def _note(self, job: JobOverview, event: Event) -> None:
-        _NOTES_OF_JOB[type(event)](job, event)
-        if isinstance(event, JobEnded) and job.log is not None:
-            job.log = self._place_now(job.log)
-
-    def _place_now(self, recorded: str) -> str:
-        if self._recorded_folder == self.folder:
-            return recorded
-        return place_now(recorded, self._recorded_folder, self.folder)
+        self._uncounted.append(job.overrides)
 
     def _plan(self, event: BatchBegan) -> None:
         self.planned, self.parallel = max(0, event.jobs), event.parallel
@@ -258,6 +273,23 @@ class SweepOverview:
         self.stopped = event
 
 
+def _told(events: Callable[[], Iterable[Event]], place_now: Callable[[str], str]) -> JobOverview:
+    """Return a job with all that has happened to it: that it was composed is the first event."""
+    composed, *further = events()
+    assert isinstance(composed, JobComposed)
+    job = JobOverview.composed(composed, place_now)
+    for event in further:
+        _note(job, event, place_now)
+    return job
+
+
+def _note(job: JobOverview, event: Event, place_now: Callable[[str], str]) -> None:
+    """Note what has happened to a job. Recorded directories are now where `place_now` says."""
+    _NOTES_OF_JOB[type(event)](job, event)
+    if isinstance(event, JobEnded) and job.log is not None:
+        job.log = place_now(job.log)
+
+
 _OF_THE_DEAD = {"running": "lost", "waiting": "not started"}
 """What became of jobs whose launcher is dead, by their last recorded state."""
 
@@ -277,7 +309,7 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     JobsLeftOut: SweepOverview._leave_out,
 }
 
-OF_JOBS = frozenset(word.encode() for word, event in EVENTS.items() if event in _NOTES_OF_JOB)
-"""The words of the events that say something about one job that was composed before."""
-SHOWN = OF_JOBS.union(word.encode() for word, event in EVENTS.items() if event in _NOTES)
+OF_JOBS = frozenset(map(word_of, _NOTES_OF_JOB)) | {word_of(JobComposed)}
+"""The words of the events that are about one job."""
+SHOWN = OF_JOBS.union(map(word_of, _NOTES))
 """The words of the events that say something about what is shown."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
 
 import pytest
 
-from elastic_hydra.journal.codec import NewerFormat, UnusableLine, decode, encode
+from elastic_hydra.journal.codec import NewerFormat, UnusableLine, composed_in, decode, encode, head_of
 from elastic_hydra.journal.events import (
     AttemptStarted,
     FailedWorker,
+    JobComposed,
     JobEnded,
     SweepBegan,
     SweepStopped,
@@ -112,3 +114,86 @@ def test_a_line_of_a_later_format_is_not_read(version: Any, name: str) -> None:
     with pytest.raises(NewerFormat, match=f"^{re.escape(name)}$") as refused:
         decode(line(event="news", version=version))
     assert refused.value.version == name
+
+
+CONFIG = 'a: 1\nb: "x"\nc: "\\n\\", \\"dir\\": \\"d\\""\n'
+COMPOSED = JobComposed(
+    time=1.5, num=3, overrides=["a=1", "+b=[x, y]"], config=CONFIG, dir="/d", log_dir="/l", needs="2"
+)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"log_dir": None},
+        {"overrides": []},
+        {"overrides": [""]},
+        {"overrides": ['a="b", "c"']},
+        {"overrides": ["a=\\", "b=\u00fc", "c=\n"]},
+        {"overrides": ['", "config": "']},
+        {"config": ""},
+        {"config": "a"},
+        {"dir": 'a"b'},
+        {"dir": "\u00fc", "needs": "\\"},
+        {"time": 0, "num": 0},
+    ],
+    ids=str,
+)
+def test_the_overrides_of_a_job_are_found_in_its_line(changed: dict[str, Any]) -> None:
+    event = dataclasses.replace(COMPOSED, **changed)
+    overrides, rest = composed_in(encode(event))
+    assert overrides == event.overrides or (not overrides and not event.overrides)
+    told = decode(rest)
+    assert isinstance(told, JobComposed)
+    assert told.config in ("", event.config)
+    assert dataclasses.replace(told, config=event.config) == event
+
+
+def test_a_usual_line_of_a_job_need_not_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = [field.name for field in dataclasses.fields(COMPOSED) if getattr(COMPOSED, field.name) in (None, "", [])]
+    assert not absent  # a field that is added to the event is in the test, too
+    monkeypatch.setattr("elastic_hydra.journal.codec.decode", None)
+    assert composed_in(encode(COMPOSED))[0] == COMPOSED.overrides
+
+
+@pytest.mark.parametrize(
+    ("cut", "put"),
+    [
+        (b'"num": 3', b'"num": "3"'),
+        (b'"a=1"', b"1"),
+        (b'"a=1"', b'"\\q"'),
+        (b'"a=1"', b'"\xff"'),
+        (b'"a=1"', b'"a\t"'),
+        (b', "dir": "/d"', b""),
+        (b'"dir": "/d"', b'"dir": 5'),
+        (b'"needs": "2"}', b'"needs": "2"'),
+        (b'"needs": "2"', b'"event": "batch", "jobs": 1'),
+    ],
+)
+def test_the_line_of_a_job_that_cannot_be_used_has_no_overrides(cut: bytes, put: bytes) -> None:
+    text = encode(COMPOSED)
+    assert cut in text
+    with pytest.raises(UnusableLine):
+        composed_in(text.replace(cut, put))
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [
+        (b'{"time": 1, "event": "start", "num": 7, "attempt": 0}\n', (b"1", b"start", b"7", b"")),
+        (b'{"time": 1.25, "event": "workers", "num": 0}\n', (b"1.25", b"workers", b"0", b"")),
+        (
+            b'{"time": 1.25, "event": "end", "num": 10, "state": "failed", "x": 1}\n',
+            (b"1.25", b"end", b"10", b"failed"),
+        ),
+        (b'{"time": 1.25, "event": "end", "num": 10, "x": "}\n', (b"1.25", b"end", b"10", b"")),
+        (b'{"time": 1.25, "event": "end", "num": 10, "state"\n', (b"", b"", b"", b"")),
+        (b'{"time": 1., "event": "end", "num": 10}\n', (b"", b"", b"", b"")),
+        (b'{"time": 1, "event": "end", "num": 010}\n', (b"", b"", b"", b"")),
+        (b'{"event": "end", "num": 1}\n', (b"", b"", b"", b"")),
+        (b"\xff", (b"", b"", b"", b"")),
+    ],
+)
+def test_the_head_of_a_line_is_read_where_encode_has_written_it(text: bytes, head: tuple[bytes, ...]) -> None:
+    assert head_of(text) == head

@@ -132,6 +132,7 @@ def job_events(num: int) -> list[Event]:
 
 BEGAN = SweepBegan(time=1.0, dir="/old")
 RESUMED = SweepBegan(time=20.0, dir="/old", resume=True)
+MOVED = SweepBegan(time=20.0, dir="/other", resume=True)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,10 @@ RESUMED = SweepBegan(time=20.0, dir="/old", resume=True)
             JobsLeftOut(nums=[0, 1], reason="r"),
         ],
         [BEGAN, *job_events(0), BEGAN, *job_events(1)],
+        [BEGAN, job_events(0)[0], job_events(1)[0], *job_events(0)],
+        [BEGAN, job_events(0)[0], RESUMED, *job_events(0)[1:]],
+        [BEGAN, *job_events(0), MOVED, *job_events(1), job_events(2)[0]],
+        [BEGAN, job_events(0)[0], MOVED, *job_events(0)[1:]],
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
@@ -169,6 +174,28 @@ def test_what_is_told_late_is_what_would_be_told_at_once(tmp_path: Path, events:
         assert {name: getattr(told, name) for name in told.__slots__} == {
             name: getattr(now, name) for name in now.__slots__
         }
+
+
+def test_lines_that_cannot_be_used_are_counted_among_those_that_are_put_off(path: Path) -> None:
+    composed, start = encode(JobComposed(num=1, overrides=["x=1"], config="a: 1\n", dir="1")), b'"attempt": 0'
+    append(path, composed.replace(b'"x=1"', b"1"))
+    append(path, composed + encode(AttemptStarted(num=1, attempt=0)).replace(start, b'"attempt": "x"'))
+    follower = Follower(path)
+    follower.read()
+    assert (follower.overview.jobs[1].state, follower.unusable) == ("waiting", 2)
+
+
+def test_a_journal_that_becomes_a_newer_one_is_read_anew_when_it_is_replaced(path: Path) -> None:
+    newer = path.read_bytes() + b'{"event": "sweep", "version": "7.1"}\n'
+    path.write_bytes(newer)
+    follower = Follower(path)
+    with pytest.raises(NewerFormat):
+        follower.read()
+    other = path.with_name("other")
+    other.write_bytes(encode(SweepBegan()) + encode(JobEnded(num=0, state="finished", reason="")))
+    os.replace(other, path)
+    assert follower.read()
+    assert follower.overview.jobs == {}
 
 
 def test_a_job_that_was_not_told_yet_answers_as_any_other(path: Path) -> None:
