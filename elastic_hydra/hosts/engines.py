@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import LOCAL, HostsConfig
+from elastic_hydra.hosts.transport import Transport
 
 __all__ = ["Engine", "engine_of"]
 
@@ -35,7 +36,7 @@ class Engine(Protocol):
             ConfigError: there is none, or they cannot be found out.
         """
 
-    def transport(self, place: str) -> Any:
+    def transport(self, place: str) -> Transport:
         """Return a new way to the host at a place, not open yet. It is asked for again when the host was lost."""
 
 

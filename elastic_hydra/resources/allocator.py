@@ -1,8 +1,7 @@
-"""This host as a sweep divides it among jobs: what jobs may hold of it, and where their workers would run."""
+"""A host as a sweep divides it among jobs: what jobs may hold of it, and where their workers would run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.carve import reserve
 from elastic_hydra.numa.devices import used_memory
 from elastic_hydra.numa.errors import NumaError
-from elastic_hydra.numa.machine import read_machine
+from elastic_hydra.numa.machine import Machine
 from elastic_hydra.numa.pci import NVIDIA
 from elastic_hydra.resources.gpu_memory import GpuMemory
 from elastic_hydra.resources.slots import Slot, Slots, cuda_visible_devices
@@ -28,20 +27,26 @@ __all__ = ["Allocator"]
 
 
 class Allocator:
-    """Says which parts of this host a sweep's jobs may hold. The host is read once.
+    """Says which parts of a host a sweep's jobs may hold.
 
     Args:
         settings: the sweep's `hydra.launcher`.
-        facts: what the launcher has found on this host.
+        facts: what was found on the host.
+        host: its name.
+        machine: the host, as it was read there.
+        environ: the environment of agents on the host.
 
     Raises:
-        ConfigError: the sweep cannot run on this host as configured.
+        ConfigError: the sweep cannot run on the host as configured.
     """
 
-    def __init__(self, settings: DictConfig, facts: HostFacts) -> None:
-        self.host = os.uname().nodename
+    def __init__(
+        self, settings: DictConfig, facts: HostFacts, host: str, machine: Machine, environ: Mapping[str, str]
+    ) -> None:
+        self.host = host
         """The name of the host."""
-        self._machine = read_machine()
+        self._machine = machine
+        self._environ = environ
         self._facts = facts
         self._settings = settings
         self._parallel = None if settings.parallel == "auto" else int(settings.parallel)
@@ -62,7 +67,7 @@ class Allocator:
         return Slots(
             self._machine.topology,
             self._allowance,
-            self._machine.devices(NumaConfig(), os.environ),
+            self._machine.devices(NumaConfig(), self._environ),
             self._facts.gpus,
             self._facts.memory,
             int(settings.resources.jobs_per_gpu),
@@ -72,7 +77,7 @@ class Allocator:
 
     def gpu_memory(self) -> GpuMemory:
         """Return the reader of the GPUs' memory: it tells whether the GPUs of a job that has ended are empty again."""
-        devices = self._machine.devices(NumaConfig(), os.environ)
+        devices = self._machine.devices(NumaConfig(), self._environ)
         addresses = [device.address for device in devices]
         library = nvml.load() if any(device.vendor == NVIDIA for device in devices) else None
 
@@ -110,6 +115,16 @@ class Allocator:
             return self.fitted(replace(launch, demand=free), env_set)
         self.bindings(launch, env_set, slot)
         return launch
+
+    def serves(self, demand: Demand) -> bool:
+        """Whether a job that needs this could run here if no other job ran."""
+        try:
+            slot = self._idle.take(demand)
+        except NumaError:
+            return False
+        if slot is not None:
+            self._idle.give_back(slot)
+        return slot is not None
 
     def _idle_slot(self, launch: Launch, env_set: Mapping[str, str]) -> Slot:
         """Return the smallest slot that a job can get on the idle host."""
@@ -181,5 +196,5 @@ class Allocator:
         """Return the environment variables of an agent whose job holds a slot."""
         chosen: Mapping[str, str] = {}
         if slot.gpus:
-            chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, os.environ)}
-        return {**os.environ, **chosen}
+            chosen = {"CUDA_VISIBLE_DEVICES": cuda_visible_devices(slot, self._environ)}
+        return {**self._environ, **chosen}

@@ -1,12 +1,14 @@
-"""A host of a sweep: its slots, and the memory of its GPUs."""
+"""A host of a sweep: what it has, its slots, and the memory of its GPUs."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
 from elastic_hydra.config.facts import HostFacts
+from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.resources.allocator import Allocator
 from elastic_hydra.resources.gpu_memory import GpuMemory
 
@@ -18,12 +20,13 @@ class Host:
     """A machine whose parts jobs hold while they run."""
 
     name: str
+    facts: HostFacts
     allocator: Allocator
     gpu_memory: GpuMemory
 
     @classmethod
-    def of(cls, settings: DictConfig, facts: HostFacts) -> Host:
-        """Return the host on which this process runs.
+    def here(cls, settings: DictConfig, facts: HostFacts) -> Host:
+        """Return the host on which this process runs, which is read once.
 
         Args:
             settings: the sweep's `hydra.launcher`.
@@ -32,5 +35,5 @@ class Host:
         Raises:
             ConfigError: the sweep cannot run on this host as configured.
         """
-        allocator = Allocator(settings, facts)
-        return cls(allocator.host, allocator, allocator.gpu_memory())
+        allocator = Allocator(settings, facts, os.uname().nodename, read_machine(), os.environ)
+        return cls(allocator.host, facts, allocator, allocator.gpu_memory())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ __all__ = ["compose", "job_of_run", "meet", "task_config", "task_yaml", "teach_p
 def compose(
     context: HydraContext,
     sweep_config: DictConfig,
-    facts: HostFacts,
+    facts: Sequence[HostFacts],
     num: int,
     overrides: list[str],
     recorded_dir: Path | None = None,
@@ -44,7 +46,7 @@ def compose(
     Args:
         context: Hydra's.
         sweep_config: of the sweep.
-        facts: this host.
+        facts: of the hosts. The first one on which the job can run says what its keys leave open.
         num: the job's number.
         overrides: the job's.
         recorded_dir: where an earlier launcher has run it; None: it is new.
@@ -67,13 +69,15 @@ def compose(
     return job
 
 
-def job_of_run(context: HydraContext, config: DictConfig, facts: HostFacts, num: int, overrides: list[str]) -> Job:
+def job_of_run(
+    context: HydraContext, config: DictConfig, facts: Sequence[HostFacts], num: int, overrides: list[str]
+) -> Job:
     """Make the job of a run without `-m`, which Hydra has composed, and check how it is to be launched.
 
     Args:
         context: Hydra's.
         config: of the run; it has its output directory.
-        facts: this host.
+        facts: of the hosts. The first one on which the job can run says what its keys leave open.
         num: what the launcher calls the job; Hydra gives a single run neither a number nor an id.
         overrides: the run's.
 
@@ -188,17 +192,33 @@ def _fix_output_dir(num: int, config: DictConfig, recorded_dir: Path | None) -> 
     return output_dir
 
 
-def _resolve(num: int, config: DictConfig, facts: HostFacts, loader: ConfigLoader) -> Launch:
+def _resolve(num: int, config: DictConfig, facts: Sequence[HostFacts], loader: ConfigLoader) -> Launch:
     try:
         settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         environ = {**os.environ, **env_set_of(config)}
         check_nodes(settings["nodes"], loader)
-        return resolve(settings, facts, environ)
+        return _resolve_on_one(settings, facts, environ)
     except OmegaConfBaseException as error:
         problems = Problems()
         check_resolvable(config.hydra.launcher, problems)
         problems.raise_any()
         raise ConfigError(f"job #{num}: {error.full_key}: {first_line(error)}") from error
+
+
+def _resolve_on_one(settings: dict[str, Any], facts: Sequence[HostFacts], environ: dict[str, str]) -> Launch:
+    """Resolve settings on the first host where that works.
+
+    Raises:
+        ConfigError: what is wrong on the first host, as it works on none.
+    """
+    first, *others = facts
+    try:
+        return resolve(settings, first, environ)
+    except ConfigError:
+        for of_host in others:
+            with contextlib.suppress(ConfigError):
+                return resolve(settings, of_host, environ)
+        raise
 
 
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:

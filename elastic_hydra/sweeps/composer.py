@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hydra.types import HydraContext
@@ -13,7 +13,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.jobs.job import Job
 from elastic_hydra.numa.errors import NumaError
-from elastic_hydra.resources.allocator import Allocator
+from elastic_hydra.resources.host import Host
 from elastic_hydra.sweeps.compose import compose, job_of_run, task_yaml
 from elastic_hydra.sweeps.directories import Directories
 from elastic_hydra.sweeps.resume import History
@@ -23,14 +23,13 @@ __all__ = ["Composer"]
 
 
 class Composer:
-    """Composes jobs and checks them: against their host, the sweep, each other, and what they were before.
+    """Composes jobs and checks them: against their hosts, the sweep, each other, and what they were before.
 
     Args:
         context: Hydra's.
         config: of the sweep, or of a single run.
         settings: the sweep's `hydra.launcher`.
-        facts: of the host on which jobs run.
-        allocator: gives that host to jobs.
+        hosts: on which jobs run, by their names: at least one. Others may come and go.
         history: what an earlier launcher has recorded.
         single: whether it is a single run, which Hydra has composed.
     """
@@ -40,8 +39,7 @@ class Composer:
         context: HydraContext,
         config: DictConfig,
         settings: DictConfig,
-        facts: HostFacts,
-        allocator: Allocator,
+        hosts: Mapping[str, Host],
         history: History,
         *,
         single: bool = False,
@@ -49,8 +47,7 @@ class Composer:
         self._context = context
         self._config = config
         self._settings = settings
-        self._facts = facts
-        self._allocator = allocator
+        self._hosts = hosts
         self._history = history
         self._single = single
         self._directories = Directories(history.recorded)
@@ -79,18 +76,33 @@ class Composer:
         """
         recorded_dir = self._history.output_dir(num)
         if self._single:
-            job = job_of_run(self._context, self._config, self._facts, num, overrides)
+            job = job_of_run(self._context, self._config, self._facts(), num, overrides)
         else:
-            job = compose(self._context, self._config, self._facts, num, overrides, recorded_dir)
-        try:
-            job = replace(job, launch=self._allocator.fitted(job.launch, job.env_set))
-        except NumaError as error:
-            raise ConfigError(f"job #{job.num}: {error}") from error
+            job = compose(self._context, self._config, self._facts(), num, overrides, recorded_dir)
+        job = self._fitted(job)
         if recorded_dir is not None:
             self._history.check(num, task_yaml(job))
         if self._history.settled(num) is None:
             self._directories.claim(job)
         return job
+
+    def _facts(self) -> list[HostFacts]:
+        """Return what was found on the hosts; of those that are alike only the first."""
+        found: list[HostFacts] = []
+        for host in self._hosts.values():
+            if host.facts not in found:
+                found.append(host.facts)
+        return found
+
+    def _fitted(self, job: Job) -> Job:
+        """Fit a job to the first host that can run it."""
+        problems: list[NumaError] = []
+        for host in self._hosts.values():
+            try:
+                return replace(job, launch=host.allocator.fitted(job.launch, job.env_set))
+            except NumaError as error:  # noqa: PERF203
+                problems.append(error)
+        raise ConfigError(f"job #{job.num}: {problems[0]}") from problems[0]
 
     def check_same(self, jobs: list[Job]) -> None:
         """Refuse jobs that change what holds for the whole sweep.

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.compat.omegaconf import parent_of, set_parent
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.hosts import HostsConfig
+from elastic_hydra.config.hosts import LOCAL, HostsConfig
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.tree import as_schema
@@ -60,6 +60,8 @@ def sweep_settings(config: DictConfig) -> DictConfig:
 
 def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
     """Add what is wrong with the keys of a job, so that people need not come twice."""
+    if settings.hosts.engine != LOCAL:
+        return  # it depends on what the hosts have, and none is there yet
     try:
         plain: Any = OmegaConf.to_container(settings, resolve=True)
         resolve(plain, facts_of_this_host(), os.environ)

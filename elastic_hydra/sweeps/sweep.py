@@ -94,7 +94,8 @@ class Sweep:
         if engine_of(keys := hosts_keys_of(settings)) is not None:
             raise ConfigError(f"hydra.launcher.hosts.engine={keys.engine}: jobs do not run on other hosts yet")
         self._facts = facts = facts_of_this_host()
-        host = Host.of(settings, facts)
+        host = Host.here(settings, facts)
+        hosts = {host.name: host}
         shared = Shared(task_function, context, HydraState())
         self._is_program = isinstance(task_function, Program)
         # What is swept for a program are launch settings, and it returns no value.
@@ -104,11 +105,11 @@ class Sweep:
         self._state = SweepState(
             dir=self._dir,
             settings=settings,
-            hosts={host.name: host},
+            hosts=hosts,
             shared=shared,
             server=KeptServer(vars(shared), settings.preload),
             history=self._history,
-            composer=Composer(context, config, settings, facts, host.allocator, self._history, single=single),
+            composer=Composer(context, config, settings, hosts, self._history, single=single),
             results=results,
             failures=FailureLimit(settings.on_failure, None if most is None else str(most)),
             single=single,

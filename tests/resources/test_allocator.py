@@ -31,11 +31,12 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes the host and a job from changed settings."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     root = write(tmp_path, machine([list(range(24)), list(range(24, 48))], threads=2, gpus=[0] * 4 + [1] * 4))
-    monkeypatch.setattr(allocator, "read_machine", lambda: read_machine(root))
+    there = read_machine(root)
     gpus = HostFacts(cpus=96, gpus=8, torch=(2, 9), memory=1 << 40)
 
     def make(**changed: Any) -> tuple[allocator.Allocator, Launch]:
-        return allocator.Allocator(OmegaConf.create(settings(**changed)), gpus), launch(gpus, **changed)
+        made = allocator.Allocator(OmegaConf.create(settings(**changed)), gpus, "n1", there, os.environ)
+        return made, launch(gpus, **changed)
 
     return make
 
@@ -128,5 +129,27 @@ def test_a_slot_names_its_host(made: Make) -> None:
     this, wanted = made(parallel="auto", nproc_per_node=1)
     slot = this.slots().take(wanted.demand)
     assert slot is not None
-    assert slot.host == this.host == os.uname().nodename
+    assert slot.host == this.host == "n1"
     assert this.bindings(wanted, {}, slot) == ()  # nothing is bound with numa=none
+
+
+def test_a_host_says_what_it_could_serve_if_it_were_idle(made: Make) -> None:
+    this, _ = made(parallel="auto", nproc_per_node=1)
+    for demand, served in [
+        (Demand(gpus=8), True),
+        (Demand(gpus=9), False),
+        (Demand(cpus=96), True),
+        (Demand(cpus=97), False),
+        (Demand(listed=("500",)), False),
+    ]:
+        assert this.serves(demand) is served, demand
+        assert this.serves(demand) is served, demand
+
+
+def test_the_agents_of_another_host_get_that_hosts_environment(made: Make) -> None:
+    this, _ = made(parallel="auto")
+    there = allocator.Allocator(
+        this._settings, this._facts, "n2", this._machine, {"A": "1", "CUDA_VISIBLE_DEVICES": "4,5"}
+    )
+    assert there.environment(Slot(host="n2")) == {"A": "1", "CUDA_VISIBLE_DEVICES": "4,5"}
+    assert there.environment(Slot(gpus=(1,), host="n2")) == {"A": "1", "CUDA_VISIBLE_DEVICES": "5"}
