@@ -9,21 +9,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import IO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import psutil
 
 from elastic_hydra import timeouts
+from elastic_hydra.hosts.lines import Lines
 from elastic_hydra.supervisor import entry, own_ends
 
 __all__ = ["CommandTransport", "Ended", "Transport", "host_command"]
-
-_LAST_LINES = 20
-"""So many lines of standard error are kept, for messages."""
-_LONGEST_LINE = 1 << 16
-"""Bytes after which a line that has not ended is taken for one."""
 
 
 class Ended(NamedTuple):
@@ -106,11 +101,8 @@ class CommandTransport:
         self._environment = environment
         self._name = name or os.path.basename(self._argv[0])
         self._program: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
-        self._rest = b""
-        """The beginning of a line of standard error that has not ended yet."""
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
-        self._new: list[str] = []
+        self._errors: Lines | None = None
+        """Of standard error."""
 
     @property
     def name(self) -> str:
@@ -137,10 +129,9 @@ class CommandTransport:
                 )
             except OSError as error:
                 raise OSError(error.errno, f"cannot run {shlex.join(self._argv)}: {error.strerror}") from error
-        self._errors = self._program.stderr
-        assert self._errors is not None
-        own_ends.own(self._errors)
-        os.set_blocking(self._errors.fileno(), False)
+        assert self._program.stderr is not None
+        own_ends.own(self._program.stderr)
+        self._errors = Lines(self._program.stderr)
         return ours
 
     def fileno(self) -> int:
@@ -149,9 +140,7 @@ class CommandTransport:
 
     def lines(self) -> list[str]:
         """Return the lines that the program has written to standard error since the last call; it does not wait."""
-        self._read()
-        new, self._new = self._new, []
-        return new
+        return [] if self._errors is None else self._errors.new()
 
     def ended(self) -> Ended | None:
         """Return how the program has ended; None: it runs, or was not started."""
@@ -165,8 +154,7 @@ class CommandTransport:
             code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         else:
             code = self._program.returncode
-        self._read()
-        return Ended(code, (*self._last, *self._unfinished()))
+        return Ended(code, () if self._errors is None else self._errors.last())
 
     def kill(self) -> None:
         """End the program and all that it has started in its session: SIGTERM to the program first, then SIGKILL.
@@ -186,42 +174,11 @@ class CommandTransport:
                     if os.getsid(pid) == program.pid:
                         os.kill(pid, signal.SIGKILL)
             program.wait()
-        self._read()
         if self._errors is not None:
             self._errors.close()
-            self._errors = None
 
     def _await_end(self, timeout: float) -> None:
         """Wait for the end of the program, which is reaped later."""
         deadline = time.monotonic() + timeout
         while self.ended() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-
-    def _read(self) -> None:
-        """Take in what is there of standard error."""
-        while self._errors is not None:
-            data = self._errors.read(_LONGEST_LINE)
-            if data is None:
-                return
-            if not data:
-                self._errors.close()
-                self._errors = None
-                self._keep(self._unfinished())
-                self._rest = b""
-                return
-            *whole, self._rest = (self._rest + data).split(b"\n")
-            self._keep([_text(line) for line in whole])
-            if len(self._rest) >= _LONGEST_LINE:
-                self._keep(self._unfinished())
-                self._rest = b""
-
-    def _keep(self, lines: list[str]) -> None:
-        self._new += lines
-        self._last += [line for line in lines if line.strip()]
-
-    def _unfinished(self) -> list[str]:
-        return [_text(self._rest)] if self._rest else []
-
-
-def _text(line: bytes) -> str:
-    return line.decode(errors="replace").rstrip("\r")
