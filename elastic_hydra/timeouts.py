@@ -31,6 +31,13 @@ SERVER_MARGIN = 10.0
 server."""
 TRANSPORT = 2.0
 """A launcher waits for ssh, srun or whatever leads to a host to end after SIGTERM; then it kills that."""
+HOST_HELLO = 120.0
+"""A host process waits for the first word of its launcher."""
+HOST_FAREWELL = 5.0
+"""A host process that ends tries to write what its launcher has not read yet."""
+HOST_MARGIN = 15.0
+"""A launcher takes what has run on a host that is lost for ended: so much later than the host process begins to end
+it, and the shutdown time-out of what runs there."""
 DEATH_WITH_SERVER = 5.0
 """An agent whose server has died waits for its own death: the kernel closes the connections of a process before it
 kills the children."""
@@ -101,6 +108,11 @@ ORDERS = (
         ("STACKS", "STACKS", "AFTER_SIGKILL"),
         "HANG_MARGIN",
         "an agent that writes stacks and stops its workers is taken for one that hangs",
+    ),
+    Order(
+        ("SERVER_MARGIN",),
+        "HOST_MARGIN",
+        "a job is started again while the server of a lost host still ends its processes",
     ),
     Order(("REMAINS",), "CLEAN", "an agent goes on while the workers' remains still end"),
     Order(("REMAINS",), "ORPHANS", "orphans are looked for only once, and one that starts meanwhile is overlooked"),

@@ -19,10 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from elastic_hydra import timeouts
-from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, signal_queue
+from elastic_hydra.supervisor import channel, context, entry, outcome, passing, pickles, waiting
 from elastic_hydra.supervisor.anonymous_files import anonymous_file, file_with, path_of
 from elastic_hydra.supervisor.channel import Channel
 from elastic_hydra.supervisor.fork_safety import CannotFork
@@ -49,6 +49,7 @@ from elastic_hydra.supervisor.protocol import (
     Started,
 )
 from elastic_hydra.supervisor.server_process import ServerProcess
+from elastic_hydra.supervisor.waiting import Listener, ServerLost
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,24 +61,6 @@ PAYLOAD = "elastic-hydra-payload"
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 """Signals that say that the end has come; any other asks for a checkpoint first."""
-
-
-class ServerLost(RuntimeError):
-    """The warm server has died; the kernel has then killed all that it had started."""
-
-
-class Listener(Protocol):
-    """Takes requests of others, which have their effect later: nothing may be done while a message is read."""
-
-    def fileno(self) -> int:
-        """Return what becomes readable when there is something to `serve`."""
-
-    def serve(self) -> None:
-        """Take in what has come, without waiting for anybody."""
-
-    @property
-    def has_requests(self) -> bool:
-        """Whether requests wait to be taken."""
 
 
 @dataclass(eq=False)
@@ -129,7 +112,7 @@ class Client:
     def _hear_first_word(self) -> None:
         try:
             while (received := self._channel.take()) is None:
-                self._poll(None)
+                waiting.poll(self.waits_for(), None, self.listener)
                 self._channel.fill()
         except EOFError:
             raise CannotFork("it ended at its start") from None
@@ -211,6 +194,14 @@ class Client:
         if ids:
             self._send(Signal(ids, int(number)))
 
+    def command(self, processes: Iterable[Process], number: int) -> None:
+        """Send a signal to those that still run, such that they hear of it even if somebody has stopped them."""
+        commanded = list(processes)
+        if self.process is not None:
+            self.process.resume()
+        self.signal(commanded, number)
+        self.signal(commanded, signal.SIGCONT)
+
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait for an event of our processes that makes `done()` true.
 
@@ -235,7 +226,7 @@ class Client:
         """Take in what the server has said; wait for `timeout` seconds (None: for ever) when there is nothing yet."""
         if self.lost:
             raise ServerLost("the warm server has died")
-        ready = self._poll(timeout)
+        ready = waiting.poll(self.waits_for(), timeout, self.listener)
         announced = self._failed is not None and self._failed[0] in ready and bool(os.read(self._failed[0], 4096))
         if self.sock.fileno() not in ready:
             return announced
@@ -248,26 +239,15 @@ class Client:
             self._hear(received.message)
         return True
 
-    def _poll(self, timeout: float | None) -> list[int]:
-        """Wait until something can be read, and return where; a signal raises its exception here.
+    def waits_for(self) -> list[tuple[int, int]]:
+        """Return what is to be polled before a `pump`: file descriptors with events; nothing if it is lost."""
+        if self.lost:
+            return []
+        fds = [self.sock.fileno()] if self._failed is None else [self.sock.fileno(), self._failed[0]]
+        return [(fd, select.POLLIN) for fd in fds]
 
-        Args:
-            timeout: seconds; None waits for ever.
-        """
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        if (queue := signal_queue.in_use()) is not None:
-            poll.register(queue, select.POLLIN)
-        if self._failed is not None:
-            poll.register(self._failed[0], select.POLLIN)
-        if self.listener is not None:
-            poll.register(self.listener, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000.0)]
-        if queue is not None:
-            queue.check_after_wait()
-        if self.listener is not None and self.listener.fileno() in ready:
-            self.listener.serve()
-        return ready
+    def next_deadline(self) -> None:
+        """Return when `pump` is to be called at the latest: only an event makes that necessary."""
 
     def is_asked(self) -> bool:
         """Whether the listener has taken in a request."""
@@ -321,10 +301,7 @@ class Client:
         """
         asked = list(processes)
         try:
-            if self.process is not None:
-                self.process.resume()
-            self.signal(asked, number)
-            self.signal(asked, signal.SIGCONT)  # one that is stopped would not hear of it
+            self.command(asked, number)
             return self.wait(lambda: all(process.exitcode is not None for process in asked), timeout)
         except ServerLost:
             return True

@@ -20,7 +20,7 @@ from dataclasses import replace
 from elastic_hydra.supervisor import context, entry, forked, inherited, own_ends, passing, pickles, server
 from elastic_hydra.supervisor.anonymous_files import file_with
 from elastic_hydra.supervisor.channel import send
-from elastic_hydra.supervisor.client import PAYLOAD, Client, ServerLost
+from elastic_hydra.supervisor.client import PAYLOAD, Client, Listener, ServerLost
 from elastic_hydra.supervisor.fork_safety import CannotFork, fork_hazard
 from elastic_hydra.supervisor.main_module import Interpreter
 from elastic_hydra.supervisor.passing import Pickled
@@ -28,7 +28,7 @@ from elastic_hydra.supervisor.process_limits import with_limit
 from elastic_hydra.supervisor.protocol import Load
 from elastic_hydra.supervisor.server_process import ServerProcess
 
-__all__ = ["open_server"]
+__all__ = ["open_fresh", "open_server", "what_to_load"]
 
 _FRESH_ENVIRONMENT = {
     # A server with thread pools could not be forked; its processes set their own thread counts.
@@ -113,22 +113,66 @@ def _fork(shared: Mapping[str, object]) -> Client:
 
 
 def _fresh(shared: Mapping[str, object], hazard: str, preload: Sequence[str], keep: Sequence[int]) -> Client:
+    load, pickled = what_to_load(shared, preload)
+    return open_fresh(load, pickled, f"from a fresh interpreter ({hazard})", shared=shared, keep=keep)
+
+
+def what_to_load(
+    shared: Mapping[str, object], preload: Sequence[str], *, elsewhere: bool = False
+) -> tuple[Load, Pickled]:
+    """Return what a server in a fresh interpreter is told, and the pickled shared objects.
+
+    Args:
+        shared: as for `open_server`.
+        preload: as for `open_server`.
+        elsewhere: whether it is on another host, where this one's file descriptors mean nothing.
+    """
     launcher = Interpreter.like_this(os.getcwd())
-    with passing.collected() as (fds, handed_down):
+    with passing.collected(elsewhere=elsewhere) as (fds, handed_down):
         data = pickles.dumps(dict(shared), main=launcher.names, for_new=True)
-    pickled = Pickled(data, tuple(fds))
-    early = Load(launcher, handed_down, tuple(preload), early=True)
+    return Load(launcher, handed_down, tuple(preload), early=True), Pickled(data, tuple(fds))
+
+
+def open_fresh(
+    load: Load,
+    pickled: Pickled,
+    reason: str,
+    *,
+    shared: Mapping[str, object],
+    keep: Sequence[int] = (),
+    listener: Listener | None = None,
+) -> Client:
+    """Get a server in a fresh interpreter.
+
+    Args:
+        load: what it loads.
+        pickled: the shared objects.
+        reason: how it comes to be, in words.
+        shared: the objects themselves, where payloads are pickled here.
+        keep: as for `open_server`.
+        listener: is served while this process waits for the server, also while it starts.
+
+    Raises:
+        ServerLost: it could not be started.
+    """
     try:
-        return _fresh_with(shared, pickled, early, f"from a fresh interpreter ({hazard})", keep)
+        return _fresh_with(shared, pickled, load, reason, keep, listener)
     except CannotFork as error:
-        reason = f"from a fresh interpreter ({hazard}), each importing the job's modules itself ({error})"
+        reason = f"{reason}, each importing the job's modules itself ({error})"
     try:
-        return _fresh_with(shared, pickled, replace(early, early=False), reason, keep)
+        return _fresh_with(shared, pickled, replace(load, early=False), reason, keep, listener)
     except CannotFork as error:
         raise ServerLost(f"no warm server could be started: {error}") from error
 
 
-def _fresh_with(shared: Mapping[str, object], pickled: Pickled, load: Load, reason: str, keep: Sequence[int]) -> Client:
+def _fresh_with(
+    shared: Mapping[str, object],
+    pickled: Pickled,
+    load: Load,
+    reason: str,
+    keep: Sequence[int],
+    listener: Listener | None,
+) -> Client:
     """Start a server in an interpreter of its own.
 
     Raises:
@@ -143,6 +187,7 @@ def _fresh_with(shared: Mapping[str, object], pickled: Pickled, load: Load, reas
         )
     with file_with(pickled.data, PAYLOAD) as fd, contextlib.suppress(ConnectionError):  # it has ended, as is seen next
         send(ours, load, [fd, *pickled.fds])
-    client = Client(ours, shared, reason, load.launcher.names, process=ServerProcess(popen.pid, popen))
+    process = ServerProcess(popen.pid, popen)
+    client = Client(ours, shared, reason, load.launcher.names, process=process, listener=listener)
     client.await_ready()
     return client

@@ -17,14 +17,21 @@
     launcher                                        fresh interpreter
         Load                        ───────────>    is a server: Ready or CannotServe
 
+    launcher                                        host process, on another host
+        Open                        ───────────>    Opened or CannotServe
+        RemoteStart, Signal         ───────────>    as a server: Started, Exited, Refused; ResultPart before Exited
+        Preload, Prepare, ShutdownTimeout  ────>    no answer
+        Ping                        ───────────>    Pong
+                                    <───────────    Told, Lines
+        Bye                         ───────────>    Bye, its last word, also when nobody has asked for it
+
 A message is a pickle in a frame, and a frame is bytes: any stream of bytes can carry it. What must never happen is that
 a reader takes the middle of one frame for the beginning of another, so each frame ends in a byte that is checked. (It
 is the newline: a stream that buffers lines hands it on at once.)
 
 No message contains a file descriptor. Where both ends are on one host, files ride beside a frame, which says how many
-(`channel`): payload, outcome and what multiprocessing shares. A stream from another host carries none: there, bytes of
-the payload and of the outcome have to be in messages, a path means a file that both hosts share, and a `Start` with
-files is refused.
+(`channel`): payload, outcome and what multiprocessing shares. A stream from another host carries none: there, the bytes
+of payload and outcome are in messages, and a path means a file that both hosts share.
 
 Whoever can write to the stream can run any code in the reader, as with every pickle: the stream is private.
 """
@@ -43,25 +50,34 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Become",
+    "Bye",
     "CannotServe",
     "Clean",
     "Cleaned",
     "Exited",
     "Frame",
     "LastWill",
+    "Lines",
     "Load",
     "Message",
+    "Open",
+    "Opened",
+    "Ping",
+    "Pong",
     "Preload",
     "Prepare",
     "ProtocolError",
     "Ready",
     "Refused",
+    "RemoteStart",
     "Reply",
     "Request",
+    "ResultPart",
     "ShutdownTimeout",
     "Signal",
     "Start",
     "Started",
+    "Told",
     "decode",
     "encode",
 ]
@@ -193,9 +209,100 @@ class Load:
     """Whether the server executes `__main__` and loads the shared objects; else each of its processes does."""
 
 
+# --- between a launcher and the host process on another host ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Open:
+    """Have a warm server ready."""
+
+    directory: str
+    """Where the launcher was started; the host has it, too."""
+    environment: dict[str, str]
+    """The launcher's."""
+    load: Load
+    shared: bytes
+    """The pickled shared objects."""
+    silence: float
+    """When nothing was heard of the launcher for so many seconds, everything on the host is ended."""
+    shutdown_timeout: float
+    """Seconds between SIGTERM and SIGKILL for what runs then."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The warm server is ready."""
+
+    reason: str
+    """How it came to be, in words."""
+    environment: dict[str, str]
+    """That in which it has started."""
+    journal: str
+    """Path on the host, to which agents and workers append their events."""
+
+
+@dataclass(frozen=True)
+class RemoteStart:
+    """Start a process whose payload is in the message."""
+
+    start: Start
+    payload: bytes
+    """Nothing for a program."""
+
+
+@dataclass(frozen=True)
+class ResultPart:
+    """The next bytes of what a process has written into the file of its outcome; all of them come before its end."""
+
+    id: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A sign of life of the launcher."""
+
+    sent: float
+    """On the launcher's monotonic clock."""
+    heard: float
+    """`Pong.now` of the last answer that the launcher has got; minus infinity: it has got none."""
+
+
+@dataclass(frozen=True)
+class Pong:
+    """The answer to a `Ping`."""
+
+    sent: float
+    """The ping's."""
+    now: float
+    """The host's monotonic clock."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Somebody has sent a signal to the host process, as Slurm does before it takes a host away."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Whole lines that agents and workers have appended to the host's journal."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Bye:
+    """The last message. From a host: nothing of what the launcher has started there runs any more."""
+
+    reason: str
+
+
 Request = ShutdownTimeout | Preload | Prepare | Start | Signal | Clean | LastWill
 Reply = Ready | CannotServe | Started | Refused | Exited | Cleaned
-Message = Request | Reply | Become | Load
+Remote = Open | Opened | RemoteStart | ResultPart | Ping | Pong | Told | Lines | Bye
+Message = Request | Reply | Become | Load | Remote
 
 
 # --- frames ------------------------------------------------------------------------------------------------------
@@ -204,7 +311,7 @@ _HEADER = struct.Struct("!IB")
 """Length of the pickle in bytes, and how many files ride beside the frame."""
 _END = b"\n"
 _LONGEST = 1 << 28
-"""Bytes of a message. An environment, the longest that is sent, has some thousand."""
+"""Bytes of a message. Most have some hundred; a payload or shared objects for another host may have many."""
 
 
 class ProtocolError(Exception):
@@ -225,10 +332,15 @@ def encode(message: Message, files: int = 0) -> bytes:
     """Make a frame.
 
     Args:
-        message: keep it small; large things travel in an `anonymous_file`.
+        message: keep it small; on one host, large things travel in an `anonymous_file`.
         files: how many ride beside it.
+
+    Raises:
+        ProtocolError: it is longer than any reader takes.
     """
     body = pickle.dumps(message)
+    if len(body) > _LONGEST:
+        raise ProtocolError(f"{type(message).__name__} has {len(body)} bytes, which is more than {_LONGEST}")
     return b"".join((_HEADER.pack(len(body), files), body, _END))
 
 
