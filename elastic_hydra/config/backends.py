@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["BACKENDS", "CAN_GROW", "FOR_SEVERAL_NODES", "ON_ONE_NODE", "TIMEOUTS", "Backend", "backend_of"]
+__all__ = [
+    "BACKENDS",
+    "CAN_GROW",
+    "ENVIRONMENT",
+    "FOR_SEVERAL_NODES",
+    "ON_ONE_NODE",
+    "TIMEOUTS",
+    "Backend",
+    "backend_of",
+]
 
 TIMEOUTS = (
     "join_timeout",
@@ -87,6 +96,9 @@ CAN_GROW = _in_words(
 
 ON_ONE_NODE = "local"
 """The backend for a job that has one node and no endpoint."""
+
+ENVIRONMENT = "environment"
+"""The word for whichever backend suits what the environment says of this job's nodes."""
 
 _REGISTERED = Backend()
 """What is assumed of a backend that somebody else has registered with torch."""

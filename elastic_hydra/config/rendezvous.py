@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional
 from elastic_hydra.config.backends import (
     BACKENDS,
     CAN_GROW,
+    ENVIRONMENT,
     FOR_SEVERAL_NODES,
     ON_ONE_NODE,
     TIMEOUTS,
@@ -27,10 +28,11 @@ __all__ = ["Rendezvous", "RendezvousConfig", "rendezvous_of"]
 @names_its_keys
 @dataclass
 class RendezvousConfig:
-    """Where the nodes of a job meet: `hydra/launcher/rendezvous=local|c10d|static|etcd`."""
+    """Where the nodes of a job meet: `hydra/launcher/rendezvous=local|environment|c10d|static|etcd`."""
 
     backend: str = ON_ONE_NODE
-    """`local` (one node), `c10d`, `static`, `etcd`, `etcd-v2`, or any name registered with torch."""
+    """`local` (one node), `environment` (what suits the variables of `srun`, `mpirun` or Kubeflow), `c10d`, `static`,
+    `etcd`, `etcd-v2`, or any name registered with torch."""
     endpoint: str = ""
     """`host:port` where nodes meet; `static`: of node 0. Empty: none, as one node needs none (except with `etcd`)."""
     id: Optional[str] = None
@@ -83,7 +85,7 @@ def rendezvous_of(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, proble
     problems.not_blank("rendezvous.local_addr", keys.local_addr)
     name, endpoint = keys.backend, keys.endpoint.strip()
     if name not in facts.backends:
-        known = sorted(facts.backends)
+        known = sorted({*facts.backends, ENVIRONMENT})
         problems.add("rendezvous.backend", name, f"must be one of {', '.join(known)}{nearest(name, known)}")
         return Rendezvous(name, endpoint)
     backend = backend_of(name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from elastic_hydra.compat.versions import lack_of_torch
 from elastic_hydra.config.debug import check_debug, check_inline, rank_of, undisturbed, without
+from elastic_hydra.config.environment import with_environment
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.hosts import LOCAL
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
@@ -57,6 +58,9 @@ class Launch:
     whole_sweep: dict[str, Any] = field(default_factory=dict)
     """The values in this job's configuration of the keys that hold for the whole sweep."""
 
+    about_nodes: str = ""
+    """In one line, what the environment says of the nodes; empty: nothing that people should know."""
+
     @property
     def several_nodes(self) -> bool:
         """Whether the job may have more than one node."""
@@ -80,7 +84,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     problems = Problems()
     check_tree(settings, ElasticConfig, problems)
     problems.raise_any()
-    keys = as_schema(ElasticConfig, settings)
+    keys, about_nodes = with_environment(as_schema(ElasticConfig, settings), environ, problems)
 
     nodes = nodes_of(keys.nodes, problems)
     parallel = read_parallel(keys.parallel, Problems())  # `check_whole_sweep` says what is wrong with `parallel`
@@ -120,6 +124,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
         tee=tee,
         line_prefix=line_prefix_of(keys.logs.line_prefix, tee, workers, keys.role),
         whole_sweep=whole_sweep_of(settings),
+        about_nodes=about_nodes,
     )
 
 

@@ -161,6 +161,8 @@ class Sweep:
         ahead = planned if self._settings.dry_run else planned[:_COMPOSED_AHEAD]
         jobs = [composer.compose(num, overrides) for num, overrides in ahead]
         composer.check_same(jobs)
+        if self._journal is None and (about := jobs[0].launch.about_nodes):
+            log.info("%s", about)
         teach_parser(jobs[0])
         if self._settings.dry_run:
             return self._plan(planned, jobs)

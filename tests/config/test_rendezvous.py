@@ -48,6 +48,7 @@ def test_what_goes_to_torch(nodes: Nodes, backend: str, settings: dict[str, Any]
     assert meet(nodes, backend, **settings) == (expected, [])
 
 
+KNOWN = "c10d, environment, etcd, etcd-v2, local, static"
 ADDRESS = "must be HOST:PORT, the port a number below 65536"
 LAST_CALL = (
     "must be less than rendezvous.join_timeout=5: the first node would give up while it still waits for more nodes; "
@@ -58,7 +59,12 @@ LAST_CALL = (
 @pytest.mark.parametrize(
     ("nodes", "backend", "settings", "lines"),
     [
-        (ONE, "locl", {}, ["backend=locl: must be one of c10d, etcd, etcd-v2, local, static (did you mean local?)"]),
+        (
+            ONE,
+            "locl",
+            {},
+            [f"backend=locl: must be one of {KNOWN} (did you mean local?)"],
+        ),
         (ONE, "local", {"id": " "}, ["id='': must not be empty; null is the default"]),
         (ONE, "local", {"local_addr": ""}, ["local_addr='': must not be empty; null is the default"]),
         (

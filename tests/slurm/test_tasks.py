@@ -1,0 +1,54 @@
+"""Launchers that srun has started as tasks, one per node, train one group; nothing says where they meet but Slurm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.apps import App
+from tests.helpers.slurm import Cluster, needs_slurm
+from tests.slurm.batch import BatchJob
+
+pytestmark = needs_slurm
+
+BODY = """
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+count = torch.ones(1)
+dist.all_reduce(count)
+note(host=os.uname().nodename)
+dist.destroy_process_group()
+return int(count)
+"""
+RENDEZVOUS = "hydra/launcher/rendezvous=environment"
+
+
+def test_one_task_per_node_is_one_group(slurm: Cluster, tmp_path: Path) -> None:
+    if not slurm.has_networks:
+        pytest.skip("without network namespaces the names of nodes lead nowhere")
+    overrides = [RENDEZVOUS, "hydra.launcher.nproc_per_node=2", "+x=1,2"]
+    job = BatchJob(slurm, App(tmp_path, BODY), overrides, ["--nodes=2", "--ntasks-per-node=1"], prefix="srun")
+    assert job.wait_for_end() == "COMPLETED", job.output()
+    assert job.output().count("2 finished") == 2
+    assert "2 nodes, this one is 0; they meet at h1:" in job.output()
+    for num in "01":
+        ranks = {rank: (job.folder / num / f"seen.{rank}.json").read_text() for rank in range(4)}
+        assert [text.count("h1") for text in ranks.values()] == [1, 1, 0, 0]
+        assert f'"num":{num},"state":"finished"' in job.journal().read_text().replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "refusal"),
+    [
+        ("srun", ["--ntasks=2", "--nodes=1"], "srun has started several launchers on one node (SLURM_STEP_NUM_TASKS=2"),
+        ("exec", ["--nodes=2"], "this is no task of a step: start the launcher by srun --ntasks-per-node=1"),
+    ],
+)
+def test_other_tasks_are_refused(slurm: Cluster, tmp_path: Path, prefix: str, options: list[str], refusal: str) -> None:
+    job = BatchJob(slurm, App(tmp_path, BODY), [RENDEZVOUS, "+x=1"], options, prefix)
+    assert job.wait_for_end() == "FAILED"
+    assert "hydra.launcher.rendezvous.backend=environment: " in job.output()
+    assert refusal in job.output()
+    assert not job.journal().exists()
