@@ -112,8 +112,10 @@ class HostProcess:
             while self._open is None:
                 self._wait([])
             self._serve_with(self._open)
-        except (EOFError, ProtocolError, ServerLost, _OverError) as end:
+        except (EOFError, ProtocolError, _OverError) as end:
             reason = str(end) or "the launcher is gone"
+        except ServerLost as lost:
+            reason = next((process.fate for process in self._processes.values() if process.fate), str(lost))
         except Exception as error:
             traceback.print_exc()
             reason = f"the host process failed with {type(error).__name__}: {error}"

@@ -1,0 +1,219 @@
+"""Hosts, servers, launchers and streams that are gone or silent: what is known then, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from elastic_hydra import timeouts
+from elastic_hydra.hosts.connection import HostConnection, State
+from elastic_hydra.hosts.transport import CommandTransport, Ended, host_command
+from elastic_hydra.supervisor.process import Process
+from elastic_hydra.supervisor.waiting import ServerLost, wait
+from tests.helpers.launching import wait_until_gone
+from tests.hosts.hosts import PATIENCE, await_end, connect, is_there, start
+
+pytestmark = pytest.mark.system
+
+RELAY = """
+import os, select, subprocess, sys
+ours, theirs = __import__("socket").socketpair()
+subprocess.Popen(sys.argv[1:], stdin=theirs, stdout=theirs, start_new_session=True)
+theirs.close()
+ways = {0: (ours.fileno(), lambda: ours.shutdown(1)), ours.fileno(): (1, lambda: os.close(1))}
+while ways:
+    for source in select.select(list(ways), [], [])[0]:
+        target, end = ways[source]
+        data = os.read(source, 65536)
+        if not data:
+            end()
+            del ways[source]
+        try:
+            while data:
+                data = data[os.write(target, data):]
+        except BrokenPipeError:  # the other direction may still bring something
+            ways.pop(source, None)
+"""
+"""Stands for what is between the launcher and a host, which goes on by itself when this is stopped."""
+
+
+class Relay(CommandTransport):
+    def __init__(self) -> None:
+        super().__init__([sys.executable, "-c", RELAY, *host_command()], name="relay")
+
+    def signal(self, number: int) -> None:
+        assert self._program is not None
+        os.kill(self._program.pid, number)
+
+
+class KnowsTheEnd(CommandTransport):
+    """Says that the host process has ended when it has: here, it is the program itself."""
+
+    def ended(self) -> Ended | None:
+        ended = super().ended()
+        return None if ended is None else ended._replace(host_is_gone=True)
+
+
+def work(ready: str) -> None:
+    """Run until somebody ends it, and leave a process behind that has left its session and its parent."""
+    subprocess.run(["setsid", "sh", "-c", "sleep 600 & echo $! > $0.child", ready], check=True)
+    Path(ready).touch()
+    while True:
+        signal.pause()
+
+
+def launch(ready: str) -> None:
+    """Be a launcher that waits for ever."""
+    connection = connect()
+    assert is_there(connection), connection.fate
+    start(connection, work, ready)
+    wait([connection], lambda: False)
+
+
+def busy(connection: HostConnection, ready: Path) -> tuple[Process, list[int]]:
+    """Start what runs for ever; return its process, and the ids of all processes of that host."""
+    process = start(connection, work, str(ready))
+    while not ready.exists():
+        wait([connection], lambda: False, 0.05)
+    assert connection.hello is not None
+    host = psutil.Process(connection.hello.pid)
+    pids = [host.pid, *(child.pid for child in host.children(recursive=True))]
+    orphan = int(Path(f"{ready}.child").read_text())
+    assert {process.pid, orphan} <= set(pids)
+    return process, pids
+
+
+@contextlib.contextmanager
+def patient(connection: HostConnection) -> Iterator[HostConnection]:
+    with contextlib.closing(connection):
+        assert is_there(connection), connection.fate
+        yield connection
+
+
+def server_of(pid: int | None) -> int:
+    return psutil.Process(pid).ppid()
+
+
+def await_state(connection: HostConnection, state: State) -> None:
+    assert wait([connection], lambda: connection.state is state, PATIENCE)
+
+
+def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = f"from {__name__} import launch; launch({str(ready)!r})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as launcher:
+        while not ready.exists():
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        pids = [child.pid for child in psutil.Process(launcher.pid).children(recursive=True)]
+        assert int(Path(f"{ready}.child").read_text()) in pids
+        launcher.kill()
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_a_host_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HOST_MARGIN", 3.0)
+    with patient(connect(KnowsTheEnd(host_command(), name="n7"))) as connection:
+        process, pids = busy(connection, tmp_path / "ready")
+        os.kill(pids[0], signal.SIGKILL)
+        await_state(connection, State.doubtful)
+        assert connection.lost
+        assert process.exitcode is None, "the host process is gone, and its server may still end what runs there"
+        with pytest.raises(ServerLost, match="was lost: its stream has ended without a farewell"):
+            start(connection, os.getpid)
+        await_end(connection, process)
+        assert process.exitcode == -signal.SIGKILL
+        assert process.fate == connection.fate
+        assert process.fate.startswith(f"host {os.uname().nodename} was lost: its stream has ended without a farewell")
+        assert "signal 9 killed it" in process.fate
+        with pytest.raises(ServerLost):
+            connection.pump()
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_a_server_that_is_killed(tmp_path: Path) -> None:
+    with patient(connect()) as connection:
+        process, pids = busy(connection, tmp_path / "ready")
+        server = server_of(process.pid)
+        os.kill(server, signal.SIGKILL)
+        await_end(connection, process)
+        assert process.exitcode == -signal.SIGKILL
+        assert f"has ended: the warm server (pid {server})" in process.fate
+        assert connection.state is State.ended
+        assert wait_until_gone([pid for pid in pids if pid != pids[0]], 0.0) == [], "the farewell says so"
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def connected_by_relay(silence: float, timeout: float) -> tuple[Relay, HostConnection]:
+    """Connect with deadlines so short that a busy machine may miss them at first."""
+    while True:
+        relay = Relay()
+        connection = connect(relay, silence=silence, timeout=timeout)
+        if is_there(connection):
+            return relay, connection
+        connection.close()
+
+
+def test_a_stream_that_is_cut_without_a_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HOST_MARGIN", 3.0)
+    relay, connection = connected_by_relay(silence=3.0, timeout=1.0)
+    with contextlib.closing(connection):
+        process, pids = busy(connection, tmp_path / "ready")
+        relay.signal(signal.SIGSTOP)
+        await_state(connection, State.doubtful)
+        assert process.exitcode is None, "the host may not know yet that it is cut off"
+        await_end(connection, process)
+        assert "was lost: no sign of life for 3 s (hydra.launcher.hosts.silence)" in process.fate
+        assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_a_stream_that_comes_back_too_late(tmp_path: Path) -> None:
+    relay, connection = connected_by_relay(silence=3.0, timeout=10 * PATIENCE)
+    with contextlib.closing(connection):
+        process, pids = busy(connection, tmp_path / "ready")
+        relay.signal(signal.SIGSTOP)
+        await_state(connection, State.doubtful)
+        relay.signal(signal.SIGCONT)
+        await_end(connection, process)
+        assert connection.state is State.ended, "it has said farewell, long before that had to be certain"
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_a_short_cut_does_no_harm() -> None:
+    relay = Relay()
+    with patient(connect(relay)) as connection:
+        relay.signal(signal.SIGSTOP)
+        process = start(connection, os.getpid)
+        wait([connection], lambda: False, 0.5)
+        assert process.exitcode is None
+        relay.signal(signal.SIGCONT)
+        await_end(connection, process)
+        assert process.exitcode == 0
+
+
+def test_a_host_that_is_stopped_does_not_block_the_launcher() -> None:
+    with patient(connect()) as connection:
+        assert connection.hello is not None
+        os.kill(connection.hello.pid, signal.SIGSTOP)
+        processes = [start(connection, len, b"\n" * 5_000_000) for _ in range(5)]
+        wait([connection], lambda: False, 0.1)
+        os.kill(connection.hello.pid, signal.SIGCONT)
+        await_end(connection, *processes)
+        assert [process.exitcode for process in processes] == [0] * 5
+
+
+def test_a_connection_that_is_closed_ends_what_runs(tmp_path: Path) -> None:
+    with patient(connect()) as connection:
+        process, pids = busy(connection, tmp_path / "ready")
+    assert wait_until_gone(pids, PATIENCE) == []
+    assert process.exitcode == -signal.SIGKILL
+    assert "has ended: the launcher needs it no more" in process.fate
