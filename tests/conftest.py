@@ -17,6 +17,7 @@ import pytest
 from hydra.core.singleton import Singleton
 
 from tests.helpers.slurm import slurm, slurm_cluster  # noqa: F401
+from tests.helpers.sshd import sshd  # noqa: F401
 from tests.numa.machines import DATA
 
 _DEFAULT = "pure or smoke"

@@ -1,13 +1,13 @@
 """`hydra.launcher.hosts`: the machines that give slots to the jobs of a sweep, and how the launcher reaches them."""
 
-# OmegaConf reads the annotations at run time, on Python 3.10 too: Optional, not `|`.
-# ruff: noqa: UP045
+# OmegaConf reads the annotations at run time, on Python 3.10 too: Optional, List and Dict, not `|`, list and dict.
+# ruff: noqa: UP006, UP035, UP045
 
 import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.problems import Problems
@@ -19,6 +19,15 @@ LOCAL = "local"
 ENGINES = (LOCAL, "allocation", "slurm", "ssh", "ray")
 """The ways to reach hosts that this package has."""
 _WITH_LIST = "ssh"
+_COUNTS = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "cpus_per_gpu")
+_STREAM = "srun's input and output lead to the host, and what jobs write is in the sweep's directory"
+_TASK = "a host is one task on one node"
+_REFUSED = {
+    **dict.fromkeys(("error", "input", "label", "open-mode", "output", "pty", "unbuffered"), _STREAM),
+    **dict.fromkeys(("array", "gpus-per-task", "multi-prog", "nodes", "ntasks", "ntasks-per-node"), _TASK),
+    "job-name": "hosts.name is how the names of the hosts' jobs begin",
+}
+"""Options of srun that cannot be additional parameters, and why."""
 
 
 @names_its_keys
@@ -32,7 +41,7 @@ class HostsConfig:
     is a module of yours whose function `engine` returns a way of its own."""
     max: Optional[int] = None
     """How many hosts the sweep has at most; null: all that there are."""
-    list: Any = field(default_factory=list)
+    list: Any = field(default_factory=lambda: [])  # noqa: PIE807 (the name of this key hides the type)
     """`ssh`: the names of the hosts, as ssh takes them, or a file that has one in each line."""
     python: Optional[str] = None
     """The Python interpreter on the hosts; null: the path of the launcher's own."""
@@ -41,6 +50,46 @@ class HostsConfig:
     ends all that it runs. It should be longer than the network's usual interruptions."""
     start_timeout: Optional[float] = 300.0
     """Seconds within which the first host must be there; null: wait for ever, as for a queue that is full for days."""
+    ssh_options: List[str] = field(default_factory=lambda: [])  # noqa: PIE807
+    """`ssh`: further options for it, one word each: `[-p2222, -oProxyJump=login]`."""
+    name: str = "elastic_hydra"
+    """`slurm`: how the names of the hosts' jobs begin."""
+    partition: Optional[str] = None
+    """`slurm`: the partition of the hosts' jobs. For this key, and those below that are null, Slurm's default holds."""
+    timeout_min: Optional[int] = None
+    """`slurm`: the time limit of a host's job, in minutes."""
+    signal_delay_s: int = 120
+    """`slurm`: seconds before the time limit at which a host is told that it ends. Its jobs get SIGUSR1, as when they
+    are preempted."""
+    cpus_per_task: Optional[int] = None
+    """`slurm`: CPUs of a host."""
+    mem_gb: Optional[float] = None
+    """`slurm`: memory of a host, in GB."""
+    gpus_per_node: Optional[int] = None
+    """`slurm`: GPUs of a host."""
+    gres: Optional[str] = None
+    """`slurm`: other things that a host needs, such as `gpu:a100:4`."""
+    mem_per_cpu: Optional[str] = None
+    """`slurm`: memory for each CPU, such as `4G`."""
+    mem_per_gpu: Optional[str] = None
+    """`slurm`: memory for each GPU."""
+    cpus_per_gpu: Optional[int] = None
+    """`slurm`: CPUs for each GPU."""
+    constraint: Optional[str] = None
+    """`slurm`: features that a host must have."""
+    exclude: Optional[str] = None
+    """`slurm`: nodes that are no hosts."""
+    qos: Optional[str] = None
+    """`slurm`: the quality of service of the hosts' jobs."""
+    account: Optional[str] = None
+    """`slurm`: the account that is charged."""
+    comment: Optional[str] = None
+    """`slurm`: a comment for the hosts' jobs."""
+    additional_parameters: Dict[str, Any] = field(default_factory=dict)
+    """`slurm`: other options of srun by their long names: `{reservation: course, mail-type: FAIL}`. Slurm gets
+    `--name=value`; with true, `--name`."""
+    setup: Optional[List[str]] = None
+    """`slurm`: lines of bash that are run on a host first, as `[module load cuda]`. What they export, jobs see."""
 
 
 def hosts_keys() -> tuple[str, ...]:
@@ -69,6 +118,23 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
         )
     elif listed:
         problems.add("hosts.list", listed, f"only hosts={_WITH_LIST} has a list of hosts: choose it, or leave this out")
+    _check_slurm(values, problems)
     for key in ("hosts.silence", "hosts.start_timeout"):
         value = values[key]
         problems.require(value is None or value > 0, key, value, "must be more than 0 (seconds)")
+
+
+def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:
+    for key in (f"hosts.{name}" for name in _COUNTS):
+        problems.require(values[key] is None or values[key] > 0, key, values[key], "must be more than 0")
+    limit, delay = values["hosts.timeout_min"], values["hosts.signal_delay_s"]
+    problems.at_least(0, "hosts.signal_delay_s", delay, " (seconds)")
+    if limit is not None and 0 < limit * 60 <= delay:
+        problems.add("hosts.signal_delay_s", delay, f"must be less than hosts.timeout_min={limit} is in seconds")
+    name = values["hosts.name"]
+    is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
+    problems.require(is_plain, "hosts.name", name, "must consist of letters, digits, and . + - _")
+    for name, value in values["hosts.additional_parameters"].items():
+        why = _REFUSED.get(name.replace("_", "-"))
+        if why is not None:
+            problems.add(f"hosts.additional_parameters.{name}", value, f"{why}: leave it out")

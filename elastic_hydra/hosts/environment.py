@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-__all__ = ["merged"]
+__all__ = ["COMPLETE", "merged"]
+
+COMPLETE = "ELASTIC_HYDRA_HOST_ENVIRONMENT"
+"""Is set where a host process has been started in the launcher's environment, to which lines of `hosts.setup` may have
+added: then the host's value counts for every variable."""
 
 _HOSTS_OWN = frozenset(
     (
@@ -61,7 +65,9 @@ def merged(
         is_directory: whether the host has a directory.
     """
     environment = {name: value for name, value in launchers.items() if not _is_of_one_host(name)}
-    environment |= {name: hosts[name] for name in _HOSTS_OWN if name in hosts}
+    for name in hosts if COMPLETE in hosts else _HOSTS_OWN & hosts.keys():
+        if name in _HOSTS_OWN or not _is_of_one_host(name):
+            environment[name] = hosts[name]
     for name in _DIRECTORIES:
         if name in hosts:
             environment[name] = hosts[name]

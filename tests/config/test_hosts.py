@@ -30,6 +30,7 @@ def lines(**changed: Any) -> list[str]:
         {"engine": "ssh", "list": "hosts.txt"},
         {"engine": "my_package.docker"},
         {"silence": 0.1, "python": "/opt/env/bin/python"},
+        {"engine": "slurm", "timeout_min": 3, "name": "lr-sweep.2", "additional_parameters": {"mail-type": "FAIL"}},
     ],
     ids=str,
 )
@@ -52,6 +53,22 @@ def test_what_may_be_said_passes(changed: dict[str, Any]) -> None:
         (
             {"engine": "ssh", "list": [1, 2]},
             "list=[1, 2]: must be a list of hosts, as [n1, n2], or the name of a file",
+        ),
+        ({"cpus_per_task": 0}, "cpus_per_task=0: must be more than 0"),
+        ({"mem_gb": -1.0}, "mem_gb=-1.0: must be more than 0"),
+        ({"timeout_min": 2}, "signal_delay_s=120: must be less than hosts.timeout_min=2 is in seconds"),
+        ({"signal_delay_s": -1}, "signal_delay_s=-1: must be 0 or more (seconds)"),
+        ({"name": "a b"}, "name=a b: must consist of letters, digits, and . + - _"),
+        (
+            {"additional_parameters": {"output": "/dev/null"}},
+            (
+                "additional_parameters.output=/dev/null: srun's input and output lead to the host, and what jobs write "
+                "is in the sweep's directory: leave it out"
+            ),
+        ),
+        (
+            {"additional_parameters": {"ntasks_per_node": 4}},
+            "additional_parameters.ntasks_per_node=4: a host is one task on one node: leave it out",
         ),
     ],
     ids=str,

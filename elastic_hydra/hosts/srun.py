@@ -1,0 +1,97 @@
+"""What the two ways through Slurm have in common: srun, its environment, its messages, and questions to Slurm."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.hosts.advised import AdvisedTransport
+from elastic_hydra.hosts.environment import COMPLETE
+from elastic_hydra.hosts.transport import Ended
+
+__all__ = ["SrunTransport", "answer_of", "require_programs", "srun_environment"]
+
+_SLURMS = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "PMI_", "PMIX_")
+"""Beginnings of variables by which srun is configured, or that it sets. In a step or a batch script, many of them are
+set, and some break the stream: with SLURM_LABELIO=1 each line begins with the number of a task."""
+_OF_THIS_HOST = (
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+)
+"""Variables that are true of the launcher's host only: its GPUs, and directories; Slurm says what a host has."""
+_ANSWER = 60.0
+"""Seconds that Slurm's controller has to answer."""
+
+
+class SrunTransport(AdvisedTransport):
+    """srun with one task: the host process."""
+
+    def ended(self) -> Ended | None:
+        """Return how srun has ended. What it says of its task is true; its exit code says little."""
+        ended = super().ended()
+        if ended is None or not any(re.match(r"srun: error: \S+: task 0: ", line) for line in ended.last_lines):
+            return ended
+        return ended._replace(host_is_gone=True)
+
+
+def srun_environment(environ: Mapping[str, str], **kept: str) -> dict[str, str]:
+    """Return the environment in which srun is started; its task gets all of it.
+
+    Args:
+        environ: of the launcher.
+        kept: Slurm's variables that srun needs.
+    """
+    own = {name: value for name, value in environ.items() if not name.startswith(_SLURMS) and name not in _OF_THIS_HOST}
+    if "SLURM_CONF" in environ:
+        own["SLURM_CONF"] = environ["SLURM_CONF"]
+    return own | {COMPLETE: "1"} | kept
+
+
+def require_programs(engine: str, *programs: str) -> None:
+    """Refuse an engine whose programs are not installed here.
+
+    Raises:
+        ConfigError: it names them.
+    """
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise ConfigError(
+            f"hydra.launcher.hosts.engine={engine}: there is no program {' and no '.join(missing)} here: start the "
+            "sweep where Slurm's commands work (a login node, or a node of the cluster), or choose another "
+            "hydra/launcher/hosts"
+        )
+
+
+def answer_of(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Return the exit code of one of Slurm's commands, and what it writes.
+
+    Raises:
+        ConfigError: it does not end.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(
+            f"{argv[0]} has not answered for {_ANSWER:.0f} s: Slurm's controller cannot be reached from here; ask "
+            "`scontrol ping`, and try again when it answers"
+        ) from None
+    return done.returncode, done.stdout.strip()

@@ -1,0 +1,162 @@
+"""Hosts by ssh: machines of a list, on each of which one command starts the host process.
+
+::
+
+    launcher ── ssh n1 ══ sshd on n1 ── host process
+             └─ ssh n2 ══ sshd on n2 ── host process
+
+ssh itself never asks for anything, and gives up a dead connection after 15 seconds. The host process notices that its
+launcher is gone by the end of its stream, or by silence: sshd kills nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.hosts import HostsConfig
+from elastic_hydra.hosts.advised import AdvisedTransport, python_advice
+from elastic_hydra.hosts.transport import Ended, host_command
+
+__all__ = ["SshEngine", "SshTransport", "engine"]
+
+_KEY = "hydra.launcher.hosts.list"
+_OPTIONS = (
+    "-T",  # no terminal: it would change bytes
+    "-a",
+    "-x",
+    "-oBatchMode=yes",
+    "-oServerAliveInterval=5",
+    "-oServerAliveCountMax=3",
+    # A connection of its own: the end of one that is shared would end all hosts.
+    "-oControlMaster=no",
+    "-oControlPath=none",
+)
+_OF_SSH = 255
+"""The exit code of ssh when the connection has failed; any other is that of the host process."""
+_ADVICE = {
+    r"Could not resolve hostname": "ssh does not know {place}: correct {key}, or give it an address in ~/.ssh/config",
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED": (
+        "{place} has another key than ~/.ssh/known_hosts says: if it was set up anew, remove the old one "
+        "(ssh-keygen -R), then connect once by hand: ssh {place} true"
+    ),
+    r"Host key verification failed": (
+        "the key of {place} is not known here: connect once by hand and confirm it: ssh {place} true"
+    ),
+    r": Permission denied \(": (
+        "{place} takes none of your keys, and nobody is here to type a password: `ssh {place} true` must work without "
+        "one; copy your key there (ssh-copy-id {place}), or start an ssh-agent"
+    ),
+    r"Connection refused": "{place} has no ssh server at that port: start sshd, or set the port in ~/.ssh/config",
+    r"No route to host|Connection timed out|Operation timed out|Network is unreachable": (
+        "{place} cannot be reached from here: look whether it is up, or leave it out of {key}"
+    ),
+    r"kex_exchange_identification|^Connection (closed|reset) by": (
+        "the ssh server of {place} ends connections before they are logged in: it may have too many at once "
+        "(MaxStartups in its sshd_config)"
+    ),
+    r"[Bb]ad configuration option|unknown option|illegal option|^command-line: line 0": (
+        "correct hydra.launcher.hosts.ssh_options: each is one word for ssh, as -p2222 or -oProxyJump=login"
+    ),
+}
+
+
+def engine(keys: HostsConfig) -> SshEngine:
+    """Return the hosts of the list.
+
+    Raises:
+        ConfigError: the list, or ssh, cannot be used.
+    """
+    if shutil.which("ssh") is None:
+        raise ConfigError("hydra.launcher.hosts.engine=ssh: there is no program ssh here; install OpenSSH's client")
+    return SshEngine(_names(keys.list), keys.python or "", tuple(keys.ssh_options), keys.max)
+
+
+@dataclass(frozen=True)
+class SshEngine:
+    """Hosts that ssh reaches."""
+
+    names: Sequence[str]
+    """As ssh takes them."""
+    python: str = ""
+    """The interpreter on the hosts; empty: the path of this one."""
+    options: Sequence[str] = ()
+    """Further options for ssh."""
+    most: int | None = None
+    """How many hosts there are at most; None: all of them."""
+    is_elastic = False
+
+    def places(self) -> Sequence[str]:
+        """Return the hosts' names."""
+        return self.names[: self.most]
+
+    def transport(self, place: str) -> SshTransport:
+        """Return a new way to a host."""
+        return SshTransport(place, self.python, self.options)
+
+
+class SshTransport(AdvisedTransport):
+    """ssh, with the host process as its remote command.
+
+    Args:
+        place: the host, as ssh takes it.
+        python: the interpreter there; empty: the path of this one.
+        options: further options for ssh.
+        environment: of ssh; None: that of this process.
+    """
+
+    def __init__(
+        self, place: str, python: str = "", options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        # The login shell, whichever it is, gets one line. `exec` lets ssh have the exit code of the host process.
+        remote = f"exec {shlex.join(host_command(python))}"
+        advice = {pattern: text.format(place=place, key=_KEY) for pattern, text in _ADVICE.items()}
+        advice |= python_advice(python or sys.executable, place)
+        super().__init__(["ssh", *_OPTIONS, *options, "--", place, remote], environment, f"ssh {place}", advice)
+
+    def ended(self) -> Ended | None:
+        """Return how ssh has ended; any exit code but its own is the host process's, which then has ended, too."""
+        ended = super().ended()
+        if ended is None or not 0 <= ended.code < _OF_SSH:
+            return ended
+        return ended._replace(host_is_gone=True)
+
+
+def _names(listed: Any) -> tuple[str, ...]:
+    """Return the hosts of a list, or of a file.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    names = _names_in_file(listed) if isinstance(listed, str) else tuple(listed)
+    shown = listed if isinstance(listed, str) else f"[{', '.join(names)}]"
+    if not names:
+        raise ConfigError(f"{_KEY}={shown}: there is no host in it; write the name of one in each line")
+    for name in names:
+        if not re.fullmatch(r"[^\s-]\S*", name):
+            raise ConfigError(f"{_KEY}={shown}: {name!r} is no name of a host as ssh takes it: n1, or user@n1")
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{_KEY}={shown}: {name} stands there {names.count(name)} times; name each host once, and set "
+                "hydra.launcher.parallel for several jobs on it"
+            )
+    return names
+
+
+def _names_in_file(path: str) -> tuple[str, ...]:
+    try:
+        text = Path(path).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(
+            f"{_KEY}={path}: cannot read that file ({why}); write [{path}] for a host of that name"
+        ) from None
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return tuple(line for line in lines if line)
