@@ -20,6 +20,7 @@ from elastic_hydra.compat.omegaconf import node_at
 from elastic_hydra.compat.versions import hydra_resolves_groups_of_launchers
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.spelling import complaint
 from elastic_hydra.config.typed import check_resolvable
 from elastic_hydra.sweeps.start import is_selected, started_by_torchrun
 
@@ -57,7 +58,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(complaint(str(error)), file=sys.stderr)
         raise SystemExit(2) from error
 
 

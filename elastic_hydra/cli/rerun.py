@@ -28,7 +28,7 @@ __all__ = ["command"]
 @click.argument("overrides", metavar="[OVERRIDE]...", nargs=-1)
 @click.option("--dir", "into", metavar="NEW", help="Directory of its own. Default: DIR.rerun-JOB, DIR.rerun-JOB-2, …")
 @click.option("--changed", is_flag=True, help="Take the configuration as it is now, not only as it was.")
-@click.option("--print", "only_print", is_flag=True, help="Write the command, and do not run it.")
+@click.option("--print", "only_print", is_flag=True, help="Write a command that runs it as job 0, and do nothing.")
 def command(
     directory: str, job: int, overrides: tuple[str, ...], into: str | None, changed: bool, only_print: bool
 ) -> None:
@@ -49,9 +49,9 @@ def command(
         raise UserError(f"--dir={into}: {folder} is not an empty directory; choose another one")
     from elastic_hydra.sweeps.rerun import is_of_hydra, rerunning_command  # imports Hydra
 
-    same = not changed and all(map(is_of_hydra, overrides))
-    again = rerunning_command(began, [*composed.overrides, *overrides], folder, resume=same)
-    if same and not only_print:
+    recorded = not changed and not only_print and all(map(is_of_hydra, overrides))
+    again = rerunning_command(began, [*composed.overrides, *overrides], folder, resume=recorded)
+    if recorded:
         _record(began, composed, folder)
         click.echo(f"#{num} again, in {shown_path(folder)}", err=True)
     become(again, began.cwd or ".", only_print=only_print)

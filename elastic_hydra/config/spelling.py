@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["spelled", "write_keys_alone"]
+import re
+
+__all__ = ["complaint", "spelled", "write_keys_alone"]
 
 _alone = False
 
@@ -20,3 +22,8 @@ def spelled(text: str) -> str:
         text: with the keys in full: `hydra.launcher.retry.max_restarts`, `hydra/launcher/retry=transient`.
     """
     return text.replace("hydra.launcher.", "").replace("hydra/launcher/", "") if _alone else text
+
+
+def complaint(text: str) -> str:
+    """Return what is wrong as this process says it: `elastic-hydra run` begins each line with its name."""
+    return re.sub(r"^(?! )", "elastic-hydra: ", text, flags=re.MULTILINE) if _alone else text

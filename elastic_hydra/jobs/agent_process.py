@@ -45,6 +45,7 @@ from elastic_hydra.jobs.task import HydraState, TaskResult, record_start, run_ta
 from elastic_hydra.journal import events, writer
 from elastic_hydra.launcher.api import launch_agent
 from elastic_hydra.numa.binding import Binding
+from elastic_hydra.overview.log_files import has_files
 from elastic_hydra.supervisor import context
 from elastic_hydra.supervisor.packed_error import pack
 from elastic_hydra.supervisor.users_frames import users_part
@@ -238,14 +239,15 @@ def _without_restart(verdict: Verdict, job: Job) -> Failure:
 def _explained(error: WorkersFailedError, job: Job) -> BaseException:
     """Return the failed worker's own exception, or a `JobError` where there is none, and say where it happened."""
     rank, failure = error.get_first_failure()
-    logs = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else job.log_dir
+    folder = Path(failure.error_file).parent if os.path.isfile(failure.error_file) else job.log_dir
+    logs = f"; its logs: {folder}" if has_files(str(folder)) else ""
     host = f" on host {socket.gethostname()}" if job.launch.several_nodes else ""
-    where = f"rank {rank}{host}; its logs: {logs}"
+    where = f"rank {rank}{host}{logs}"
     original = error.__cause__
     if original is None and error.verdict is not None:
         stacks = error.verdict.failure.stacks
         see = f"; stacks: {stacks[0]}" if stacks else ""
-        return JobError(f"{error.verdict.failure.reason}{see}; its logs: {logs}")
+        return JobError(f"{error.verdict.failure.reason}{see}{logs}")
     if original is None:
         message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message"))
         return JobError(f"{message}: {where}")

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 
-__all__ = ["next_restart", "rank_folder", "ranks_in", "restart_folder", "restarts_in"]
+__all__ = ["has_files", "next_restart", "rank_folder", "ranks_in", "restart_folder", "restarts_in"]
 
 
 def restarts_in(log_dir: str) -> list[int]:
@@ -40,6 +40,11 @@ def restart_folder(log_dir: str, restart: int) -> str:
 def rank_folder(log_dir: str, restart: int, rank: int) -> str:
     """Return the folder of a rank for one start of the workers."""
     return os.path.join(restart_folder(log_dir, restart), f"rank_{rank}")
+
+
+def has_files(folder: str) -> bool:
+    """Whether there is any file in or below a folder: with `logs=console`, workers that are killed leave none."""
+    return any(files for _, _, files in os.walk(folder))
 
 
 def _numbers(folder: str, word: str) -> list[int]:

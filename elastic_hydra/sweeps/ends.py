@@ -115,9 +115,10 @@ class Ends:
             why += f"; not restarted: {failure.not_restarted}"
         if no_further:
             why += f"; not tried again: {no_further}"
-        assert job_end.log is not None, "a failed job has logs"
-        how, where = f"{job_end.state} after {duration(job_end.seconds)}", shown_path(job_end.log)
-        log.error("#%s %s: %s; see %s%s", job_end.num, how, why, where, self._results.progress())
+        if job_end.log is not None:
+            why += f"; see {shown_path(job_end.log)}"
+        how = f"{job_end.state} after {duration(job_end.seconds)}"
+        log.error("#%s %s: %s%s", job_end.num, how, why, self._results.progress())
 
     def _restarts(self, attempt: Attempt, end: AttemptEnd) -> tuple[float, ...]:
         """Return when a job's workers were restarted: its agent tells it or, where that was lost, the journal."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,9 +63,19 @@ def how_to_go_on(
         resuming = "\n".join(_resuming(sweep_dir, single))
         return f"To run what has not finished, start again with these two overrides:\n{resuming}"
     arguments = (sys.orig_argv if orig_argv is None else orig_argv)[len(program) :]
-    return (
-        f"To run what has not finished:\n{shlex.join(resuming_command(program, arguments, sweep_dir, single=single))}"
-    )
+    again = resuming_command(_as_typed(program), arguments, sweep_dir, single=single)
+    return f"To run what has not finished:\n{shlex.join(again)}"
+
+
+def _as_typed(program: Sequence[str]) -> Sequence[str]:
+    """Return what starts an app as a person types it: an installed command by its name alone, without interpreter.
+
+    Args:
+        program: interpreter, its options and script.
+    """
+    interpreter, script = [*program[:2], ""][:2]
+    name, beside = os.path.basename(script), os.path.dirname(script) == os.path.dirname(interpreter) != ""
+    return [name, *program[2:]] if beside and shutil.which(name) == script else program
 
 
 def program_of(

@@ -17,6 +17,7 @@ from elastic_hydra.jobs.compact import CompactReturn
 from elastic_hydra.jobs.errors import JobError, JobInterruptedError
 from elastic_hydra.jobs.job import Job
 from elastic_hydra.journal.reader import Recorded
+from elastic_hydra.overview.log_files import has_files
 from elastic_hydra.supervisor.client import Process
 from elastic_hydra.supervisor.packed_error import unpack
 from elastic_hydra.supervisor.pickles import EVERYTHING
@@ -89,7 +90,8 @@ def _stopped(job: Job, order: Order, lost: bool = False) -> AttemptEnd:
 
 
 def _with_logs(reason: str, job: Job) -> str:
-    return f"job #{job.num}: {reason}; the workers' logs: {job.log_dir}"
+    logs = f"; the workers' logs: {job.log_dir}" if has_files(str(job.log_dir)) else ""
+    return f"job #{job.num}: {reason}{logs}"
 
 
 def recorded(job: Job, record: Recorded, value: Any, mode: str) -> JobReturn:

@@ -14,17 +14,21 @@ from elastic_hydra.failures.classify import Failure
 from elastic_hydra.jobs.job import Job
 from elastic_hydra.numa.binding import Binding
 from elastic_hydra.numa.report import render as render_bindings
+from elastic_hydra.overview.log_files import has_files
 from elastic_hydra.resources.slots import Slot
 
 __all__ = ["describe", "known_as", "log_of"]
 
 
-def log_of(failure: Failure, log_dir: Path) -> Path:
+def log_of(failure: Failure, log_dir: Path) -> Path | None:
     """Return where to read on about a failure: the stacks of one that hung, what a worker said last, or its directory.
 
     Args:
         failure: of the job.
         log_dir: of the job, for a failure that is no worker's.
+
+    Returns:
+        None: no file was written that would say more.
     """
     if failure.stacks:
         culprits = [path for path in failure.stacks if f"rank_{failure.rank}{os.sep}" in path]
@@ -34,7 +38,7 @@ def log_of(failure: Failure, log_dir: Path) -> Path:
     with contextlib.suppress(OSError):
         if stderr.stat().st_size:
             return stderr
-    return folder
+    return folder if has_files(str(folder)) else None
 
 
 def known_as(num: int, overrides: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def test_one_job_has_a_directory_of_its_own(folder: Path, capsys: pytest.Capture
     assert main(["rerun", str(folder), "1", "hydra.launcher.nproc_per_node=1", "--print"]) == 0
     said = capsys.readouterr().out
     assert "-m hydra/launcher=elastic x=2 hydra.launcher.nproc_per_node=1 hydra.sweeper.params=null" in said
-    assert said.endswith(f"hydra.sweep.dir={folder}.rerun-1-2 hydra.launcher.resume=true\n")
+    assert said.endswith(f"hydra.sweep.dir={folder}.rerun-1-2\n")  # nothing is recorded there that could be resumed
     assert not Path(f"{folder}.rerun-1-2").exists()
 
 

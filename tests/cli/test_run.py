@@ -159,8 +159,8 @@ def test_keys_are_named_as_they_are_written_here(project: Project) -> None:
     refused = project.run("nproc_per_node=0", "retry.max_restarts=-1", "--", "train.py")
     assert refused.returncode == 2
     assert refused.stderr.splitlines() == [
-        "nproc_per_node=0: must be 1 or more, or one of auto, cpu, gpu",
-        "retry.max_restarts=-1: must be 0 or more",
+        "elastic-hydra: nproc_per_node=0: must be 1 or more, or one of auto, cpu, gpu",
+        "elastic-hydra: retry.max_restarts=-1: must be 0 or more",
     ]
     assert list(project.folder.iterdir()) == [project.folder / "train.py"]
 

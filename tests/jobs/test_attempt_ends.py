@@ -30,7 +30,6 @@ from tests.config.settings import launch
 HERE = os.uname().nodename
 NODES = {"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "head:29400"}
 CONFIG = OmegaConf.create({"x": 3, "hydra": {"overrides": {"task": ["x=3", "y=4"]}, "job": {"num": 7}}})
-LOGS = "; the workers' logs: /out/logs"
 
 Agent = Callable[..., Process]
 
@@ -120,7 +119,16 @@ def test_of_an_agent_that_was_lost_it_is_said_how(agent: Agent, code: int, more:
     assert (end.agent_lost, end.restarts, end.state) == (True, None, "failed")
     error = error_of(end.job_return)
     assert type(error) is JobError
-    assert str(error) == f"job #7: {reason}{LOGS}"
+    assert str(error) == f"job #7: {reason}"
+
+
+def test_the_logs_of_a_lost_job_are_named_if_there_are_any(agent: Agent, tmp_path: Path) -> None:
+    job = replace(JOB, output_dir=tmp_path)
+    (job.log_dir / "restart_0" / "rank_0").mkdir(parents=True)
+    assert "logs" not in str(error_of(returns.of(job, agent(exitcode=-9)).job_return))
+    (job.log_dir / "restart_0" / "rank_0" / "stdout.log").touch()
+    said = str(error_of(returns.of(job, agent(exitcode=-9)).job_return))
+    assert said.endswith(f"SIGKILL; the workers' logs: {job.log_dir}")
 
 
 def test_a_value_counts_only_when_its_agent_has_ended_well(agent: Agent) -> None:
@@ -161,7 +169,7 @@ def test_an_agent_that_hung_has_broken_the_time_limit_whatever_it_has_handed_ove
     assert end.failure is not None
     assert (end.failure.kind, end.failure.reason, end.agent_lost) == (Kind.timeout, reason, False)
     error = error_of(end.job_return)
-    assert (type(error), str(error)) == (JobError, f"job #7: {reason}{LOGS}")
+    assert (type(error), str(error)) == (JobError, f"job #7: {reason}")
 
 
 def test_an_exception_of_the_agent_s_own_fails_the_job(agent: Agent) -> None:

@@ -137,6 +137,16 @@ def test_without_a_command_line_of_its_own_a_sweep_names_the_overrides(
     assert "with these two overrides" in said
 
 
+@pytest.mark.parametrize(
+    ("on_path", "said"), [("/env/bin", "elastic-hydra"), ("/other", "/env/bin/python /env/bin/elastic-hydra")]
+)
+def test_an_installed_command_is_named_as_it_is_typed(on_path: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"{on_path}/{name}")
+    argv = ["/env/bin/elastic-hydra", "run", "numa=node", "--", "train.py"]
+    _, command = how_to_go_on(Path("/out"), [], argv, ["/env/bin/python", *argv], single=True).splitlines()
+    assert command == f"{said} run numa=node hydra.run.dir=/out hydra.launcher.resume=true -- train.py"
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("argv", [["app.py", "-m"], ["notebook", "-f"]])
 def test_hydra_reads_the_directory_as_it_is(name: str, argv: list[str]) -> None:

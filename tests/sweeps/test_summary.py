@@ -38,7 +38,8 @@ def test_what_a_worker_said_last_is_named_if_it_said_anything(tmp_path: Path) ->
     worker = tmp_path / "rank_1"
     worker.mkdir()
     of_worker = replace(FAILURE, log_dir=str(worker))
-    assert log_of(of_worker, tmp_path) == worker
+    assert log_of(of_worker, tmp_path) is None
+    assert log_of(FAILURE, tmp_path / "gone") is None
     (worker / "stderr.log").touch()
     assert log_of(of_worker, tmp_path) == worker
     (worker / "stderr.log").write_text("!")
