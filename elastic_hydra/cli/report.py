@@ -27,7 +27,7 @@ def command(directory: str | None, output: str) -> int:
     DIR is as for `status`. The page is one file, opens without a network, and shows a sweep that runs as it is now.
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise UserError(f"report needs {' and '.join(missing)}: pip install 'elastic-hydra[report]'")
+        raise UserError(f"report needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     followers = sweeps.opened(sweeps.find(directory))
     from elastic_hydra.report.page import page
     from elastic_hydra.report.page_data import page_data

@@ -21,6 +21,16 @@ _OTHERS = {
     "deepspeed": "deepspeed has flags of its own: --num_gpus is nproc_per_node, --num_nodes is nodes",
     "horovodrun": "horovodrun starts programs that use Horovod, and no torch.distributed",
 }
+_MAY_BE_EMPTY = (
+    "rdzv-conf",
+    "rdzv-endpoint",
+    "rdzv-id",
+    "role",
+    "local-addr",
+    "local-ranks-filter",
+    "signals-to-handle",
+)
+"""Flags whose empty value torchrun takes, mostly for none."""
 _HOLDS_FLAGS = re.compile(
     r"\$\{?(?:\w*_)?(?:[a-z]*args?|flags?|opt(?:ion)?s?|params?|launch\w*|distributed|torchrun\w*)(?:_|\W|$)",
     re.IGNORECASE,
@@ -74,8 +84,13 @@ def read(text: str) -> CommandLine:
     parts = split(text := _of_a_list(text) or text)
     found = [(words, at) for words in commands(parts) if (at := _launcher(words)) is not None]
     if not found:
+        for document in (each for part in parts if isinstance(part, Operator) for each in part.documents):
+            if "torchrun" in document or "torch.distributed" in document:
+                return read(document)  # what the text writes into a script
         raise TorchrunError(_why_none(text, commands(parts)))
     words, (first, last) = found[0][0], found[0][1]
+    if (open_word := next((word for word in words if word.is_open), None)) is not None:
+        raise TorchrunError(f"{_shortened(open_word.raw)}: a quote or a bracket is not closed: close it")
     begin = next(word for word in words if word.raw not in _KEYWORDS)
     line = CommandLine(before=text[begin.start : words[first].start], script=None, after="")
     if len(found) > 1:
@@ -147,9 +162,13 @@ def _why_none(text: str, found: Sequence[Sequence[Word]]) -> str:
                 return f"{_OTHERS[name]}. Write: elastic-hydra run nproc_per_node=N -- SCRIPT"
             if _IN_QUOTES.search(word.raw):
                 return "torchrun is in quotes, for another shell: give only what is between them"
+    what = "neither torchrun nor python -m torch.distributed.run is in it"
+    return f"{_shortened(text)}: {what}: give a command line that has one"
+
+
+def _shortened(text: str) -> str:
     shown = " ".join(text.split())
-    shown = shown if len(shown) < 60 else f"{shown[:57]}…"
-    return f"{shown}: neither torchrun nor python -m torch.distributed.run is in it: give a command line that has one"
+    return shown if len(shown) < 60 else f"{shown[:57]}…"
 
 
 def _read_flags(line: CommandLine, words: Sequence[Word], assigned: dict[str, str]) -> list[Word]:
@@ -187,6 +206,8 @@ def _take_flag(line: CommandLine, text: str, rest: list[Word]) -> list[Word]:
         if len(rest) < 2:
             raise TorchrunError(f"{name}: it needs a value, and none follows: add it")
         value, rest = rest[1], rest[1:]
+    if value.literal == "" and flag.name not in _MAY_BE_EMPTY:
+        raise TorchrunError(f"{name}: its value is empty: give one, or leave the flag out")
     line.flags[flag.name] = value
     return rest[1:]
 

@@ -22,6 +22,8 @@ class Operator:
 
     text: str
     start: int
+    documents: tuple[str, ...] = ()
+    """The here-documents that are between a line's end and the next command."""
 
     @property
     def redirects(self) -> bool:
@@ -37,11 +39,13 @@ class Word:
         raw: as it stands there.
         start: where it begins in the text.
         end: where it ends.
+        is_open: whether a quote or a bracket in it is not closed.
     """
 
     raw: str
     start: int = 0
     end: int = 0
+    is_open: bool = False
 
     @classmethod
     def quoted(cls, text: str) -> Word:
@@ -109,6 +113,7 @@ def split(text: str) -> list[Word | Operator]:
         text: one command line, or several. What the shell would refuse is taken as it stands.
     """
     found: list[Word | Operator] = []
+    expected: list[tuple[str, bool]] = []
     at = 0
     while at < len(text):
         if text[at] in " \t\r" or re.match(r"\\[ \t\r]*\n", text[at:]):
@@ -116,13 +121,42 @@ def split(text: str) -> list[Word | Operator]:
         elif text[at] == "#":
             at = (text + "\n").index("\n", at)
         elif (operator := _OPERATOR.match(text, at)) is not None and not _PLACEHOLDER.match(text, at):
-            found.append(Operator(operator[0], at))
-            at = operator.end()
+            documents: list[str] = []
+            if operator[0] == "\n":
+                documents, at = _here_documents(text, at, expected)
+            found.append(Operator(operator[0], at, tuple(documents)))
+            at += len(operator[0])
         else:
             end = _end_of_word(text, at)
-            found.append(Word(text[at:end], at, end))
-            at = end
+            word = Word(text[at:end], at, min(end, len(text)), is_open=end > len(text))
+            if found and isinstance(found[-1], Operator) and re.fullmatch("[0-9]*<<", found[-1].text):
+                # With a hyphen, the shell cuts tabs at the begin of each line.
+                expected.append((re.sub(r"^-|[\\\"']", "", word.raw), word.raw.startswith("-")))
+            found.append(word)
+            at = word.end
     return found
+
+
+def _here_documents(text: str, at: int, expected: list[tuple[str, bool]]) -> tuple[list[str], int]:
+    """Read the here-documents that begin behind the end of a line.
+
+    Args:
+        text: of the shell.
+        at: where the line ends.
+        expected: the words that end the documents, and whether tabs may be before them; it is empty afterwards.
+
+    Returns:
+        the documents, and where the last line of the last one ends.
+    """
+    documents = []
+    for word, may_be_indented in expected:
+        begin = at + 1
+        tabs = r"\t*" if may_be_indented else ""
+        end = re.compile(rf"^{tabs}{re.escape(word)}$", re.MULTILINE).search(text, begin)
+        documents.append(text[begin : end.start() if end is not None else len(text)])
+        at = end.end() if end is not None else len(text)
+    expected.clear()
+    return documents, at
 
 
 def commands(parts: Sequence[Word | Operator]) -> list[list[Word]]:
@@ -153,29 +187,32 @@ def _end_of_word(text: str, at: int) -> int:
         elif char == '"':
             at = _end_of_double(text, at)
         elif char == "\\":
-            at += 2
+            at = min(at + 2, len(text))
         else:
             at = _end_of_expansion(text, at) or at + 1
-    return min(at, len(text))
+    return at
+
+
+# What is not closed ends behind the end of the text.
 
 
 def _end_of_single(text: str, at: int) -> int:
     end = text.find("'", at + 1)
-    return len(text) if end < 0 else end + 1
+    return len(text) + 1 if end < 0 else end + 1
 
 
 def _end_of_double(text: str, at: int) -> int:
     at += 1
     while at < len(text) and text[at] != '"':
         at = _end_of_expansion(text, at) or at + (2 if text[at] == "\\" else 1)
-    return at + 1
+    return min(at, len(text)) + 1
 
 
 def _end_of_expansion(text: str, at: int) -> int | None:
     """Return where what the shell fills in ends; None: nothing of that kind begins here."""
     if text[at] == "`":
         end = text.find("`", at + 1)
-        return len(text) if end < 0 else end + 1
+        return len(text) + 1 if end < 0 else end + 1
     if text[at] != "$" or at + 1 == len(text):
         return None
     if text[at + 1] in _CLOSING:
@@ -194,4 +231,4 @@ def _end_of_brackets(text: str, at: int) -> int:
         at += 1
         if depth == 0:
             return at
-    return len(text)
+    return len(text) + 1

@@ -100,8 +100,8 @@ def test_a_sweep_of_two_nodes_has_the_slots_of_both(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        (["plotly"], "report needs plotly: pip install 'elastic-hydra[report]'"),
-        (["plotly", "jinja2"], "report needs plotly and jinja2: pip install 'elastic-hydra[report]'"),
+        (["plotly"], "report needs plotly: pip install plotly"),
+        (["plotly", "jinja2"], "report needs plotly and jinja2: pip install plotly jinja2"),
     ],
 )
 def test_without_the_extra_it_names_the_extra(

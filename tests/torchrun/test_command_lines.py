@@ -169,6 +169,25 @@ def test_what_is_around_it_stays_as_it_is() -> None:
     assert equivalent(text).command == said
 
 
+def test_a_here_document_is_kept_and_is_no_command_line() -> None:
+    document = "it's\ntorchrun --nnodes=9 b.py\n\tEOF"
+    said = equivalent(f"torchrun --nproc-per-node=2 a.py <<-'EOF' > log\n{document}\ntorchrun c.py\n")
+    assert said.command == f"elastic-hydra run nproc_per_node=2 -- a.py <<-'EOF' > log\n{document}"
+    assert [remark[:8] for remark in said.remarks] == ["1 more o"]
+
+
+@pytest.mark.parametrize("end", ["\nEOF\nsbatch run.sh\n", "\nEOF", ""])
+def test_a_command_line_in_a_here_document_is_found_if_there_is_no_other(end: str) -> None:
+    text = f"cat > run.sh <<EOF\n#SBATCH -N 2\nsrun torchrun --nproc-per-node=2 a.py{end}"
+    assert equivalent(text).command == "srun elastic-hydra run nproc_per_node=2 -- a.py"
+    assert equivalent(f"{text}\nEOF\ntorchrun b.py").command == "elastic-hydra run nproc_per_node=1 -- b.py"
+
+
+@pytest.mark.parametrize("text", ["a.py \\", "a.py <<< x", "a.py '' \"\" \"$(echo ')')\"", "a.py ${A:-'}'} `date`"])
+def test_what_is_closed_is_kept(text: str) -> None:
+    assert equivalent(f"torchrun {text}").command.startswith("elastic-hydra run nproc_per_node=1 -- a.py")
+
+
 REFUSED = {
     "torchrun --rdzc_backend=c10d a.py": "--rdzc_backend: torchrun has no such flag (did you mean --rdzv-backend?)",
     "torchrun --r=1 a.py": "--r: torchrun has no such flag",
@@ -177,6 +196,14 @@ REFUSED = {
     "accelerate launch --num_processes=2 a.py": "--num_processes is nproc_per_node",
     'bash -c "torchrun --nnodes=2 x.py"': "torchrun is in quotes",
     'srun bash -c "torchrun \\\n --rdzv-endpoint=$(hostname) x.py"': "torchrun is in quotes",
+    "torchrun --nproc-per-node= a.py": "--nproc-per-node: its value is empty: give one",
+    "torchrun --nnodes '' a.py": "--nnodes: its value is empty",
+    'torchrun --max-restarts="" a.py': "--max-restarts: its value is empty",
+    "torchrun a.py --name 'x y": "'x y: a quote or a bracket is not closed",
+    'torchrun "--nproc-per-node=2 a.py': "a quote or a bracket is not closed",
+    "torchrun a.py $(date": "$(date: a quote or a bracket is not closed",
+    "torchrun a.py `date": "`date: a quote or a bracket is not closed",
+    "cat <<EOF\ntorchrun --rdzc=1 a.py\nEOF": "--rdzc: torchrun has no such flag",
     "torchrun --help": "--help: runs nothing with torchrun",
     "which torchrun": "which torchrun: neither torchrun nor",
     "python train.py": "python train.py: neither torchrun nor",
