@@ -23,7 +23,8 @@ def journals_in(folder: Path) -> list[Path]:
     Raises:
         OSError: the directory cannot be read.
     """
-    names = filter(is_journal, os.listdir(folder))
+    # To open a named pipe would wait for ever.
+    names = [name for name in os.listdir(folder) if is_journal(name) and (folder / name).is_file()]
     return [folder / name for name in sorted(names, key=lambda name: (name != FILE_NAME, name))]
 
 
@@ -49,7 +50,7 @@ def _below(folder: str, depth: int) -> Iterator[tuple[float, str]]:
             for entry in entries:
                 if entry.name == ".hydra":
                     depth = 0  # the directory of one run of Hydra's: no sweep is below it
-                elif is_journal(entry.name):
+                elif is_journal(entry.name) and entry.is_file():
                     changed = max(changed, entry.stat().st_mtime)
                 elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+
+import pytest
 
 from elastic_hydra.overview.find import journals_in, sweep_around, sweeps_below
 
@@ -41,6 +44,22 @@ def test_the_first_launcher_s_journal_comes_before_those_of_other_nodes(tmp_path
     make(tmp_path, 1.0)
     make(tmp_path, 1.0, "journal.a-node.12.jsonl")
     assert [path.name for path in journals_in(tmp_path)] == ["journal.jsonl", "journal.a-node.12.jsonl"]
+
+
+def test_what_is_called_like_a_journal_and_is_no_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, other = make(tmp_path / "sweep", 1.0), tmp_path / "other"
+    for folder in (sweep, other):
+        folder.mkdir(exist_ok=True)
+        os.mkfifo(folder / "journal.pipe.1.jsonl")
+        (folder / "journal.folder.1.jsonl").mkdir()
+        (folder / "journal.gone.1.jsonl").symlink_to("nowhere")
+        (folder / "journal.device.1.jsonl").symlink_to("/dev/zero")
+        with socket.socket(socket.AF_UNIX) as listener:
+            monkeypatch.chdir(folder)  # the name of a socket must be short
+            listener.bind("journal.socket.1.jsonl")
+    assert journals_in(sweep) == [sweep / "journal.jsonl"]
+    assert journals_in(other) == []
+    assert sweeps_below(tmp_path) == [sweep]
 
 
 def test_the_sweep_of_a_job_is_found(tmp_path: Path) -> None:
