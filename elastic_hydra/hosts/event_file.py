@@ -28,3 +28,7 @@ class EventFile:
         lines = data[: data.rfind(b"\n") + 1]
         self._position += len(lines)
         return lines
+
+    def close(self) -> None:
+        """Have it no more."""
+        os.close(self._fd)

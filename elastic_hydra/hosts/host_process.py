@@ -176,7 +176,7 @@ class HostProcess:
 
     def _say_farewell(self, reason: str) -> None:
         deadline = time.monotonic() + timeouts.HOST_FAREWELL
-        with contextlib.suppress(EOFError):
+        with contextlib.closing(self._journal), contextlib.suppress(EOFError):
             self._send_lines()
             self._stream.send(Bye(reason))
             while self._stream.is_behind and (left := deadline - time.monotonic()) > 0.0:

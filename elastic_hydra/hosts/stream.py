@@ -32,15 +32,17 @@ class Stream:
             os.set_blocking(fd, False)
         self.received = bytearray()
         """What has come and was not taken yet."""
-        self._output: deque[memoryview] = deque()
-        """What could not be written yet. Only of the first one, a part may have been."""
-        self._urgent: deque[memoryview] = deque()
-        """What goes before all of that but the first one."""
+        self._current = memoryview(b"")
+        """The rest of the message that is being written."""
+        self._urgent: deque[bytes] = deque()
+        """What comes next."""
+        self._output: deque[bytes] = deque()
+        """What comes after that."""
 
     @property
     def is_behind(self) -> bool:
         """Whether there is something that could not be written yet."""
-        return bool(self._output or self._urgent)
+        return bool(self._current or self._urgent or self._output)
 
     def fill(self) -> bool:
         """Read what is there, once.
@@ -89,7 +91,7 @@ class Stream:
 
     def write(self, data: bytes, *, urgent: bool = False) -> None:
         """Send bytes, as `send` sends a message."""
-        (self._urgent if urgent else self._output).append(memoryview(data))
+        (self._urgent if urgent else self._output).append(data)
         self.flush()
 
     def flush(self) -> None:
@@ -99,28 +101,11 @@ class Stream:
             EOFError: the other side is gone.
         """
         while self.is_behind:
-            self._put_urgent_first()
-            part = self._output[0]
+            if not self._current:
+                self._current = memoryview((self._urgent or self._output).popleft())
             try:
-                written = os.write(self.writer, part)
+                self._current = self._current[os.write(self.writer, self._current) :]
             except BlockingIOError:
                 return
             except ConnectionError as error:
                 raise EOFError from error
-            if written < len(part):
-                self._output[0] = part[written:]
-                self._is_cut = True
-            else:
-                self._output.popleft()
-                self._is_cut = False
-
-    _is_cut = False
-    """Whether a part of the first one is written."""
-
-    def _put_urgent_first(self) -> None:
-        """Put the urgent messages before the others, but not into the middle of one."""
-        if not self._urgent:
-            return
-        begun = [self._output.popleft()] if self._is_cut else []
-        self._output.extendleft(reversed([*begun, *self._urgent]))
-        self._urgent.clear()
