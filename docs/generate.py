@@ -55,6 +55,8 @@ TYPES = {
     "on_failure": "`continue` or `stop`",
     "max_failures": "whole number, fraction below 1, or null",
     "resume": "`true`, `false`, `failed`, `interrupted` or `all`",
+    "requeue": "`never` or `auto`",
+    "requeue_limit": "1 or more, or null",
     "return_values": "`rank0` or `all`",
     "signals_to_handle": "list of signals",
     "omp_num_threads": "1 or more, `auto` or null",

@@ -31,6 +31,10 @@ SERVER_MARGIN = 10.0
 server."""
 TRANSPORT = 2.0
 """A launcher waits for ssh, srun or whatever leads to a host to end after SIGTERM; then it kills that."""
+SCONTROL = 30.0
+"""A launcher that is about to end waits for Slurm's answer; a controller that is away costs scontrol nine seconds."""
+REQUEUE = 60.0
+"""A launcher whose Slurm job goes back into the queue waits to be told to end."""
 HOST_HELLO = 120.0
 """A host process waits for the first word of its launcher."""
 HOST_FAREWELL = 5.0

@@ -96,6 +96,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "on_failure": (["continue", "stop"], ["go on"]),
     "max_failures": ([0, 3, 0.1, None], [-1, 1.5, "some"]),
     "resume": ([True, False, "failed", "interrupted", "all"], ["some"]),
+    "requeue": (["never", "auto"], ["always"]),
+    "requeue_limit": ([1, None], [0]),
     "return_values": (["rank0", "all"], ["rank1"]),
     "signals_to_handle": ([["SIGTERM"], []], [["SIGKILL"], ["SIGNAL"]]),
     "omp_num_threads": ([1, "auto", None], [0, "all"]),

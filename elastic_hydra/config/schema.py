@@ -63,6 +63,13 @@ class ElasticConfig:
     resume: Any = False
     """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded
     values of what has; `failed` and `interrupted` run only those; `all` runs everything again."""
+    requeue: str = "never"
+    """With `auto`, a launcher in a batch job of Slurm that must stop before its sweep is done, at the time limit or for
+    a preemption, puts the job back into the queue where Slurm would not, and goes on when it starts again. A job that
+    was cancelled, or whose jobs have failed, stays ended. With `never`, it is left to Slurm and to the batch script."""
+    requeue_limit: Optional[int] = 3
+    """After so many lives of the Slurm job in a row in which no job has finished or written a file into its directory,
+    it is not put back; null: it always is."""
     monitor_interval: float = 0.1
     """Seconds between looks for nodes that wait to join; workers' ends are seen at once."""
     role: str = "default"

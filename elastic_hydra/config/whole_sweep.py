@@ -24,6 +24,8 @@ WHOLE_SWEEP = (
     "max_failures",
     "debug",
     "resume",
+    "requeue",
+    "requeue_limit",
     "live",
     "dry_run",
     "signals_to_handle",
@@ -65,6 +67,9 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)
     check_hosts(values, problems)
+    problems.one_of("requeue", values["requeue"], ("never", "auto"))
+    if values["requeue_limit"] is not None:
+        problems.at_least(1, "requeue_limit", values["requeue_limit"], ", or null")
     failures = values["max_failures"]
     if failures is not None and not re.fullmatch(r"[0-9]{1,9}|0?\.[0-9]+", str(failures)):
         problems.add("max_failures", failures, "must be a number of jobs, a fraction below 1 such as 0.1, or null")

@@ -25,6 +25,7 @@ __all__ = [
     "JobComposed",
     "JobEnded",
     "JobsLeftOut",
+    "RequeueAsked",
     "StacksWritten",
     "StartsHeldUp",
     "State",
@@ -36,7 +37,7 @@ __all__ = [
     "WorkersStarted",
 ]
 
-VERSION = "1.2"
+VERSION = "1.3"
 """Of the format that is written: MAJOR.MINOR."""
 
 State: TypeAlias = Literal["finished", "failed", "interrupted", "preempted"]
@@ -79,6 +80,8 @@ class SweepBegan(Event):
     """Whether the sweep goes on. If not, the lines before this one are about another sweep."""
     single: bool = False
     """Whether it is a run without `-m`: its one job writes into this same directory, which is `hydra.run.dir`."""
+    slurm_job: str = ""
+    """Id of the Slurm job that the launcher runs in, and puts back into the queue if need be; empty: it does not."""
     maximize: bool | None = None
     """Whether larger values are better; absent: the sweeper does not say what is better."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -311,6 +314,18 @@ class SweepStopped(Event):
     """Name of the signal that ended the launcher, who has asked by `elastic-hydra stop`, or the exception."""
 
 
+@dataclass(slots=True, kw_only=True)
+class RequeueAsked(Event):
+    """The launcher, which was told to stop, has asked Slurm to start the job again that it runs in."""
+
+    slurm_job: str
+    """The job's id."""
+    idle: int = 0
+    """In how many lives of the job in a row no job of the sweep has made progress; 0: one has in this life."""
+    reason: str = ""
+    """Why the launcher had to stop."""
+
+
 EVENTS: dict[str, type[Event]] = {
     "sweep": SweepBegan,
     "batch": BatchBegan,
@@ -326,5 +341,6 @@ EVENTS: dict[str, type[Event]] = {
     "end": JobEnded,
     "stop_asked": StopAsked,
     "stop": SweepStopped,
+    "requeue": RequeueAsked,
 }
 """The events, by the word that their lines have as `event`."""

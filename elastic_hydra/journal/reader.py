@@ -20,6 +20,7 @@ from elastic_hydra.journal.events import (
     Event,
     JobComposed,
     JobEnded,
+    RequeueAsked,
     SweepBegan,
     WorkersFailed,
 )
@@ -88,6 +89,10 @@ class Record(dict[int, Recorded]):
         self.end = end
         self.task: str | None = None
         """The name of the app (`hydra.job.name`) that the sweep runs; None: unknown."""
+        self.slurm_job = ""
+        """The Slurm job of the last launcher; empty: it was in none that it puts back into the queue."""
+        self.idle_lives = 0
+        """In how many lives of that job in a row no job has made progress."""
         self.folder = os.path.abspath(path.parent)
         """The sweep's directory."""
         self._dir = self.folder
@@ -97,6 +102,8 @@ class Record(dict[int, Recorded]):
         """Note that a launcher has begun. Unless it resumes the sweep, the jobs of earlier lines are forgotten."""
         self.task = self.task if event.task is None else event.task
         self._dir = self._dir if event.dir is None else event.dir
+        if event.slurm_job != self.slurm_job:
+            self.slurm_job, self.idle_lives = event.slurm_job, 0
         if not event.resume:
             self.clear()
 
@@ -189,6 +196,8 @@ def _apply(event: Event, offset: int, record: Record, distrust: str) -> None:
     """Note what an event says about the sweep or about a job."""
     if isinstance(event, SweepBegan):
         record.begin(event)
+    elif isinstance(event, RequeueAsked):
+        record.idle_lives = event.idle
     elif isinstance(event, JobComposed):
         record[event.num] = Recorded(event.num, event.overrides, offset, record.place_now(event.dir))
     elif isinstance(event, (AttemptStarted, AttemptLost, JobEnded)) and event.num in record:

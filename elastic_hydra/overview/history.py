@@ -14,6 +14,7 @@ from elastic_hydra.journal.events import (
     JobComposed,
     JobEnded,
     JobsLeftOut,
+    RequeueAsked,
     StacksWritten,
     StartsHeldUp,
     StopAsked,
@@ -67,7 +68,9 @@ def _about(path: Path, num: int) -> Iterator[tuple[str, Event]]:
             waits = True
         elif isinstance(event, (AttemptStarted, JobEnded)) and of_job:
             waits = False
-        of_sweep = isinstance(event, (SweepBegan, SweepStopped)) or (isinstance(event, StopAsked) and not event.nums)
+        of_sweep = isinstance(event, (SweepBegan, SweepStopped, RequeueAsked)) or (
+            isinstance(event, StopAsked) and not event.nums
+        )
         of_all = of_sweep or (waits and isinstance(event, StartsHeldUp))
         if of_job or of_all:
             found.append((host, event))
@@ -121,6 +124,9 @@ def _ask(event: StopAsked) -> str:
     return f"{event.by} asked to stop {what}" + (f": {event.reason}" if event.reason else "")
 
 
+_OF_SWEEP = (SweepBegan, SweepStopped, RequeueAsked)
+"""What is told of each job, though it has happened to the sweep."""
+
 _SENTENCES: dict[type[Event], Callable[[Any], str]] = {
     SweepBegan: _begin,
     JobComposed: _compose,
@@ -134,6 +140,7 @@ _SENTENCES: dict[type[Event], Callable[[Any], str]] = {
     StopAsked: _ask,
     JobsLeftOut: lambda event: f"not started: {event.reason}",
     SweepStopped: lambda event: f"the launcher was stopped: {event.reason}",
+    RequeueAsked: lambda event: f"Slurm job {event.slurm_job} was put back into the queue, since {event.reason}",
     JobEnded: _end,
 }
 """What is told of each event; of others nothing is."""

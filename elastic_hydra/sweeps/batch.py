@@ -72,6 +72,11 @@ class Batch:
         """Return numbers and overrides of the jobs, but for those that were refused and all that came after them."""
         return [*self._admitted, *self._scheduler.planned]
 
+    @property
+    def given_up(self) -> str:
+        """Why no further job would start; empty: they would."""
+        return self._scheduler.given_up
+
     # --- before a job runs ----------------------------------------------------------------------------------------
 
     def admit(self, job: Job) -> None:

@@ -41,6 +41,7 @@ from elastic_hydra.sweeps.environment import environment
 from elastic_hydra.sweeps.failure_limit import FailureLimit
 from elastic_hydra.sweeps.kept_server import KeptServer
 from elastic_hydra.sweeps.plan import planned_slots
+from elastic_hydra.sweeps.requeue import Requeue
 from elastic_hydra.sweeps.rerun import program_of
 from elastic_hydra.sweeps.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweeps.resume import History
@@ -100,6 +101,7 @@ class Sweep:
         self._is_program = isinstance(task_function, Program)
         # What is swept for a program are launch settings, and it returns no value.
         results = Results(context, config, self._dir, single=single, by_time=self._is_program)
+        self._requeue = Requeue(settings, config, self._dir_key)
         self._history = self._read_history()
         most = settings.max_failures
         self._state = SweepState(
@@ -191,6 +193,8 @@ class Sweep:
                 reason = str(order_of(interrupt)) if is_told else repr(interrupt)
                 journal.write(events.SweepStopped(reason=reason))
                 self._show(batch, journal, last=True)
+                if is_told:
+                    self._requeue.ask(order_of(interrupt), journal, batch.given_up)
                 if isinstance(interrupt, KeyboardInterrupt):
                     keep_last_screen()
                 raise
@@ -228,9 +232,12 @@ class Sweep:
 
     def _read_history(self) -> History:
         mode, task = str(self._settings.resume).lower(), str(self._config.hydra.job.name)
-        if mode == "false":
+        if mode == "false" and self._requeue.job is None:
             return History()
         record = reader.read(self._dir / writer.FILE_NAME, self._dir_key)
+        mode = self._requeue.resume_mode(mode, record)
+        if mode == "false":
+            return History()
         if record.task not in (None, task):
             raise ConfigError(
                 f"hydra.launcher.resume={mode}: {self._dir_key}={self._dir} has a sweep of {record.task}, and this is "
@@ -274,10 +281,12 @@ class Sweep:
                 dir=os.path.abspath(self._dir),
                 control="" if _has_inline(jobs) else self._state.open_control(),  # nobody would answer during a job
                 resume=resume,
+                slurm_job="" if self._requeue.job is None else self._requeue.job.id,
                 maximize=maximize(self._config),
                 **environment(self._facts),
                 single=self._single,
             )
+            self._requeue.begin(self._journal)
             self._journal.write(event)
         return self._journal
 

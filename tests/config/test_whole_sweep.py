@@ -43,6 +43,8 @@ def test_each_key_is_read_from_its_group() -> None:
         *[("preload", names) for names in (["torch"], ["a.b_c", "_d"], ["é"])],
         *[("on_failure", word) for word in ("continue", "stop")],
         *[("resume", mode) for mode in (True, False, "True", "failed", "interrupted", "all")],
+        ("requeue", "auto"),
+        *[("requeue_limit", number) for number in (1, None)],
         *[("max_failures", number) for number in (0, 3, "999999999", 0.1, ".5")],
         *[("signals_to_handle", names) for names in ([], ["SIGTERM", "SIGUSR1"], ["SIGRTMIN"])],
     ],
@@ -64,6 +66,8 @@ def test_what_may_be_said_passes(key: str, value: Any) -> None:
         ("numa.reserve_cores", -1, "numa.reserve_cores=-1: must be 0 or more"),
         ("start_method", "frok", f"start_method=frok: {METHODS} (did you mean fork?)"),
         ("on_failure", "stopp", "on_failure=stopp: must be one of continue, stop (did you mean stop?)"),
+        ("requeue", "always", "requeue=always: must be one of never, auto"),
+        ("requeue_limit", 0, "requeue_limit=0: must be 1 or more, or null"),
         ("resume", "fialed", f"resume=fialed: {MODES} (did you mean failed?)"),
         *[
             ("max_failures", number, f"max_failures={number}: {FAILURES}")

@@ -145,11 +145,11 @@ class Cluster:
         assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def submit(self, script: Path, *options: str) -> str:
+    def submit(self, script: Path, *options: str, **variables: str) -> str:
         """Submit a batch script, and return the job's id. Its output is in the file `JOBID.out` beside the script."""
         output = script.with_name("%j.out")
         always = ("--parsable", "--requeue", "--open-mode=append", f"--output={output}", f"--chdir={script.parent}")
-        return self.run("sbatch", *always, *options, str(script)).strip()
+        return self.run("sbatch", *always, *options, str(script), **variables).strip()
 
     def job(self, job: str) -> Mapping[str, str]:
         """Return what `scontrol show job` says: `JobState`, `Reason`, `Restarts`, `ExitCode` and so on."""

@@ -167,6 +167,7 @@ FILLED: dict[str, dict[str, Any]] = {
     "stacks": {"num": 3, "attempt": 1, "workers": [{"rank": 0, "file": "/d/3/stacks.txt", "start": 7}]},
     "stop_asked": {"by": "ann", "reason": "why", "nums": [3, 4], "left_out": [4]},
     "stop": {"reason": "SIGTERM"},
+    "requeue": {"slurm_job": "7", "idle": 1, "reason": "it is being preempted"},
     "end": {
         "num": 3, "state": "failed", "kind": "exit", "reason": "why", "seconds": 2.5, "attempts": 3, "restarts": 2,
         "log": "/d/3/logs", "traceback": "Traceback …", "decision": "all restarts are used up",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -23,6 +24,7 @@ class BatchJob:
         overrides: of the sweep, whose directory is `sweep` beside the app.
         options: of sbatch.
         prefix: what stands in front of the launcher's command: `exec` or `srun`.
+        script: the whole script instead, in which `$SCRATCH` is the app's folder; the sweep is in `sweeps/JOBID` there.
     """
 
     def __init__(
@@ -32,13 +34,17 @@ class BatchJob:
         overrides: Sequence[str],
         options: Sequence[str] = (),
         prefix: str = "exec",
+        script: str = "",
     ) -> None:
         self._slurm = slurm
         self.folder = app.folder / "sweep"
         command = [sys.executable, str(app.path), "-m", f"hydra.sweep.dir={self.folder}", "hydra/launcher=elastic"]
-        script = app.folder / "job.sh"
-        script.write_text(f"#!/bin/bash\n{prefix} {shlex.join([*command, *overrides])}\n")
-        self.id = slurm.submit(script, *options)
+        path = app.folder / "job.sh"
+        path.write_text(script or f"#!/bin/bash\n{prefix} {shlex.join([*command, *overrides])}\n")
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.id = slurm.submit(path, *options, PATH=programs, SCRATCH=str(app.folder))
+        if script:
+            self.folder = app.folder / "sweeps" / self.id
         self._output = app.folder / f"{self.id}.out"
 
     def output(self) -> str:
