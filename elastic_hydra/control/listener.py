@@ -89,7 +89,8 @@ class ControlSocket:
         self._socket.bind(f"\0{self.name}")
         self._socket.listen(_MOST_CLIENTS)
         self._epoll = select.epoll()
-        self._epoll.register(self._socket, select.EPOLLIN)
+        # Clients who cannot be taken in, as there are too many open files, are reported once: not until they are gone.
+        self._epoll.register(self._socket, select.EPOLLIN | select.EPOLLET)
         weakref.finalize(self, _close, self._socket, self._epoll, self._clients).atexit = False
         _open.add(self)
 
@@ -130,17 +131,22 @@ class ControlSocket:
         _close(self._socket, self._epoll, self._clients)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it has gone again, or there are too many open files
-            sock, _ = self._socket.accept()
-            sock.setblocking(False)
-            _, user = peer_of(sock)
-            if user not in (os.geteuid(), 0):
-                sock.close()  # our own command says why before it says anything here
-                return
-            if len(self._clients) >= _MOST_CLIENTS:
-                self._let_go(next(iter(self._clients.values()))).close()
-            self._clients[sock.fileno()] = _Client(sock, user)
-            self._epoll.register(sock, select.EPOLLIN)
+        """Take in all clients that wait."""
+        with contextlib.suppress(OSError):  # there is none any more, or there are too many open files
+            while True:
+                sock, _ = self._socket.accept()
+                self._take_in(sock)
+
+    def _take_in(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        _, user = peer_of(sock)
+        if user not in (os.geteuid(), 0):
+            sock.close()  # our own command says why before it says anything here
+            return
+        if len(self._clients) >= _MOST_CLIENTS:
+            self._let_go(next(iter(self._clients.values()))).close()
+        self._clients[sock.fileno()] = _Client(sock, user)
+        self._epoll.register(sock, select.EPOLLIN)
 
     def _hear(self, client: _Client) -> None:
         try:

@@ -91,6 +91,9 @@ class LaunchConfig(torch_api.LaunchConfig):
     what it hosts, such as a store, is there as long as others need it. One that calls `sys.exit()` is gone at once."""
     checkpoint_timeout: float = 30.0
     """Seconds that workers have after a signal such as SIGUSR1, to write a checkpoint, before they get SIGTERM."""
+    on_programs: Callable[[], None] | None = None
+    """Is called at every start of workers that run a program, when all of them run; in this process. Workers that call
+    a function know best when they do."""
     on_verdict: Callable[[Verdict], None] | None = None
     """Is told every decision about a failure, in this process."""
     on_stacks: Callable[[Mapping[int, Written]], None] | None = None

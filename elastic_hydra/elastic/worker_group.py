@@ -74,6 +74,8 @@ class WorkerGroup(PContext):
             self._gate = Gate(self.nprocs)
         self._starter.start_all(self, self._processes)
         self._starter.server.wait(lambda: all(p.pid is not None or p.refused for p in self._processes.values()))
+        if isinstance(self.entrypoint, str) and (on_programs := self._starter.config.on_programs) is not None:
+            on_programs()
 
     def environment(self, local_rank: int) -> dict[str, str]:
         """Return the environment variables by which a worker finds what it shares with its agent."""

@@ -152,6 +152,7 @@ class _LaunchedJob:
         job = self._attempt.job
         config = launch_config(
             self._attempt,
+            on_programs=self._record_start,
             on_verdict=self._record_verdict,
             on_bindings=self._record_bindings,
             on_stacks=self._record_stacks,
@@ -177,6 +178,11 @@ class _LaunchedJob:
         self.imported.update(name for result in of_tasks.values() for name in result.imported)
         values = {rank: result.value for rank, result in of_tasks.items()}
         return values.get(0) if job.launch.keys.return_values == "rank0" else values
+
+    def _record_start(self) -> None:
+        """Write into the journal that the workers run."""
+        attempt = self._attempt
+        record_start(attempt.journal_path, attempt.job.num, attempt.number)
 
     def _record_verdict(self, verdict: Verdict) -> None:
         """Write a decision about a failure into the journal, and count the restart if it follows."""

@@ -22,6 +22,7 @@ __all__ = ["launch_config"]
 def launch_config(
     attempt: Attempt,
     *,
+    on_programs: Callable[[], None],
     on_verdict: Callable[[Verdict], None],
     on_bindings: Callable[[Sequence[Binding]], None],
     on_stacks: Callable[[Mapping[int, Written]], None],
@@ -30,6 +31,7 @@ def launch_config(
 
     Args:
         attempt: at a job that was composed and checked.
+        on_programs: called when all workers run, if they run a program.
         on_verdict: called when it is decided what follows a failure, before anything does.
         on_bindings: called with the places of the workers before each start of them.
         on_stacks: called with what the workers have written when somebody has asked for their stacks.
@@ -66,5 +68,5 @@ def launch_config(
         "slot": attempt.allowance,
         "stdin": attempt.stdin,
     }
-    told = {"on_verdict": on_verdict, "on_bindings": on_bindings, "on_stacks": on_stacks}
+    told = {"on_programs": on_programs, "on_verdict": on_verdict, "on_bindings": on_bindings, "on_stacks": on_stacks}
     return LaunchConfig(**same_names | computed | of_the_job | told)

@@ -82,7 +82,7 @@ def run_task(
 
 
 def record_start(journal: Path | None, num: int, attempt: int) -> None:
-    """Write into the journal that the task function is called; where that fails, only a duration is not known.
+    """Write into the journal that the workers have begun; where that fails, only a duration is not known.
 
     Args:
         journal: of the sweep; None: there is none.

@@ -140,7 +140,8 @@ class AttemptStarted(Event):
 
 @dataclass(slots=True, kw_only=True)
 class WorkersStarted(Event):
-    """The first worker of a job on this node calls the task function: its group was started, or restarted."""
+    """The first worker of a job on this node calls the task function, or all run the program: they were started, or
+    restarted."""
 
     num: int
     """The job."""

@@ -38,8 +38,8 @@ class Hands:
         if self._control is None or not self._control.has_requests:
             return
         for asked in self._control.take():
-            if unknown := [f"#{num}" for num in asked.request.jobs if not self._scheduler.knows(num)]:
-                what = f"no job {', '.join(unknown)} runs or waits in this sweep"
+            if unknown := sorted(set(asked.request.jobs) - self._scheduler.known()):
+                what = f"no job {', '.join(f'#{num}' for num in unknown)} runs or waits in this sweep"
                 asked.refuse(f"{what}, so nothing is done; elastic-hydra status shows the jobs")
             elif asked.request.verb == STACKS:
                 self._have_stacks_written(asked, agents)

@@ -237,10 +237,9 @@ class Scheduler:
         self.leaving.remove(leaving)
         self.hosts.give_back(leaving.slot)
 
-    def knows(self, num: int) -> bool:
-        """Whether a job runs, or waits to run."""
-        waiting = (attempt.job.num for attempt in self.waiting)
-        return num in self.running or num in waiting or any(num == planned for planned, _ in self.planned)
+    def known(self) -> set[int]:
+        """Return the numbers of the jobs that run, or wait to run."""
+        return {*self.running, *(attempt.job.num for attempt in self.waiting), *(num for num, _ in self.planned)}
 
     def stop(self, num: int, order: Order) -> None:
         """Have a job stopped that runs, or not started that waits; a further order changes nothing.

@@ -16,6 +16,8 @@ import pytest
 
 from elastic_hydra.cli.main import main
 from elastic_hydra.journal import reader
+from elastic_hydra.journal.events import WorkersStarted
+from elastic_hydra.journal.lines import Lines
 from tests.helpers.apps import Running
 
 COMMAND = [sys.executable, "-c", "import sys; from elastic_hydra.cli.main import main; sys.exit(main())", "run"]
@@ -78,6 +80,7 @@ def test_a_script_runs_as_under_torchrun_and_starts_warm(project: Project) -> No
     assert {"log of rank 0", "log of rank 1"} <= set(done.stderr.splitlines())  # as the script's own logging says it
     record = project.record()
     assert (record.task, record[0].state) == ("train", "finished")
+    assert [event.num for _, event in Lines(record.path) if isinstance(event, WorkersStarted)] == [0]
 
 
 @pytest.mark.system

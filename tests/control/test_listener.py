@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -124,6 +125,23 @@ def test_clients_that_are_gone_again_are_forgotten(control: ControlSocket) -> No
     serve(control)
     assert len(control.take()) == 1
     asking.close()
+
+
+def test_who_cannot_be_taken_in_does_not_keep_the_launcher_busy(control: ControlSocket) -> None:
+    first = client(control, Request("stop").encode())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # all numbers below it are taken
+    try:
+        assert select.select([control], [], [], 10)[0]
+        control.serve()
+        assert not select.select([control], [], [], 0)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    second = client(control, Request("stop").encode())
+    serve(control)
+    for asked in control.take():
+        asked.answer(running=[])
+    assert [answer(sock) for sock in (first, second)] == [{"running": []}] * 2
 
 
 def test_once_it_refuses_all_nobody_waits(control: ControlSocket) -> None:
