@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -220,7 +221,7 @@ def commands() -> list[list[str]]:
     found: list[list[str]] = []
     for block in blocks("bash"):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            words = list(itertools.takewhile(lambda word: word != ">", shlex.split(line, comments=True)))
             if any(word.endswith("train.py") for word in words) and "$" not in line and "--" not in words:
                 script = next(index for index, word in enumerate(words) if word.endswith("train.py"))
                 if words[script + 1 :] not in found:

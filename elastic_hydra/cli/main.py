@@ -26,6 +26,7 @@ VERBS = (
     "stop",
     "stacks",
     "run",
+    "plan",
     "from-torchrun",
     "report",
     "export",

@@ -17,15 +17,14 @@ from hydra.errors import HydraException
 
 from elastic_hydra.compat.hydra import get_args_parser
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.problems import ROOT
 from elastic_hydra.config.spelling import spelled
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.sweeps.start import RUN_DIR, SWEEP_DIR
 
-__all__ = ["how_to_go_on", "override", "program_of", "rerunning_command", "resuming_command"]
+__all__ = ["command_with", "how_to_go_on", "override", "program_of", "rerunning_command", "resuming_command"]
 
-_RESUME = "hydra.launcher.resume"
-_RESUME_ALONE = "resume"
-"""The key's name for `elastic-hydra run`."""
+_RESUME = f"{ROOT}.resume"
 _MULTIRUN = ("-m", "--multirun")
 _END = "--"
 """What ends the overrides of `elastic-hydra run`: a program follows."""
@@ -119,12 +118,28 @@ def resuming_command(
         single: whether it is a run without `-m`.
     """
     resuming = [word for word in _resuming(sweep_dir, single) if _key(word) not in map(_key, further)]
+    return command_with(program, arguments, [*further, *resuming], single=single)
+
+
+def command_with(
+    program: Sequence[str], arguments: Sequence[str], further: Sequence[str], *, single: bool = False
+) -> list[str]:
+    """Return a command with further overrides.
+
+    Args:
+        program: what starts the app.
+        arguments: what the app is given.
+        further: overrides that take the place of those of the same keys.
+        single: whether it is a run without `-m`.
+    """
     given, executed = _before_program(arguments)
-    replaced = {_dir_key(single), _RESUME, *map(_key, further), *([_RESUME_ALONE] if executed else [])}
+    # `elastic-hydra run` takes some keys by two names.
+    before = f"{ROOT}." if executed else ""
+    replaced = {_key(word).removeprefix(before) for word in further}
     flags = [word for word in given if word in _MULTIRUN] or ([] if single else ["-m"])
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in given if word not in _MULTIRUN and _key(word) not in replaced]
-    return [*program, *flags[:1], *kept, *further, *resuming, *executed]
+    kept = [word for word in given if word not in _MULTIRUN and _key(word).removeprefix(before) not in replaced]
+    return [*program, *flags[:1], *kept, *further, *executed]
 
 
 def rerunning_command(began: SweepBegan, overrides: Sequence[str], folder: Path, *, resume: bool) -> list[str]:

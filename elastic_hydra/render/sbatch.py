@@ -1,0 +1,145 @@
+"""A batch script for Slurm, which starts the launcher, and goes back into the queue when its time is over."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from elastic_hydra.render.plan import Plan
+from elastic_hydra.render.site import Site
+
+__all__ = ["OPTIONS", "needed", "sbatch"]
+
+OPTIONS = (
+    "name",
+    "gpus_per_node",
+    "cpus_per_task",
+    "mem",
+    "time",
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "setup",
+)
+"""What the script has a place for."""
+_HEAD = """\
+#!/bin/bash
+# Written by `elastic-hydra plan --render sbatch`, and not tried on your cluster: read it before you submit it.
+# It names the directory that it writes to: when it is submitted again, it runs what has not finished there."""
+_LEFT_BEHIND = (
+    "SLURM_EXPORT_ENV",
+    "SLURM_LABELIO",
+    "SLURM_STDINMODE",
+    "SLURM_STDOUTMODE",
+    "SLURM_UNBUFFEREDIO",
+    "SLURM_EXCLUSIVE",
+    "SLURM_PROLOG",
+    "SLURM_GPUS",
+    "SLURM_GPUS_PER_TASK",
+    "SLURM_TRES_PER_TASK",
+    "SLURM_CPUS_PER_TASK",
+    "SRUN_CPUS_PER_TASK",
+)
+"""Variables of a shell, or of a job around it, that change what `srun` does, and that no option of its overrides."""
+_BEFORE_SRUN = f"""
+# What srun would take over from a shell or from the job, and what would give the step less than all of its nodes.
+unset {" ".join(_LEFT_BEHIND)}
+
+# The launchers, one on each node, meet at the first node, at a port that other jobs there hardly have.
+read -r first <<< "$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+export RENDEZVOUS_ENDPOINT="$first:$((20000 + SLURM_JOB_ID % 12000))"
+"""
+_SRUN = ("srun", "--ntasks-per-node=1", "--overlap", "--export=ALL", "--cpu-bind=none", "--mem=0", "--mpi=none")
+_TRAPS = """
+# bash runs a trap at once only while it waits, so what it starts is in the background.
+trap 'signalled=1; kill -USR1 "$!" || :' USR1
+trap 'signalled=1; {on_term}' TERM
+"""
+_UNTIL_THE_END = """
+signalled=1
+while [ -n "$signalled" ]; do  # a signal ends a wait
+    signalled=
+    status=0
+    wait "$!" || status=$?
+done
+
+# 138 is 128 + SIGUSR1: the time was over, and the sweep goes on from its journal next time.
+if [ "$status" -eq 138 ] && scontrol requeue "$SLURM_JOB_ID"; then
+    sleep 600  # Slurm ends it
+fi"""
+_HOLD = """
+# 143 is 128 + SIGTERM. A preempted job that ends within its grace time counts as failed, and is not requeued.
+if [ "$status" -eq 143 ]; then
+    sleep 600  # Slurm ends it
+fi"""
+
+
+def needed(plan: Plan) -> dict[str, str]:
+    """Return the fields that must be known, and what they are."""
+    return {
+        "gpus_per_node": f"{plan.workers or 'N'}, or 0: none",
+        "cpus_per_task": "hardware threads of each node; Slurm may give 1 otherwise",
+    }
+
+
+def sbatch(plan: Plan, site: Site) -> str:
+    """Write the script.
+
+    Args:
+        plan: what is launched.
+        site: where, with all that is `needed`.
+    """
+    several = plan.nodes.most > 1
+    words = [*_srun(plan, site), *plan.words(_rendezvous(plan))] if several else plan.words()
+    # srun ends its tasks at once when it gets SIGTERM; the launchers have got theirs from Slurm.
+    traps = _TRAPS.format(on_term=":" if several else 'kill -TERM "$!" || :')
+    parts = [_HEAD, *_directives(plan, site), "", "set -e", f"cd {shlex.quote(plan.cwd)}", *site.setup]
+    parts += [*([_BEFORE_SRUN.rstrip()] if several else []), traps, _continued(words), _UNTIL_THE_END]
+    return "\n".join([*parts, *([_HOLD] if several else []), 'exit "$status"', ""])
+
+
+def _directives(plan: Plan, site: Site) -> list[str]:
+    least, most = plan.nodes
+    told = plan.checkpoint_timeout + plan.seconds_to_end
+    said = {
+        "job-name": site.name,
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "nodes": str(least) if least == most else f"{least}-{most}",
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(site.cpus_per_task),
+        "gpus-per-node": str(site.gpus_per_node) if site.gpus_per_node else None,
+        "mem": site.mem,
+        "time": site.time,
+        "signal": f"B:USR1@{told}",
+        "open-mode": "append",
+    }
+    flags = ["--requeue", *(["--no-kill"] if least < most else [])]
+    return [f"#SBATCH --{name}={value}" for name, value in said.items() if value] + [
+        f"#SBATCH {flag}" for flag in flags
+    ]
+
+
+def _srun(plan: Plan, site: Site) -> list[str]:
+    """Return what starts one launcher on each node, and lets the others go on when one ends."""
+    words = [*_SRUN, "--kill-on-bad-exit=0", "--wait=0"]
+    words += [f"--gpus-per-node={site.gpus_per_node}"] if site.gpus_per_node else []
+    return words + (["--no-kill"] if plan.nodes.least < plan.nodes.most else [])
+
+
+def _rendezvous(plan: Plan) -> list[str]:
+    if plan.has_endpoint:
+        return []
+    command = plan.command
+    return [
+        f"{command.group('rendezvous')}=c10d",
+        f"{command.key('rendezvous.endpoint')}=${{oc.env:RENDEZVOUS_ENDPOINT}}",
+    ]
+
+
+def _continued(words: Sequence[str]) -> str:
+    """Write a command that runs in the background, a word on each line."""
+    return " \\\n    ".join(map(shlex.quote, words)) + " &"
