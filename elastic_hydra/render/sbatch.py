@@ -44,12 +44,7 @@ _LEFT_BEHIND = (
 """Variables of a shell, or of a job around it, that change what `srun` does, and that no option of its overrides."""
 _BEFORE_SRUN = f"""
 # What srun would take over from a shell or from the job, and what would give the step less than all of its nodes.
-unset {" ".join(_LEFT_BEHIND)}
-
-# The launchers, one on each node, meet at the first node, at a port that other jobs there hardly have.
-read -r first <<< "$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
-export RENDEZVOUS_ENDPOINT="$first:$((20000 + SLURM_JOB_ID % 12000))"
-"""
+unset {" ".join(_LEFT_BEHIND)}"""
 _SRUN = ("srun", "--ntasks-per-node=1", "--overlap", "--export=ALL", "--cpu-bind=none", "--mem=0", "--mpi=none")
 _TRAPS = """
 # bash runs a trap at once only while it waits, so what it starts is in the background.
@@ -91,11 +86,13 @@ def sbatch(plan: Plan, site: Site) -> str:
         site: where, with all that is `needed`.
     """
     several = plan.nodes.most > 1
-    words = [*_srun(plan, site), *plan.words(_rendezvous(plan))] if several else plan.words()
+    # srun tells each launcher which node it is, and where the first one is.
+    meeting = [f"{plan.command.group('rendezvous')}=environment"] if several and not plan.has_endpoint else []
+    words = [*(_srun(plan, site) if several else []), *plan.words(meeting)]
     # srun ends its tasks at once when it gets SIGTERM; the launchers have got theirs from Slurm.
     traps = _TRAPS.format(on_term=":" if several else 'kill -TERM "$!" || :')
     parts = [_HEAD, *_directives(plan, site), "", "set -e", f"cd {shlex.quote(plan.cwd)}", *site.setup]
-    parts += [*([_BEFORE_SRUN.rstrip()] if several else []), traps, _continued(words), _UNTIL_THE_END]
+    parts += [*([_BEFORE_SRUN] if several else []), traps, _continued(words), _UNTIL_THE_END]
     return "\n".join([*parts, *([_HOLD] if several else []), 'exit "$status"', ""])
 
 
@@ -128,16 +125,6 @@ def _srun(plan: Plan, site: Site) -> list[str]:
     words = [*_SRUN, "--kill-on-bad-exit=0", "--wait=0"]
     words += [f"--gpus-per-node={site.gpus_per_node}"] if site.gpus_per_node else []
     return words + (["--no-kill"] if plan.nodes.least < plan.nodes.most else [])
-
-
-def _rendezvous(plan: Plan) -> list[str]:
-    if plan.has_endpoint:
-        return []
-    command = plan.command
-    return [
-        f"{command.group('rendezvous')}=c10d",
-        f"{command.key('rendezvous.endpoint')}=${{oc.env:RENDEZVOUS_ENDPOINT}}",
-    ]
 
 
 def _continued(words: Sequence[str]) -> str:
