@@ -116,7 +116,8 @@ def _row(sweep: SweepOverview, job: JobOverview, left: TimeLeft, now: float) -> 
         " ".join(sweep.differing(job)),
         _last_word(job, state),
     )
-    return [Cell(f"#{job.num}"), Cell(state, COLOURS.get(state)), *map(Cell, texts)]
+    said = f"{state} on {job.host}" if state == "running" and job.host else state
+    return [Cell(f"#{job.num}"), Cell(said, COLOURS.get(state)), *map(Cell, texts)]
 
 
 def _last_word(job: JobOverview, state: str) -> str:

@@ -51,6 +51,7 @@ def _job_as_json(sweep: SweepOverview, job: JobOverview, left: TimeLeft, now: fl
         "seconds_left": left.of_job(job) if state == "running" else None,
         "attempt": job.attempt,
         "restarts": job.restarts,
+        "host": job.host,
         "gpus": list(job.gpus),
         "cpus": list(job.cpus),
         "kind": job.kind,

@@ -22,6 +22,9 @@ __all__ = [
     "BatchBegan",
     "Event",
     "FailedWorker",
+    "HostJoined",
+    "HostLeft",
+    "HostLost",
     "JobComposed",
     "JobEnded",
     "JobsLeftOut",
@@ -134,8 +137,44 @@ class AttemptStarted(Event):
     """The GPUs that the job holds, counted among those that the launcher sees; empty: all of these."""
     cpus: Sequence[int] = ()
     """The CPUs that the job holds; empty: all that the launcher may use."""
+    host: str = ""
+    """Name of the host on which it runs; empty: the launcher's own."""
     first_restart: int | None = None
     """The number of the first folder in `log_dir` that the workers of this attempt write into."""
+
+
+@dataclass(slots=True, kw_only=True)
+class HostJoined(Event):
+    """Another host than the launcher's is there, was examined, and can run jobs."""
+
+    host: str
+    """Its name."""
+    cpus: int | None = None
+    """How many CPUs jobs may use there."""
+    gpus: int | None = None
+    """How many GPUs there are."""
+    memory: int | None = None
+    """How many bytes of memory jobs may use there."""
+
+
+@dataclass(slots=True, kw_only=True)
+class HostLeft(Event):
+    """The launcher has let a host go; nothing of the sweep runs there any more."""
+
+    host: str
+    """Its name."""
+    reason: str = ""
+    """Why: it had nothing to do, was told to stop, or is not fit for jobs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class HostLost(Event):
+    """A host is gone with all that ran there, and it is certain that nothing of that runs any more."""
+
+    host: str
+    """Its name."""
+    reason: str = ""
+    """What has happened, in one line."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -331,6 +370,9 @@ EVENTS: dict[str, type[Event]] = {
     "sweep": SweepBegan,
     "batch": BatchBegan,
     "job": JobComposed,
+    "host": HostJoined,
+    "host_left": HostLeft,
+    "host_lost": HostLost,
     "start": AttemptStarted,
     "workers": WorkersStarted,
     "bindings": WorkersBound,

@@ -86,13 +86,15 @@ def _compose(event: JobComposed) -> str:
 
 
 def _start(event: AttemptStarted) -> str:
-    return f"attempt {event.attempt + 1} started{_on(event.gpus, event.cpus)}"
+    return f"attempt {event.attempt + 1} started{_on(event)}"
 
 
-def _on(gpus: Sequence[int], cpus: Sequence[int]) -> str:
-    parts = [f"GPUs {format_list(gpus)}"] if gpus else []
-    parts += [f"CPUs {format_list(cpus)}"] if cpus else []
-    return f" on {' and '.join(parts)}" if parts else ""
+def _on(event: AttemptStarted) -> str:
+    parts = [f"GPUs {format_list(event.gpus)}"] if event.gpus else []
+    parts += [f"CPUs {format_list(event.cpus)}"] if event.cpus else []
+    places = [f"host {event.host}"] if event.host else []
+    places += [" and ".join(parts)] if parts else []
+    return f" on {', '.join(places)}" if places else ""
 
 
 def _restart(event: WorkersFailed) -> str:

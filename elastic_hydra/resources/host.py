@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.numa.machine import read_machine
 from elastic_hydra.resources.allocator import Allocator
+from elastic_hydra.resources.examine import Examined
 from elastic_hydra.resources.gpu_memory import GpuMemory
 
 __all__ = ["Host"]
@@ -37,3 +39,19 @@ class Host:
         """
         allocator = Allocator(settings, facts, os.uname().nodename, read_machine(), os.environ)
         return cls(allocator.host, facts, allocator, allocator.gpu_memory())
+
+    @classmethod
+    def elsewhere(cls, name: str, settings: DictConfig, examined: Examined, environ: Mapping[str, str]) -> Host:
+        """Return another host. The memory of its GPUs cannot be read from here, and is not waited for.
+
+        Args:
+            name: of the host.
+            settings: the sweep's `hydra.launcher`.
+            examined: what was found there.
+            environ: the environment of agents there.
+
+        Raises:
+            ConfigError: the sweep cannot run there as configured.
+        """
+        allocator = Allocator(settings, examined.facts, name, examined.machine, environ)
+        return cls(name, examined.facts, allocator, GpuMemory(examined.facts.gpus, lambda _: {}, 0.0))

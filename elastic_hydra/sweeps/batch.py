@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 
 from hydra.core.utils import JobReturn, filter_overrides
@@ -13,8 +14,10 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.config.resources import demand_in_words
 from elastic_hydra.config.schema import INLINE
+from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.agent import IN_THE_LOG_ONLY
 from elastic_hydra.failures.cause import one_line
+from elastic_hydra.jobs.attempt_end import AttemptEnd
 from elastic_hydra.jobs.job import Attempt, Job
 from elastic_hydra.journal import events
 from elastic_hydra.journal.writer import Journal
@@ -22,13 +25,15 @@ from elastic_hydra.live.view import View
 from elastic_hydra.overview.log_files import next_restart
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.supervisor import signal_queue, standard_input
-from elastic_hydra.supervisor.client import ServerLost
+from elastic_hydra.supervisor.client import Client, ServerLost
 from elastic_hydra.sweeps import returns
-from elastic_hydra.sweeps.agents import Agents
+from elastic_hydra.sweeps.agents import Agents, OwnServer
 from elastic_hydra.sweeps.compose import meet, task_yaml
 from elastic_hydra.sweeps.ends import Ends
 from elastic_hydra.sweeps.hands import Hands
+from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.inline import InlineAgents
+from elastic_hydra.sweeps.scheduler import Running
 from elastic_hydra.sweeps.state import SweepState
 from elastic_hydra.sweeps.steps import Blocked, ComposeJob, Done, KillAgent, LeaveOut, StartJob, Step, StopAgent, Wait
 from elastic_hydra.sweeps.stop import Order, order_of
@@ -144,15 +149,31 @@ class Batch:
             self._work_off_or_stop(InlineAgents(self._state.shared), 0.0)
             return
         shutdown_timeout = timeouts.end_of_agent(max(launch.keys.shutdown_timeout for launch in self._launches))
+        if self._state.pool is not None:
+            self._run_on_hosts(self._state.pool, shutdown_timeout)
+            return
         while scheduler.waiting or scheduler.planned:
             before = scheduler.starts
             with self._state.server.used(method, shutdown_timeout, [self._journal.lock]) as server:
                 server.listener = self._state.control
                 self._say_how_many("each in an interpreter of its own" if method == "spawn" else server.reason)
-                self._work_off_or_stop(Agents(server, self._state.hosts, self._state.shared), shutdown_timeout)
+                agents = Agents(OwnServer(server), self._state.hosts, self._state.shared)
+                self._work_off_or_stop(agents, shutdown_timeout, server)
             in_vain = in_vain + 1 if server.lost and scheduler.starts == before else 0
             if in_vain == _SERVERS_IN_VAIN:
                 raise ServerLost(f"{in_vain} warm servers have died one after the other before they started a job")
+
+    def _run_on_hosts(self, pool: HostPool, shutdown_timeout: float) -> None:
+        """Run the jobs on other hosts, which are kept for the next batch unless an exception ends this one."""
+        pool.serve(self._journal, shutdown_timeout)
+        pool.listener = self._state.control
+        names = ", ".join(pool.hosts)
+        self._say_how_many(f"on other hosts ({names} {'is' if len(pool.hosts) == 1 else 'are'} there)")
+        try:
+            self._work_off_or_stop(Agents(pool, pool.hosts, self._state.shared), shutdown_timeout)
+        except BaseException:
+            pool.close()
+            raise
 
     def _say_how_many(self, how: str) -> None:
         scheduler, settled = self._scheduler, self._state.history.settled
@@ -164,9 +185,11 @@ class Batch:
         what = "the run" if self._state.single else f"{count} job, each" if count == 1 else f"{count} jobs, each"
         log.log(level, "Launching %s with %s; output: %s", what, way, shown_path(self._state.dir))
 
-    def _work_off_or_stop(self, agents: Agents | InlineAgents, shutdown_timeout: float) -> None:
+    def _work_off_or_stop(
+        self, agents: Agents | InlineAgents, shutdown_timeout: float, server: Client | None = None
+    ) -> None:
         try:
-            with self._view.shown(agents.server if isinstance(agents, Agents) else None):
+            with self._view.shown(server):
                 self._work_off(agents)
         except BaseException as interrupt:
             order = order_of(interrupt)
@@ -194,6 +217,8 @@ class Batch:
             self._view.look()
             self._give_back_emptied()
             now = time.monotonic()
+            if self._state.pool is not None:
+                self._look_at_hosts(self._state.pool, agents, now)
             step = scheduler.next(now, self._blocked(agents, now))
             if isinstance(step, Done):
                 return
@@ -202,6 +227,16 @@ class Batch:
             self._do(step, agents)
             for num in agents.ended():
                 self._settle(num, agents)
+
+    def _look_at_hosts(self, pool: HostPool, agents: Agents | InlineAgents, now: float) -> None:
+        """See which hosts have come or gone; the jobs of a host that was told to stop get that signal."""
+        pool.look(now, self._scheduler)
+        for host, number in pool.take_told():
+            nums = [num for num, running in self._scheduler.running.items() if running.slot.host == host]
+            jobs = ", ".join(f"#{num}" for num in nums) or "no job"
+            log.warning("host %s: told to stop by %s; %s told as well", host, signal.Signals(number).name, jobs)
+            for num in nums:
+                agents.signal(num, number)
 
     def _do(self, step: Step, agents: Agents | InlineAgents) -> None:
         if isinstance(step, StartJob):
@@ -232,6 +267,8 @@ class Batch:
         lost, obstacle, waiting = agents.lost, self._state.obstacle, self._scheduler.waiting
         if not lost and self._scheduler.pause(now) == 0.0:
             obstacle.look(self._journal, waiting[0].job if waiting else None)
+        if self._state.pool is not None and self._state.pool.problem:
+            return Blocked(self._state.pool.problem, lasting=True)
         return obstacle.blocked or (Blocked("the warm server has died") if lost else None)
 
     def _start(self, step: StartJob, agents: Agents | InlineAgents) -> None:
@@ -240,7 +277,8 @@ class Batch:
         try:
             if not self._state.single:
                 extra = IN_THE_LOG_ONLY if self._state.results.says_little else None
-                log.info("\t#%s : %s", job.num, " ".join(filter_overrides(job.overrides)), extra=extra)
+                where = "" if self._state.pool is None else f" on {slot.host}"
+                log.info("\t#%s%s : %s", job.num, where, " ".join(filter_overrides(job.overrides)), extra=extra)
             if said := in_words(job.launch.keys.debug):
                 log.info("%s", said)
             if attempt.journal_path is None:
@@ -248,12 +286,17 @@ class Batch:
             cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
             restart = next_restart(str(job.log_dir))
             event = events.AttemptStarted(
-                num=job.num, attempt=attempt.number, gpus=slot.gpus, cpus=cpus, first_restart=restart
+                num=job.num,
+                attempt=attempt.number,
+                gpus=slot.gpus,
+                cpus=cpus,
+                host="" if self._state.pool is None else slot.host,
+                first_restart=restart,
             )
             self._journal.write(event)
             side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
             attempt.label = f"#{job.num}" if side_by_side else ""
-            attempt.stdin = not side_by_side and standard_input.is_ours()
+            attempt.stdin = not side_by_side and standard_input.is_ours() and self._state.pool is None
             attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""
             attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
             attempt.allowance = slot.allowance
@@ -270,7 +313,12 @@ class Batch:
         attempt = running.attempt
         overdue = running.overdue and running.order is None
         end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), running.order, overdue)
-        self._state.server.learn(end.imported)
+        if self._state.pool is not None and isinstance(agents, Agents):
+            end = agents.clocks(num).here(end)
+            self._state.pool.learn(end.imported)
+            self._state.pool.agent_ended(running.slot.host, died=_has_died(end, running))
+        else:
+            self._state.server.learn(end.imported)
         self._scheduler.ended(num, agents.leaving(num))
         following = self._ends.after(attempt, end)
         if following is not None:
@@ -293,6 +341,11 @@ class Batch:
                     used / 1e9,
                     gpu_memory.wait,
                 )
+
+
+def _has_died(end: AttemptEnd, running: Running) -> bool:
+    """Whether an agent has died by itself."""
+    return end.agent_lost and end.failure is not None and end.failure.kind is Kind.agent and running.order is None
 
 
 def _size(launches: list[Launch]) -> str:

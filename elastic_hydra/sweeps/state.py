@@ -16,6 +16,7 @@ from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor.foreground import Foreground
 from elastic_hydra.sweeps.composer import Composer
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.kept_server import KeptServer
 from elastic_hydra.sweeps.obstacle import Obstacle
@@ -49,6 +50,9 @@ class SweepState:
     """By their names."""
     shared: Shared
     server: KeptServer
+    """On the launcher's own host."""
+    pool: HostPool | None
+    """The other hosts; None: jobs run on the launcher's own."""
     history: History
     composer: Composer
     results: Results
@@ -84,5 +88,8 @@ class SweepState:
         Args:
             planned: numbers and overrides of the jobs, in their order.
         """
-        hosts = HostSlots({name: host.allocator.slots() for name, host in self.hosts.items()})
+        if self.pool is not None:
+            hosts = self.pool.slots()
+        else:
+            hosts = HostSlots({name: host.allocator.slots() for name, host in self.hosts.items()})
         return Scheduler(planned, hosts, stagger=float(self.settings.stagger), failures=self.failures)

@@ -39,6 +39,7 @@ from elastic_hydra.sweeps.compose import teach_parser
 from elastic_hydra.sweeps.composer import Composer
 from elastic_hydra.sweeps.environment import environment
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.kept_server import KeptServer
 from elastic_hydra.sweeps.plan import planned_slots
 from elastic_hydra.sweeps.requeue import Requeue
@@ -56,6 +57,7 @@ from elastic_hydra.sweeps.stop import (
     stop_signals,
 )
 from elastic_hydra.sweeps.summary import describe
+from elastic_hydra.sweeps.token_file import TokenFile
 
 __all__ = ["Sweep"]
 
@@ -92,12 +94,17 @@ class Sweep:
                 f"hydra.launcher.debug={POST_MORTEM}: standard input is no terminal, so nobody could type into the "
                 "debugger. Start the sweep in a terminal, or leave the key out"
             )
-        if engine_of(keys := hosts_keys_of(settings)) is not None:
-            raise ConfigError(f"hydra.launcher.hosts.engine={keys.engine}: jobs do not run on other hosts yet")
         self._facts = facts = facts_of_this_host()
-        host = Host.here(settings, facts)
-        hosts = {host.name: host}
         shared = Shared(task_function, context, HydraState())
+        keys = hosts_keys_of(settings)
+        engine = engine_of(keys)
+        pool: HostPool | None = None
+        if engine is not None:
+            pool = HostPool(engine, keys, settings, vars(shared), TokenFile(self._dir, self._dir_key))
+            hosts = pool.hosts
+        else:
+            host = Host.here(settings, facts)
+            hosts = {host.name: host}
         self._is_program = isinstance(task_function, Program)
         # What is swept for a program are launch settings, and it returns no value.
         results = Results(context, config, self._dir, single=single, by_time=self._is_program)
@@ -110,6 +117,7 @@ class Sweep:
             hosts=hosts,
             shared=shared,
             server=KeptServer(vars(shared), settings.preload),
+            pool=pool,
             history=self._history,
             composer=Composer(context, config, settings, hosts, self._history, single=single),
             results=results,
@@ -152,14 +160,17 @@ class Sweep:
         return self._run_numbered([(0, list(self._config.hydra.overrides.task))])[0]
 
     def close(self) -> None:
-        """End the warm server, if there is one."""
+        """End the warm server, if there is one, and let other hosts go."""
         self._state.server.close()
+        if self._state.pool is not None:
+            self._state.pool.close()
 
     def _run_numbered(self, planned: list[tuple[int, list[str]]]) -> list[JobReturn]:
         """Run a batch of jobs, given their numbers and overrides."""
         self._say_what_is_recorded([num for num, _ in planned])
         composer = self._state.composer
         composer.foresee(planned)
+        self._have_a_host(len(planned))
         ahead = planned if self._settings.dry_run else planned[:_COMPOSED_AHEAD]
         jobs = [composer.compose(num, overrides) for num, overrides in ahead]
         composer.check_same(jobs)
@@ -169,6 +180,17 @@ class Sweep:
         if self._settings.dry_run:
             return self._plan(planned, jobs)
         return self._run(planned, jobs)
+
+    def _have_a_host(self, jobs: int) -> None:
+        """Wait for the first host, if jobs run on others: what they have decides how jobs are composed."""
+        if (pool := self._state.pool) is None:
+            return
+        try:
+            with stop_signals(self._settings.signals_to_handle):
+                pool.first(jobs)
+        except BaseException:
+            pool.close()
+            raise
 
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""

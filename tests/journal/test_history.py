@@ -158,7 +158,10 @@ FILLED: dict[str, dict[str, Any]] = {
     "job": {
         "num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3", "log_dir": "/d/3/logs", "needs": "2 GPUs",
     },
-    "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5], "first_restart": 2},
+    "host": {"host": "n1", "cpus": 8, "gpus": 2, "memory": 1 << 30},
+    "host_left": {"host": "n1", "reason": "why"},
+    "host_lost": {"host": "n1", "reason": "why"},
+    "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5], "host": "n1", "first_restart": 2},
     "workers": {"num": 3, "attempt": 1},
     "bindings": {"num": 3, "attempt": 1, "workers": [{"cpus": [5]}]},
     "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why", "decision": "attempt 2 of 3", "after": 1.5},

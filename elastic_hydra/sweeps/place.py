@@ -1,0 +1,133 @@
+"""One place where a host may be, from the first time that it is asked for to the last time that one is lost there.
+
+::
+
+    asked for ──▶ examined ──▶ fit: jobs run ──▶ drained ──▶ gone
+        ▲             └─ unfit: left alone                     │
+        └───────────── after a pause that grows ───────────────┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from elastic_hydra.hosts.connection import HostConnection, State
+from elastic_hydra.hosts.transport import Transport
+from elastic_hydra.resources.host import Host
+from elastic_hydra.supervisor.process import Process
+from elastic_hydra.sweeps.clocks import Clocks
+
+__all__ = ["Place", "pause", "wanted_hosts"]
+
+_TRIES = 3
+"""So many times in a row a place is tried that has never had a host, and so many agents in a row may die on a host."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+@dataclass(eq=False)
+class Place:
+    """A place, and what is there now."""
+
+    name: str
+    """For people: of the host, or `job 1` where none has a name before it is there."""
+    transport: Transport | None = None
+    connection: HostConnection | None = None
+    examination: Process | None = None
+    """Looks at the host; None: it was looked at, or is not ready for that."""
+    host: Host | None = None
+    """What it has; None: it is not known to be fit."""
+    left_alone: str = ""
+    """Why there will be no further host in this sweep; empty: there may be."""
+    leaving: str = ""
+    """Why nothing more starts there; empty: jobs may start."""
+    is_drained: bool = False
+    """Whether the scheduler knows that nothing more starts there."""
+    is_closing: bool = False
+    """Whether the host was told that it is over."""
+    in_vain: int = 0
+    """How many times in a row a host did not come, or was lost."""
+    was_fit: bool = False
+    """Whether there was ever a host on which jobs could run."""
+    died: int = 0
+    """How many agents in a row have died there."""
+    not_before: float = 0.0
+    """When it may be tried again, on the monotonic clock."""
+    idle_since: float | None = None
+    """Since when no job runs there; None: one does."""
+    last_fate: str = ""
+    """Why the last host was not there, or is not there any more."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a host, or one is asked for."""
+        return self.connection is not None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether a host is asked for of which nothing was heard yet."""
+        return self.connection is not None and self.connection.state is State.coming
+
+    @property
+    def clocks(self) -> Clocks:
+        """The host's clocks, as far as they are known now."""
+        assert self.connection is not None
+        return Clocks(self.connection.clock_offset, self.connection.wall_offset)
+
+    def closed(self, now: float, *, orderly: bool) -> None:
+        """Note that nothing is there any more.
+
+        Args:
+            now: the time.
+            orderly: whether it was let go; else there was none, or it was lost.
+        """
+        assert self.connection is not None
+        self.last_fate = self.leaving or self.connection.fate
+        if self.examination is not None:
+            self.examination.close()
+        has_spoken = self.connection.hello is not None
+        was_fit = self.host is not None
+        self.transport = self.connection = self.examination = self.host = None
+        self.leaving, self.is_drained, self.is_closing, self.idle_since, self.died = "", False, False, None, 0
+        if orderly:
+            return
+        self.in_vain += 1
+        self.not_before = now + pause(self.in_vain)
+        if not was_fit and (has_spoken or (self.in_vain >= _TRIES and not self.was_fit)):
+            self.left_alone = self.last_fate
+
+    def close(self) -> None:
+        """Have the host end, which takes a while; further calls change nothing."""
+        if self.connection is not None and not self.is_closing:
+            self.is_closing = True
+            self.connection.begin_closing()
+
+    def agent_ended(self, *, died: bool) -> str:
+        """Note how an agent on the host has ended.
+
+        Returns:
+            why the host is to be left alone now; empty: it is not.
+        """
+        self.died = self.died + 1 if died else 0
+        if not died:
+            self.in_vain = 0
+        return f"{self.died} agents in a row have died there" if self.died >= _TRIES else ""
+
+
+def pause(in_vain: int) -> float:
+    """Return how long a place is left alone before it is tried again, in seconds.
+
+    Args:
+        in_vain: how many times in a row there was no host, or it was lost.
+    """
+    return float(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** (in_vain - 1)))
+
+
+def wanted_hosts(jobs: int, jobs_per_host: int, most: int) -> int:
+    """Return how many hosts a batch is to have: enough for all its jobs at once, if there are so many.
+
+    Args:
+        jobs: those that run, and those that wait.
+        jobs_per_host: how many run on one host at once, as far as that is known.
+        most: how many hosts there may be.
+    """
+    return min(most, -(-jobs // max(1, jobs_per_host)))

@@ -1,0 +1,192 @@
+"""Sweeps over hosts that are host processes on this machine: they come, die, are told to stop, and come again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostJoined, HostLeft, HostLost, JobEnded
+from elastic_hydra.journal.lines import Lines
+from tests.helpers.apps import App, Finished, Running, interrupted
+from tests.helpers.hosts_here import pid_of
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+ENGINE = "hydra.launcher.hosts.engine=tests.helpers.hosts_here"
+QUICK = [ENGINE, "hydra.launcher.nproc_per_node=1", "hydra.launcher.shutdown_timeout=1", "hydra/launcher/logs=all"]
+
+# The jobs of a pair wait for each other: they end only if both run at once.
+IN_PAIRS = """
+    here = Path(HydraConfig.get().runtime.output_dir).parent
+    (here / f"runs.{cfg.x}").touch()
+    while not (here / f"runs.{cfg.x ^ 1}").exists():
+        time.sleep(0.02)
+    return cfg.x * 10
+"""
+# The first attempt at a job waits for ever.
+STAYS = """
+    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
+    if cfg.x == 1 and not mark.exists():
+        mark.touch()
+        print("stays")
+        time.sleep(600)
+    return cfg.x * 10
+"""
+
+
+def environ(folder: Path, **more: str) -> dict[str, str]:
+    return {"HOSTS_HERE": str(folder), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **more}
+
+
+@contextmanager
+def started(folder: Path, body: str, *overrides: str, **more: str) -> Iterator[Running]:
+    with App(folder, body).started(*QUICK, *overrides, environ=environ(folder, **more)) as running:
+        yield running
+
+
+def events(finished: Finished, kind: type[Event]) -> list[Any]:
+    return [event for _, event in Lines(finished.folder / "journal.jsonl") if isinstance(event, kind)]
+
+
+def values(finished: Finished) -> dict[int, Any]:
+    return {event.num: event.value for event in events(finished, JobEnded) if event.state == "finished"}
+
+
+@pytest.mark.smoke
+def test_a_sweep_uses_two_hosts_at_once(tmp_path: Path) -> None:
+    finished = App(tmp_path, IN_PAIRS).run(*QUICK, "+x=0,1,2,3", environ=environ(tmp_path))
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: 0, 1: 10, 2: 20, 3: 30}
+    assert {event.host for event in events(finished, AttemptStarted)} == {"n1", "n2"}
+    assert {event.host for event in events(finished, HostJoined)} == {"n1", "n2"}
+    assert not list(finished.folder.glob(".host_check*"))
+
+
+def test_the_jobs_of_a_host_that_dies_are_tried_again(tmp_path: Path) -> None:
+    with started(tmp_path, STAYS, "+x=1,2,3", "hydra/launcher/retry=preemptible") as running:
+        running.wait_for("stays")
+        first = next(event for _, event in Lines(running.folder / "journal.jsonl") if isinstance(event, AttemptStarted))
+        os.kill(pid_of(tmp_path, first.host), signal.SIGKILL)
+        finished = running.finish()
+        assert running.survivors() == []
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: 10, 1: 20, 2: 30}
+    (lost,) = events(finished, AttemptLost)
+    assert lost.num == 0
+    assert f"host {first.host} was lost" in lost.reason or "was lost: its stream has ended" in lost.reason
+    assert [event.host for event in events(finished, HostLost)] == [first.host]
+
+
+def test_the_jobs_of_a_host_that_is_told_to_stop_get_the_signal_and_go_on_elsewhere(tmp_path: Path) -> None:
+    body = """
+    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
+    if not mark.exists():
+        mark.touch()
+        def checkpoint(number, frame):
+            (mark.parent / "checkpoint").touch()
+            sys.exit(0)
+        signal.signal(signal.SIGUSR1, checkpoint)
+        print("ready")
+        time.sleep(600)
+    return (mark.parent / "checkpoint").exists()
+    """
+    with started(tmp_path, body, "+x=1", "hydra/launcher/retry=preemptible", "hydra.launcher.hosts.max=1") as running:
+        running.wait_for("ready")
+        os.kill(pid_of(tmp_path, "n1"), signal.SIGUSR1)
+        finished = running.finish()
+        assert running.survivors() == []
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: True}
+    assert [event.kind for event in events(finished, AttemptLost)] == ["preempted"]
+    (left,) = events(finished, HostLeft)
+    assert left.reason == "it was told to stop by SIGUSR1"
+
+
+def test_nothing_stays_behind_a_launcher_that_is_killed_and_the_sweep_goes_on_when_resumed(tmp_path: Path) -> None:
+    with started(tmp_path, STAYS, "+x=1,2") as running:
+        running.wait_for("stays")
+        running.signal(signal.SIGKILL)
+        running.wait_for_launcher()
+        assert running.survivors(within=60.0) == []
+    again = App(tmp_path, STAYS).run(*QUICK, "+x=1,2", "hydra.launcher.resume=true", environ=environ(tmp_path))
+    assert again.returncode == 0, again.output
+    assert values(again) == {0: 10, 1: 20}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_the_launcher_ends_all_hosts_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    body = """
+    def leave(number, frame):
+        (Path(HydraConfig.get().runtime.output_dir) / "left").touch()
+        sys.exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    print(f"ready {cfg.x}")
+    time.sleep(600)
+    """
+    with started(tmp_path, body, "+x=1,2,3") as running:
+        running.wait_for("ready 1", "ready 2")
+        running.signal(number)
+        finished = running.finish()
+        assert running.survivors() == []
+    if number == signal.SIGINT:
+        assert interrupted(finished.returncode), finished.output
+    else:
+        assert finished.returncode == 128 + number, finished.output
+    assert {path.parent.name for path in finished.folder.glob("*/left")} == {"0", "1"}
+    assert not (finished.folder / "2").exists()
+
+
+def test_hosts_that_do_not_come_are_an_error_with_what_they_said(tmp_path: Path) -> None:
+    nobody = {f"HOSTS_HERE_BEFORE_{name}": f"echo {name} is down >&2; exit 3" for name in ("n1", "n2")}
+    finished = App(tmp_path, IN_PAIRS).run(*QUICK, "+x=0,1", environ=environ(tmp_path, **nobody))
+    assert finished.returncode != 0
+    assert "no host is there" in finished.output
+    assert "n1: n1 has not started a host process: it ended with exit code 3, and said: n1 is down" in finished.output
+    assert not (finished.folder / "0").exists()
+
+
+def test_a_host_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> None:
+    slow = {f"HOSTS_HERE_BEFORE_{name}": "exec sleep 600" for name in ("n1", "n2")}
+    limit = "hydra.launcher.hosts.start_timeout=0.5"
+    finished = App(tmp_path, IN_PAIRS).run(*QUICK, limit, "+x=0,1", environ=environ(tmp_path, **slow))
+    assert finished.returncode != 0
+    assert "hydra.launcher.hosts.start_timeout=0.5: no host has come in time" in finished.output
+
+
+def test_one_host_that_does_not_come_keeps_no_job_waiting(tmp_path: Path) -> None:
+    down = {"HOSTS_HERE_BEFORE_n2": "exit 3"}
+    finished = App(tmp_path, "return cfg.x").run(*QUICK, "+x=1,2,3", environ=environ(tmp_path, **down))
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: 1, 1: 2, 2: 3}
+    assert {event.host for event in events(finished, AttemptStarted)} == {"n1"}
+
+
+def test_the_hosts_of_one_batch_run_the_jobs_of_the_next(tmp_path: Path) -> None:
+    batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2"]
+    finished = App(tmp_path, IN_PAIRS).run(*QUICK, *batches, "+x=0,1,2,3", environ=environ(tmp_path))
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: 0, 1: 10, 2: 20, 3: 30}
+    assert len(events(finished, HostJoined)) == 2
+
+
+def test_the_restarts_of_workers_on_a_host_are_in_the_journal(tmp_path: Path) -> None:
+    body = """
+    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
+    if not mark.exists():
+        mark.touch()
+        raise OSError("once")
+    return cfg.x
+    """
+    retry = ["hydra.launcher.retry.max_restarts=1", "hydra.launcher.hosts.max=1"]
+    finished = App(tmp_path, body).run(*QUICK, *retry, "+x=5", environ=environ(tmp_path))
+    assert finished.returncode == 0, finished.output
+    (end,) = events(finished, JobEnded)
+    assert (end.value, end.restarts) == (5, 1)
