@@ -28,6 +28,12 @@ _OF_THIS_HOST = (
     "TEMP",
 )
 """Variables that are true of the launcher's host only: its GPUs, and directories; Slurm says what a host has."""
+_WAITS, _HAS_ROOM = "queued and waiting for resources", "has been allocated resources"
+"""What srun says when its job has to wait, and when it has not to wait any more."""
+_OF_SLURM = re.compile(r"(srun|slurmstepd-\S+): ")
+"""Beginning of what srun and Slurm's daemons say."""
+_BY_ITSELF = 0.5
+"""Seconds that srun has to end after its task."""
 _ANSWER = 60.0
 """Seconds that Slurm's controller has to answer."""
 
@@ -41,6 +47,21 @@ class SrunTransport(AdvisedTransport):
         if ended is None or not any(re.match(r"srun: error: \S+: task 0: ", line) for line in ended.last_lines):
             return ended
         return ended._replace(host_is_gone=True)
+
+    def kill(self) -> None:
+        """End srun, and so its step or its job; one whose host process has ended is about to end by itself."""
+        waits_in_queue = _WAITS in (said := " ".join(self.last_lines())) and _HAS_ROOM not in said
+        if not waits_in_queue:
+            self._await_end(_BY_ITSELF)
+        self._is_killed = self.ended() is None
+        super().kill()
+
+    _is_killed = False
+
+    def lines(self) -> list[str]:
+        """Return new lines, but not what Slurm says when we end srun."""
+        lines = super().lines()
+        return [line for line in lines if not _OF_SLURM.match(line)] if self._is_killed else lines
 
 
 def srun_environment(environ: Mapping[str, str], **kept: str) -> dict[str, str]:

@@ -154,7 +154,11 @@ class CommandTransport:
             code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         else:
             code = self._program.returncode
-        return Ended(code, () if self._errors is None else self._errors.last())
+        return Ended(code, self.last_lines())
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines that the program has written to standard error."""
+        return () if self._errors is None else self._errors.last()
 
     def kill(self) -> None:
         """End the program and all that it has started in its session: SIGTERM to the program first, then SIGKILL.

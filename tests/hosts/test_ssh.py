@@ -9,13 +9,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts import ssh
 from elastic_hydra.hosts.connection import HostConnection, State
+from elastic_hydra.journal.events import HostLost, JobEnded
+from elastic_hydra.journal.lines import Lines
 from elastic_hydra.supervisor.waiting import wait
+from tests.helpers.apps import App
 from tests.helpers.launching import wait_until_gone
 from tests.helpers.sshd import Sshd
 from tests.hosts.hosts import PATIENCE, await_end, connect, is_there, start
@@ -143,3 +147,36 @@ def test_a_host_process_that_is_killed_is_lost(sshd: Sshd) -> None:
         wait_for(host, lambda: process.exitcode is not None)
         assert process.pid is not None
         assert wait_until_gone([process.pid], 0.0) == [], "it is lost when nothing of it runs any more, not before"
+
+
+@pytest.mark.system
+def test_a_sweep_goes_on_when_one_of_its_hosts_is_killed(sshd: Sshd, tmp_path: Path) -> None:
+    body = """
+    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
+    if cfg.x == 1 and not mark.exists():
+        mark.touch()
+        print("stays with", os.getppid(), flush=True)
+        time.sleep(600)
+    return cfg.x * 10
+    """
+    hosts = ["hydra/launcher/hosts=ssh", "hydra.launcher.hosts.list=[n1,n2]", f"hydra.launcher.hosts.silence={SILENCE}"]
+    hosts += [f"hydra.launcher.hosts.ssh_options=[{','.join(sshd.options)}]", "hydra.launcher.nproc_per_node=1"]
+    more = [
+        "hydra/launcher/retry=preemptible",
+        "hydra/launcher/logs=all",
+        "hydra.launcher.shutdown_timeout=1",
+        "+x=1,2,3",
+    ]
+    with App(tmp_path, body).started(*hosts, *more) as running:
+        running.wait_for("stays with")
+        pid = int(running.output.partition("stays with ")[2].split()[0])
+        host_process = psutil.Process(pid).parent()
+        assert host_process is not None
+        host_process.kill()
+        finished = running.finish()
+        assert running.survivors() == []
+    assert finished.returncode == 0, finished.output
+    journal = [event for _, event in Lines(finished.folder / "journal.jsonl")]
+    assert {event.num: event.value for event in journal if isinstance(event, JobEnded)} == {0: 10, 1: 20, 2: 30}
+    (lost,) = (event for event in journal if isinstance(event, HostLost))
+    assert "its stream has ended without a farewell" in lost.reason
