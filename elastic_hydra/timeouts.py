@@ -35,6 +35,9 @@ SCONTROL = 30.0
 """A launcher that is about to end waits for Slurm's answer; a controller that is away costs scontrol nine seconds."""
 REQUEUE = 60.0
 """A launcher whose Slurm job goes back into the queue waits to be told to end."""
+LEASE = 60.0
+"""A launcher in a batch system is killed when its sweep's directory was out of its reach for so long: a launcher on
+another host may begin a little later."""
 HOST_HELLO = 120.0
 """A host process waits for the first word of its launcher."""
 HOST_FAREWELL = 5.0

@@ -15,7 +15,7 @@ from typing import Any
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.sizes import bytes_in_words
-from elastic_hydra.journal import lock, values
+from elastic_hydra.journal import lock, owner, values
 from elastic_hydra.journal.codec import encode
 from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private
@@ -43,7 +43,9 @@ class Journal:
         path = folder / FILE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held = lock.acquire(path)
+            other = owner.owner_of(path)
+            elsewhere = shared and other is not None and not other.is_here
+            held = None if elsewhere else lock.acquire(path)
             if held is None and shared:
                 path = path_of_another(folder, os.getpid())
                 held = lock.acquire(path)

@@ -41,12 +41,14 @@ from elastic_hydra.sweeps.environment import environment
 from elastic_hydra.sweeps.failure_limit import FailureLimit
 from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.kept_server import KeptServer
+from elastic_hydra.sweeps.lease import await_other_host, keep
 from elastic_hydra.sweeps.plan import planned_slots
 from elastic_hydra.sweeps.requeue import Requeue
 from elastic_hydra.sweeps.rerun import program_of
 from elastic_hydra.sweeps.results import Results, given_overrides, has_one_batch, maximize
 from elastic_hydra.sweeps.resume import History
 from elastic_hydra.sweeps.settings import hosts_keys_of, sweep_settings
+from elastic_hydra.sweeps.slurm_job import SlurmJob
 from elastic_hydra.sweeps.start import RUN_DIR, SWEEP_DIR
 from elastic_hydra.sweeps.state import Shared, SweepState
 from elastic_hydra.sweeps.stop import (
@@ -108,7 +110,10 @@ class Sweep:
         self._is_program = isinstance(task_function, Program)
         # What is swept for a program are launch settings, and it returns no value.
         results = Results(context, config, self._dir, single=single, by_time=self._is_program)
+        self._slurm_job = SlurmJob.of(os.environ)
         self._requeue = Requeue(settings, config, self._dir_key)
+        if not settings.dry_run:
+            await_other_host(self._dir / writer.FILE_NAME, self._dir_key, self._slurm_job)
         self._history = self._read_history()
         most = settings.max_failures
         self._state = SweepState(
@@ -308,6 +313,8 @@ class Sweep:
                 **environment(self._facts),
                 single=self._single,
             )
+            if self._slurm_job is not None:
+                keep(self._journal.path, self._slurm_job, max(job.launch.keys.shutdown_timeout for job in jobs))
             self._requeue.begin(self._journal)
             self._journal.write(event)
         return self._journal

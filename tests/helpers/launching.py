@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +118,13 @@ def wait_until_gone(pids: list[int], timeout: float) -> list[int]:
 class Script:
     """A program that launches, in a process of its own, and says on standard output what the test waits for."""
 
-    def __init__(self, folder: Path, source: str, *args: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, source: str, *args: str, command: Sequence[str] = (sys.executable,), **variables: str
+    ) -> None:
         self.path = folder / "script.py"
         self.path.write_text(textwrap.dedent(source))
         self.process = subprocess.Popen(
-            [sys.executable, "-u", str(self.path), *args],
+            [*command, "-u", str(self.path), *args],
             stdout=subprocess.PIPE,
             stderr=(folder / "stderr.txt").open("wb"),
             # A folder of its own: who is killed by SIGKILL cannot remove its temporary files.
@@ -165,6 +167,14 @@ class Script:
         (server,) = psutil.Process(self.process.pid).children()
         return int(server.pid)
 
+    def end(self) -> None:
+        """Kill it, with all that is in its session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
 
 @contextlib.contextmanager
 def script(folder: Path, source: str, *args: str, **variables: str) -> Iterator[Script]:
@@ -173,11 +183,7 @@ def script(folder: Path, source: str, *args: str, **variables: str) -> Iterator[
     try:
         yield running
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.process.pid, signal.SIGKILL)
-        running.process.wait()
-        assert running.process.stdout is not None
-        running.process.stdout.close()
+        running.end()
 
 
 def seconds(action: Callable[[], Any]) -> float:

@@ -101,6 +101,8 @@ def test_the_page_s_script_goes_back_into_the_queue_and_goes_on(slurm: Cluster, 
     assert job.wait_for_end() == "COMPLETED", job.output()
     assert "SIGUSR1 has announced its end" in job.output()
     assert ends(job) == [(1, "finished"), (0, "preempted"), (0, "finished")]
+    assert "waiting until" not in job.output()  # the first life has said that it has ended
+    assert not job.journal().with_suffix(".owner").exists()
 
 
 def test_a_job_that_is_cancelled_stays_ended(slurm: Cluster, tmp_path: Path) -> None:

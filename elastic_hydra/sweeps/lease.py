@@ -1,0 +1,72 @@
+"""The claim of a launcher in a batch system on its sweep's directory, against launchers on other hosts."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+from elastic_hydra import timeouts
+from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal import owner
+from elastic_hydra.supervisor import entry
+from elastic_hydra.sweeps import lease_keeper
+from elastic_hydra.sweeps.slurm_job import SlurmJob
+
+__all__ = ["await_other_host", "keep"]
+
+log = logging.getLogger("elastic_hydra")
+
+
+def await_other_host(journal: Path, key: str, job: SlurmJob | None) -> None:
+    """Wait until a launcher on another host that may still be at work in a sweep's directory is gone.
+
+    Args:
+        journal: of the sweep.
+        key: that names the directory, for messages.
+        job: that this process runs in; None: in none.
+
+    Raises:
+        ConfigError: the other one is at work.
+    """
+    job = job or SlurmJob("", 0)
+    try:
+        other = owner.await_end(journal, job.id, job.restarts, log.warning)
+    except OSError as error:
+        raise ConfigError(f"{key}={journal.parent}: it cannot be read ({error}). Correct that") from error
+    if other is not None:
+        what = f"{other} is at work there. Wait for it, stop it, or choose another directory"
+        raise ConfigError(f"{key}={journal.parent}: {what}")
+
+
+def keep(journal: Path, job: SlurmJob, shutdown_timeout: float) -> None:
+    """Claim the directory of a journal until this process ends, and end this process if the claim cannot be kept.
+
+    Args:
+        journal: of the sweep.
+        job: that this process runs in.
+        shutdown_timeout: seconds that workers may have between SIGTERM and SIGKILL.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    lease = timeouts.LEASE
+    # After the lease the launcher is killed, then its server ends its agents, and these their workers.
+    lasts = lease + lease / 4 + timeouts.end_of_server(timeouts.end_of_agent(shutdown_timeout))
+    claim = owner.Owner(uuid.uuid4().hex, lasts, job.id, job.restarts)
+    owner.write(journal, claim)
+    command = [*entry.interpreter(lease_keeper.__name__), str(journal.absolute()), claim.id, str(lease)]
+    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    atexit.register(_release, keeper, os.getpid())
+
+
+def _release(keeper: subprocess.Popen[bytes], launcher: int) -> None:
+    """Say that nothing of this launcher runs any more. A batch system would kill the keeper before it finds out."""
+    if os.getpid() != launcher:
+        return
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        keeper.communicate(lease_keeper.ENDED, timeout=timeouts.AFTER_SIGKILL)
