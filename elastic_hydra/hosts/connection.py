@@ -105,7 +105,8 @@ class HostConnection:
         self._pings = Pings(wanted.silence, time.monotonic(), 0.0)
         self._certain_at = math.inf
         """When nothing of a doubtful host can run any more."""
-        self._is_closing = False
+        self._close_by: float | None = None
+        """When it must have ended, since it was told to; None: it was not."""
         self._link = Link(transport)
 
     @property
@@ -173,7 +174,7 @@ class HostConnection:
     def signal(self, processes: Iterable[Process], number: int) -> None:
         """Send a signal to the process groups of those that still run; on a doubtful host nobody hears it."""
         ids = tuple(process.id for process in processes if process.exitcode is None)
-        if ids and self.state is State.ready:
+        if ids and self.state is State.ready and self._close_by is None:
             self._ask(Signal(ids, int(number)))
 
     def command(self, processes: Iterable[Process], number: int) -> None:
@@ -187,8 +188,8 @@ class HostConnection:
         self._processes.forget(processes)
 
     def _ask(self, message: Message) -> None:
-        if self.state is not State.ready:
-            raise ServerLost(self.fate or f"host {self.name} is not ready yet")
+        if self.state is not State.ready or self._close_by is not None:
+            raise ServerLost(self.fate or f"host {self.name} is not ready yet, or not any more")
         self._link.send(message)
 
     # --- waiting -------------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class HostConnection:
         """Return when `pump` is to be called at the latest, on the monotonic clock; None: once there is an event."""
         times = [self._link.next_look()]
         if self.state in (State.opening, State.ready):
-            times.append(self._pings.next_at)
+            times.append(self._pings.next_at if self._close_by is None else self._close_by)
         elif self.state is State.doubtful:
             times.append(self._certain_at)
         return None if self.state is State.ended else min((time for time in times if time is not None), default=None)
@@ -287,15 +288,15 @@ class HostConnection:
     def _keep_time(self, now: float) -> None:
         """Do what the clock, or the end of the stream, says."""
         is_cut = self._link.cut_at is not None
-        if self._is_closing:
-            if is_cut:
-                self._end(f"host {self.name} has ended without a farewell")
-        elif self.state is State.coming:
+        if self.state is State.coming:
             if said := self._link.end_in_words(now):
                 self._end(f"{self.name} has not started a host process: {said}")
         elif self.state in (State.opening, State.ready):
             if is_cut:
                 self._doubt("its stream has ended without a farewell")
+            elif self._close_by is not None:
+                if now >= self._close_by:
+                    self._doubt("it was told to end, and has not said that it has")
             elif now >= self._pings.silent_at:
                 self._doubt(f"no sign of life for {self._wanted.silence:g} s (hydra.launcher.hosts.silence)")
             elif (ping := self._pings.due(now)) is not None:
@@ -338,13 +339,15 @@ class HostConnection:
         Returns:
             how long that may take, in seconds.
         """
-        self._is_closing = True
         if self.state not in (State.opening, State.ready):
             self.finish_closing()
             return 0.0
-        self._link.send(Bye("the launcher needs it no more"))
-        running = timeouts.end_of_server(self._longest_timeout) if self._processes.any_runs else timeouts.REMAINS
-        return running + timeouts.HOST_FAREWELL
+        now = time.monotonic()
+        if self._close_by is None:
+            self._link.send(Bye("the launcher needs it no more"))
+            running = timeouts.end_of_server(self._longest_timeout) if self._processes.any_runs else timeouts.REMAINS
+            self._close_by = now + running + timeouts.HOST_FAREWELL
+        return max(0.0, self._close_by - now)
 
     def finish_closing(self) -> None:
         """Release all that is held here, whether or not the host has ended."""

@@ -211,6 +211,24 @@ def test_a_host_that_is_stopped_does_not_block_the_launcher() -> None:
         assert [process.exitcode for process in processes] == [0] * 5
 
 
+def test_a_host_that_is_told_to_end_and_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HOST_FAREWELL", 0.5)
+    with patient(connect()) as connection:
+        assert connection.hello is not None
+        pids = [connection.hello.pid]
+        os.kill(connection.hello.pid, signal.SIGSTOP)
+        connection.begin_closing()
+        with pytest.raises(ServerLost, match="not any more"):
+            start(connection, os.getpid)
+        deadline = connection.next_deadline()
+        assert deadline is not None
+        wait([connection], lambda: connection.state is not State.ready, PATIENCE)
+        assert time.monotonic() >= deadline
+        assert connection.state is State.ended
+        assert connection.fate.endswith("was lost: it was told to end, and has not said that it has")
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
 def test_a_connection_that_is_closed_ends_what_runs(tmp_path: Path) -> None:
     with patient(connect()) as connection:
         process, pids = busy(connection, tmp_path / "ready")
