@@ -11,7 +11,7 @@ from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.numa import Cpus, Near, NumaConfig
 from elastic_hydra.config.problems import Problems
-from elastic_hydra.config.sizes import bytes_in_words, number_of_bytes
+from elastic_hydra.config.sizes import bytes_in_words, counted, number_of_bytes
 from elastic_hydra.config.values import count
 
 __all__ = [
@@ -73,8 +73,8 @@ def demand_in_words(demand: Demand) -> str:
     """Say what a job needs of a host, for people; empty: no particular part of it."""
     cores = "all cores of a NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores"
     parts = {
-        f"{demand.gpus} GPU{'s' * (demand.gpus > 1)}": demand.gpus,
-        f"{demand.cpus} CPU{'s' * (demand.cpus != 1)}": demand.cpus,
+        counted(demand.gpus, "GPU"): demand.gpus,
+        counted(demand.cpus or 0, "CPU"): demand.cpus,
         f"{demand.instances} times {cores}": demand.instances,
         f"CPUs {' and '.join(demand.listed)}": demand.listed,
         f"{bytes_in_words(demand.memory)} of memory": demand.memory,

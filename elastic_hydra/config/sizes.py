@@ -1,11 +1,11 @@
-"""Sizes as people write and read them: `16GB`, `512MiB`, `1.1 GB`."""
+"""Sizes and counts as people write and read them: `16GB`, `512MiB`, `1.1 GB`, `3 workers`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-__all__ = ["bytes_in_words", "number_of_bytes"]
+__all__ = ["bytes_in_words", "counted", "number_of_bytes"]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -22,3 +22,8 @@ def bytes_in_words(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} B"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write how many of something there are: `1 worker`, `3 workers`."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.numa import Memory, NumaConfig
 from elastic_hydra.config.profiles import profile_folder
+from elastic_hydra.config.sizes import counted
 from elastic_hydra.doctor.finding import Finding, warning, well
 from elastic_hydra.numa.bind import memory_policy_obstacle
 from elastic_hydra.numa.errors import NumaError
@@ -62,7 +63,7 @@ def _settings(path: Path) -> NumaConfig:
 def _cpus(machine: Machine, facts: HostFacts) -> Iterator[Finding]:
     cpus, topology = machine.allowance.cpus, machine.topology
     nodes = topology.nodes_of(cpus)
-    where = f"{_count(topology.cores(cpus), 'core')}, {_count(len(nodes), 'NUMA node')}"
+    where = f"{counted(topology.cores(cpus), 'core')}, {counted(len(nodes), 'NUMA node')}"
     yield well("CPUs", f"{len(cpus)} of {os.cpu_count()} may be used ({where})")
     if facts.quota is not None and facts.quota < len(cpus):
         yield warning(
@@ -76,7 +77,7 @@ def _cpus(machine: Machine, facts: HostFacts) -> Iterator[Finding]:
 def _profile(
     machine: Machine, name: str, settings: NumaConfig, workers: int, environ: Mapping[str, str], obstacle: str
 ) -> Finding:
-    part, who = f"numa={name}", _count(workers, "worker")
+    part, who = f"numa={name}", counted(workers, "worker")
     try:
         bindings = machine.plan(settings, workers, environ)
     except NumaError as error:
@@ -92,7 +93,3 @@ def _profile(
     return well(
         part, f"would bind {who} to {each} of {len(machine.allowance.cpus)} CPUs{' each' * (workers > 1)}{memory}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

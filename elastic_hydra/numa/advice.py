@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from elastic_hydra.config.numa import Near, NumaConfig
+from elastic_hydra.config.sizes import counted
 
 Fits = Callable[[NumaConfig, int], bool]
 """Tells whether so many workers can be bound with some settings."""
@@ -45,7 +46,7 @@ def _cores(key: str, settings: NumaConfig, workers: int, fits: Fits) -> str:
         less = _first(range(size - 1, 0, -1), lambda each: fits(replace(settings, cores_per_worker=each), workers))
         ways += [] if less is None else [f"at most {less}"]
     fewer = None if ways else _fewer(settings, workers, fits)
-    ways += [] if fewer is None else [f"at most {fewer} worker{'s' * (fewer != 1)}"]
+    ways += [] if fewer is None else [f"at most {counted(fewer, 'worker')}"]
     if settings.exclusive and fits(replace(settings, exclusive=False), workers):
         ways.append("exclusive=false to share cores")
     elif size is not None and fits(replace(settings, cores_per_worker=None), workers):
@@ -73,7 +74,7 @@ def _both(key: str, settings: NumaConfig, value: str, workers: int, fits: Fits) 
         fits: Tries settings.
     """
     fewer = _fewer(settings, workers, fits)
-    return [] if fewer is None else [f"{fewer} worker{'s' * (fewer != 1)} with {key}={value} would fit"]
+    return [] if fewer is None else [f"{counted(fewer, 'worker')} with {key}={value} would fit"]
 
 
 def _fewer(settings: NumaConfig, workers: int, fits: Fits) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from elastic_hydra.config.lists import format_list, parse_list
 from elastic_hydra.config.numa import Cpus, NumaConfig
+from elastic_hydra.config.sizes import counted
 from elastic_hydra.numa.anchor import Anchor
 from elastic_hydra.numa.assignment import assign
 from elastic_hydra.numa.binding import Place
@@ -241,14 +242,10 @@ def _check_room(settings: NumaConfig, where: str, cores: int, workers: int) -> N
     size = settings.cores_per_worker
     if cores >= workers * (size or 1):
         return
-    problem = f"{where} has {_count(cores, 'core')} for {_count(workers, 'worker')}"
+    problem = f"{where} has {counted(cores, 'core')} for {counted(workers, 'worker')}"
     if settings.exclusive and (size is None or cores < workers):
         raise Refusal("exclusive", True, problem)
     raise Refusal("cores_per_worker", size, problem)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _place(words: str, cpus: CpuSet, anchor: Anchor) -> Place:
