@@ -27,6 +27,8 @@ __all__ = ["compose_to_launch", "foreseen_directories", "remember_composition"]
 
 _REMEMBERED = 64
 """Jobs whose configuration is kept between the sweeper's check and the launch."""
+_MERGED = 8
+"""Defaults lists whose merged files are kept."""
 
 
 class _SweepRepository(CachingConfigRepository):
@@ -50,6 +52,77 @@ class _Copies:
         return getattr(self._repository, name)
 
 
+class _Remembering:
+    """Composes the jobs of a sweep from what was read and merged for earlier jobs, in the place of a loader's methods.
+
+    Args:
+        loader: Hydra's loader, whose methods these are from now on.
+    """
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self.directories: dict[tuple[str, ...], str] = {}
+        """The output directories of jobs that the sweeper has checked, by overrides."""
+        self._merge, self._compose = loader._compose_config_from_defaults_list, loader.load_sweep_config
+        self._merged: list[tuple[list[Any], DictConfig]] = []
+        self._checked: dict[tuple[str, ...], DictConfig] = {}
+        read: dict[str, Any] = {}
+        make_repository = with_globals(
+            ConfigLoaderImpl._parse_overrides_and_create_caching_repo,
+            CachingConfigRepository=functools.partial(_SweepRepository, read),
+        )
+        replaced: Any = loader
+        replaced._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
+        replaced._compose_config_from_defaults_list = self.merge
+        replaced.load_sweep_config = self.compose
+
+    @classmethod
+    def of(cls, loader: ConfigLoader) -> _Remembering | None:
+        """Return what composes the jobs of a loader; None: the loader itself does."""
+        composes = getattr(vars(loader).get("load_sweep_config"), "__self__", None)
+        return composes if isinstance(composes, cls) else None
+
+    def merge(self, defaults: list[Any], repo: Any) -> DictConfig:
+        """Merge the files of a defaults list once: jobs that choose the same files differ in their overrides only."""
+        for earlier, config in self._merged:
+            if earlier == defaults:
+                return copy.deepcopy(config)
+        config = self._merge(defaults=defaults, repo=_Copies(repo))  # type: ignore[arg-type]
+        self._merged.append((list(defaults), copy.deepcopy(config)))
+        del self._merged[:-_MERGED]
+        return config
+
+    def compose(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """Compose a job that the sweeper checks, and keep the configuration for its launch."""
+        config, key = self._compose(master_config, list(sweep_overrides)), tuple(sweep_overrides)
+        if len(self._checked) < _REMEMBERED:
+            self._checked[key] = copy.deepcopy(config)
+        if (directory := _foresee_directory(config)) is not None:
+            self.directories[key] = directory
+        return config
+
+    def compose_to_launch(self, master_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """Return the configuration of a job that is launched: the one that was kept, if it was."""
+        config = self._checked.pop(tuple(overrides), None)
+        if config is None:
+            return self._compose(master_config, list(overrides))
+        # Resolvers such as `${now:}` may have cached values since the job was composed.
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+
+def remember_composition(loader: ConfigLoader) -> None:
+    """Have a loader compose the jobs of a sweep from what it has read and merged for earlier jobs.
+
+    Args:
+        loader: Hydra's loader. A loader of another class is left as it is, and so is any loader if the shortcut is
+            switched off.
+    """
+    if type(loader) is not ConfigLoaderImpl or "load_sweep_config" in vars(loader):
+        return
+    if shortcuts.is_taken("composition"):
+        _Remembering(loader)
+
+
 def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Compose a job, or take the configuration that was composed when the sweeper checked it.
 
@@ -61,11 +134,9 @@ def compose_to_launch(loader: ConfigLoader, sweep_config: DictConfig, overrides:
     Returns:
         the job's configuration.
     """
-    remembering: Any = vars(loader).get("load_sweep_config")
-    if remembering is None:
+    if (remembering := _Remembering.of(loader)) is None:
         return loader.load_sweep_config(sweep_config, list(overrides))
-    config: DictConfig = remembering(sweep_config, overrides, to_launch=True)
-    return config
+    return remembering.compose_to_launch(sweep_config, overrides)
 
 
 def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
@@ -77,9 +148,9 @@ def foreseen_directories(loader: ConfigLoader) -> dict[tuple[str, ...], str]:
     Args:
         loader: Hydra's loader.
     """
-    directories: dict[tuple[str, ...], str] = vars(loader).get("directories", {})
-    taken = dict(directories)
-    directories.clear()
+    if (remembering := _Remembering.of(loader)) is None:
+        return {}
+    taken, remembering.directories = remembering.directories, {}
     return taken
 
 
@@ -97,55 +168,3 @@ def _foresee_directory(config: DictConfig) -> str | None:
         return None
     finally:
         holder.cfg = before
-
-
-def remember_composition(loader: ConfigLoader) -> None:
-    """Have a loader compose the jobs of a sweep from what it has read and merged for earlier jobs.
-
-    Args:
-        loader: Hydra's loader. A loader of another class is left as it is, and so is any loader if the shortcut is
-            switched off.
-    """
-    if type(loader) is not ConfigLoaderImpl or "load_sweep_config" in vars(loader):
-        return
-    if not shortcuts.is_taken("composition"):
-        return
-    read: dict[str, Any] = {}
-    merged: list[tuple[list[Any], DictConfig]] = []
-    checked: dict[tuple[str, ...], DictConfig] = {}
-    directories: dict[tuple[str, ...], str] = {}
-    make_repository = with_globals(
-        ConfigLoaderImpl._parse_overrides_and_create_caching_repo,
-        CachingConfigRepository=functools.partial(_SweepRepository, read),
-    )
-    merge, compose = loader._compose_config_from_defaults_list, loader.load_sweep_config
-
-    def merge_once(defaults: list[Any], repo: Any) -> DictConfig:
-        """Merge the files of a defaults list once: jobs that choose the same files differ in their overrides only."""
-        for earlier, config in merged:
-            if earlier == defaults:
-                return copy.deepcopy(config)
-        config = merge(defaults=defaults, repo=_Copies(repo))  # type: ignore[arg-type]
-        merged.append((list(defaults), copy.deepcopy(config)))
-        del merged[:-8]
-        return config
-
-    def compose_once(master_config: DictConfig, sweep_overrides: Sequence[str], to_launch: bool = False) -> DictConfig:
-        """Compose a job when the sweeper checks it, and return the same configuration when the job is launched."""
-        key = tuple(sweep_overrides)
-        if to_launch and (config := checked.pop(key, None)) is not None:
-            # Resolvers such as `${now:}` may have cached values since the job was composed.
-            OmegaConf.copy_cache(from_config=master_config, to_config=config)
-            return config
-        config = compose(master_config, list(sweep_overrides))
-        if not to_launch and len(checked) < _REMEMBERED:
-            checked[key] = copy.deepcopy(config)
-        if not to_launch and (directory := _foresee_directory(config)) is not None:
-            directories[key] = directory
-        return config
-
-    remembering: Any = loader
-    remembering._parse_overrides_and_create_caching_repo = types.MethodType(make_repository, loader)
-    remembering._compose_config_from_defaults_list = merge_once
-    remembering.load_sweep_config = compose_once
-    remembering.directories = directories

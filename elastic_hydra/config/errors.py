@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from elastic_hydra.config.spelling import spelled
@@ -19,5 +18,7 @@ class ConfigError(ValueError):
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the allowed word that is most like `word`; empty when none is like it."""
+    import difflib  # few processes need it
+
     close = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
