@@ -1,0 +1,52 @@
+"""The profiles for hosts: what they say can be launched, and the guide's table names keys that there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+
+from elastic_hydra.config.hosts import HostsConfig
+from elastic_hydra.hosts.slurm import options_of
+from elastic_hydra.sweeps.settings import hosts_keys_of, sweep_settings
+from tests.examples.pages import EXAMPLES
+
+# Hydra 1.4 registers what plugins store when it first looks for them; later is too late for its test fixtures.
+Plugins.instance()
+
+CONF = EXAMPLES / "hosts" / "conf"
+PROFILES = sorted(path.stem for path in (CONF / "launch").glob("*.yaml"))
+GUIDE = EXAMPLES.parent / "docs" / "guides" / "slurm.md"
+
+
+def keys_of(profile: str) -> HostsConfig:
+    with initialize_config_dir(str(EXAMPLES / "digits" / "conf"), version_base="1.3", job_name="train"):
+        overrides = [f"launch={profile}", f"hydra.searchpath=[file://{CONF}]"]
+        config = compose("config", overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)  # for ${hydra:…}
+        return hosts_keys_of(sweep_settings(config))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_says_nothing_that_is_refused(profile: str) -> None:
+    assert keys_of(profile).engine == profile
+
+
+def test_the_profile_for_slurm_is_what_slurm_is_asked() -> None:
+    keys = keys_of("slurm")
+    assert keys.name == "train"
+    assert {"--partition=gpu", "--time=240", "--gpus-per-node=4", "--mem=131072M", "--mail-type=FAIL"} <= {
+        *options_of(keys)
+    }
+
+
+def test_keys_that_move_from_submitit_are_keys_here() -> None:
+    same = re.search(r"^\| (`partition`.*?) \|", GUIDE.read_text(), re.MULTILINE)
+    assert same is not None
+    names = re.findall(r"`(\w+)`", same[1])
+    assert set(names) <= {field.name for field in dataclasses.fields(HostsConfig)}
+    assert len(names) > 10
