@@ -68,8 +68,8 @@ def test_a_line_that_does_not_end_is_handed_on_at_some_length() -> None:
 
 
 def test_killing_ends_all_that_the_program_has_started() -> None:
-    code = "import signal, subprocess, sys; signal.signal(15, signal.SIG_IGN); "
-    code += "child = subprocess.Popen(['sleep', '600'], process_group=0 if sys.version_info >= (3, 11) else None); "
+    code = "import os, signal, subprocess; signal.signal(15, signal.SIG_IGN); "
+    code += "child = subprocess.Popen(['sleep', '600'], preexec_fn=lambda: os.setpgid(0, 0)); "
     code += "print(child.pid, flush=True); child.wait()"
     way = transport(code)
     with way.open() as sock:
