@@ -81,6 +81,7 @@ _PLAIN_TYPES = {
     "List[int]": "list of whole numbers",
     "List[str]": "list of texts",
     "Dict[str, str]": "mapping of texts",
+    "Dict[str, float]": "mapping of numbers",
     "Dict[str, Any]": "mapping",
 }
 

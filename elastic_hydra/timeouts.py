@@ -45,6 +45,16 @@ HOST_FAREWELL = 5.0
 HOST_MARGIN = 15.0
 """A launcher takes what has run on a host that is lost for ended: so much later than the host process begins to end
 it, and the shutdown time-out of what runs there."""
+RAY_HEAD = 5.0
+"""A Ray driver waits for an answer at the address of a cluster's head; Ray itself would wait for minutes."""
+RAY_TOKEN = 10.0
+"""A Ray driver waits for the token of whoever has connected to its port."""
+RAY_REASON = 5.0
+"""A Ray driver waits for Ray to say why an actor has died whose host process is known to have ended."""
+RAY_HOSTS = 120.0
+"""A Ray driver whose launcher is gone waits for the hosts to end in order; then their actors end with it."""
+RAY_DRIVER = 20.0
+"""A launcher that has let its hosts go waits for its Ray driver to leave the cluster; then it kills the driver."""
 DEATH_WITH_SERVER = 5.0
 """An agent whose server has died waits for its own death: the kernel closes the connections of a process before it
 kills the children."""

@@ -32,8 +32,6 @@ def find(given: str | None) -> Path:
     Raises:
         UserError: there is no sweep.
     """
-    if given == "":
-        raise UserError("DIR is empty: give the sweep's directory")  # it may have been meant to hold one
     if given is not None:
         return _given(Path(given))
     if _has_journal(Path()):

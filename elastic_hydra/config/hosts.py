@@ -90,6 +90,15 @@ class HostsConfig:
     `--name=value`; with true, `--name`."""
     setup: Optional[List[str]] = None
     """`slurm`: lines of bash that are run on a host first, as `[module load cuda]`. What they export, jobs see."""
+    address: str = "auto"
+    """`ray`: the head of the cluster, `HOST:PORT`; `auto`: that of `RAY_ADDRESS`, or the cluster that runs on this
+    machine; `local`: a cluster on this machine that ends with the sweep."""
+    gpus_per_host: Optional[int] = None
+    """`ray`: GPUs of a host; null: all that the cluster's largest node has."""
+    cpus_per_host: Optional[int] = None
+    """`ray`: CPUs of a host, as Ray counts them; null: all that the cluster's largest node has."""
+    resources: Dict[str, float] = field(default_factory=dict)
+    """`ray`: other resources that a host needs, by Ray's names for them: `{TPU: 4}`."""
 
 
 def hosts_keys() -> tuple[str, ...]:
@@ -119,6 +128,7 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
     elif listed:
         problems.add("hosts.list", listed, f"only hosts={_WITH_LIST} has a list of hosts: choose it, or leave this out")
     _check_slurm(values, problems)
+    _check_ray(values, problems)
     for key in ("hosts.silence", "hosts.start_timeout"):
         value = values[key]
         problems.require(value is None or value > 0, key, value, "must be more than 0 (seconds)")
@@ -138,3 +148,17 @@ def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:
         why = _REFUSED.get(name.replace("_", "-"))
         if why is not None:
             problems.add(f"hosts.additional_parameters.{name}", value, f"{why}: leave it out")
+
+
+def _check_ray(values: Mapping[str, Any], problems: Problems) -> None:
+    address = values["hosts.address"]
+    is_well = address in ("auto", "local") or re.fullmatch(r"[^\s/]+:\d+", address) is not None
+    what = "must be auto, local, or HOST:PORT of the cluster's head"
+    if address.startswith("ray://"):
+        what = "Ray Client carries no streams of hosts: start the launcher on a machine of the cluster, and set auto"
+    problems.require(is_well, "hosts.address", address, what)
+    for key in ("hosts.gpus_per_host", "hosts.cpus_per_host"):
+        if values[key] is not None:
+            problems.at_least(0, key, values[key])
+    for name, amount in values["hosts.resources"].items():
+        problems.require(amount > 0, f"hosts.resources.{name}", amount, "must be more than 0")

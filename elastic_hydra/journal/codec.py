@@ -24,7 +24,7 @@ _BEHIND_CONFIG = b'\\n", "dir": "'
 _EVENT = b'"event": "'
 _JOB = b"job"
 _BEGIN = re.compile(
-    rb'\{"time": (\d{1,11}(?:\.\d+)?), "event": "(\w+)", "num": (0|[1-9]\d{0,17})(?:, "state": "(\w+)"|[,}])'
+    rb'\{"time": (\d+(?:\.\d+)?), "event": "(\w+)", "num": (0|[1-9]\d{0,17})(?:, "state": "(\w+)"|[,}])'
 )
 _TEXT = rb'"[ !#-\[\]-~]*"'
 """A text of JSON in which nothing is escaped."""
@@ -34,8 +34,6 @@ _COMPOSED = re.compile(
 )
 _HEAD = 60
 """Bytes of a line within which it says its event."""
-_HUGE = 1e11
-"""Seconds that no moment and no duration has, which are about 3000 years; nor is NaN less than that."""
 _MAJOR = int(VERSION.partition(".")[0])
 
 
@@ -96,9 +94,7 @@ def decode(text: bytes, wanted: Collection[bytes] | None = None) -> Event | None
         line["version"] = _version_of(line)
     if cls is None:
         return None
-    time = line.setdefault("time", 0.0)
-    if type(time) in (float, int) and not -_HUGE < time < _HUGE:
-        line["time"] = 0.0  # nobody can compute with it
+    line.setdefault("time", 0.0)
     try:
         return _instance_of(cls, line)
     except UnusableLine as problem:
@@ -280,6 +276,8 @@ def _plain_types(hint: Any) -> frozenset[type]:
     """Return the types all of whose values are of the type of a field."""
     if typing.get_origin(hint) is types.UnionType:
         return frozenset().union(*map(_plain_types, typing.get_args(hint)))
+    if hint is float:
+        return frozenset({float, int})
     if hint is Any:
         return frozenset({object})
     return frozenset({hint}) if hint in (bool, int, str, type(None)) else frozenset()
@@ -295,7 +293,7 @@ def _acceptance(hint: Any) -> Callable[[Any], bool]:
     if hint is Any:
         return lambda value: True
     if hint is float:
-        return lambda value: type(value) in (float, int) and -_HUGE < value < _HUGE
+        return lambda value: type(value) in (float, int)
     if origin is typing.Literal:
         return lambda value: isinstance(value, str) and value in args
     if origin is types.UnionType:

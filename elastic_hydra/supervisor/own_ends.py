@@ -16,7 +16,7 @@ from typing import IO, Any
 
 __all__ = ["connected", "own"]
 
-_making = threading.Lock()
+_making = threading.RLock()
 """Held while a connection is made: a process that another thread forks meanwhile would keep both ends open."""
 
 _ends: weakref.WeakSet[socket.socket | IO[Any]] = weakref.WeakSet()
@@ -24,7 +24,7 @@ _ends: weakref.WeakSet[socket.socket | IO[Any]] = weakref.WeakSet()
 
 def _after_fork() -> None:
     global _making
-    _making = threading.Lock()
+    _making = threading.RLock()
     for end in list(_ends):
         end.close()
     _ends.clear()

@@ -121,7 +121,6 @@ def test_without_a_directory_the_newest_sweep_is_meant(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([""], "DIR is empty: give the sweep's directory"),
         (["gone"], "gone: there is no such directory"),
         (["empty"], "empty: this is no sweep's directory, no journal.jsonl is in it"),
         (["sweep/0"], "sweep/0: this is no sweep's directory, it is inside of the sweep sweep: give that one"),

@@ -19,7 +19,7 @@ from tests.compat.names import is_own_class, is_private
 
 OTHERS = ("torch", "hydra", "omegaconf")
 # Modules of ours that import these can be imported only where the extra is installed that has them.
-EXTRAS = ("jinja2", "optuna", "plotly")
+EXTRAS = ("jinja2", "optuna", "plotly", "ray")
 
 
 def bases_of(cls: type) -> list[type]:

@@ -30,6 +30,8 @@ def lines(**changed: Any) -> list[str]:
         {"engine": "ssh", "list": "hosts.txt"},
         {"engine": "my_package.docker"},
         {"silence": 0.1, "python": "/opt/env/bin/python"},
+        {"engine": "ray", "address": "local", "gpus_per_host": 0, "resources": {"TPU": 0.5}},
+        {"engine": "ray", "address": "head.example:6379", "cpus_per_host": 8},
         {"engine": "slurm", "timeout_min": 3, "name": "lr-sweep.2", "additional_parameters": {"mail-type": "FAIL"}},
     ],
     ids=str,
@@ -59,6 +61,17 @@ def test_what_may_be_said_passes(changed: dict[str, Any]) -> None:
         ({"timeout_min": 2}, "signal_delay_s=120: must be less than hosts.timeout_min=2 is in seconds"),
         ({"signal_delay_s": -1}, "signal_delay_s=-1: must be 0 or more (seconds)"),
         ({"name": "a b"}, "name=a b: must consist of letters, digits, and . + - _"),
+        ({"address": "n1"}, "address=n1: must be auto, local, or HOST:PORT of the cluster's head"),
+        (
+            {"address": "ray://n1:10001"},
+            (
+                "address=ray://n1:10001: Ray Client carries no streams of hosts: start the launcher on a machine of "
+                "the cluster, and set auto"
+            ),
+        ),
+        ({"gpus_per_host": -1}, "gpus_per_host=-1: must be 0 or more"),
+        ({"cpus_per_host": -1}, "cpus_per_host=-1: must be 0 or more"),
+        ({"resources": {"TPU": 0.0}}, "resources.TPU=0.0: must be more than 0"),
         (
             {"additional_parameters": {"output": "/dev/null"}},
             (

@@ -63,14 +63,6 @@ def test_a_line_is_read(fields: dict[str, Any], event: Any) -> None:
     assert decode(line(**fields)) == event
 
 
-@pytest.mark.parametrize("time", ["1e999", "-Infinity", "NaN", "1e300", "9" * 400])
-def test_a_time_with_which_nobody_can_compute_is_none(time: str) -> None:
-    assert decode(b'{"time": %s, "event": "stop"}\n' % time.encode()) == SweepStopped(time=0.0)
-    assert head_of(b'{"time": %s, "event": "end", "num": 1}\n' % time.encode())[0] == b""
-    with pytest.raises(UnusableLine, match="with seconds="):
-        decode(b'{"event": "end", "num": 1, "state": "failed", "reason": "", "seconds": %s}' % time.encode())
-
-
 LONG = "x" * 100
 NO_JSON = "it is no JSON, or half a line"
 NO_EVENT = "it says no event"

@@ -1,0 +1,94 @@
+"""A Ray cluster for tests: a head, and nodes that may come and go, all on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.launching import wait_until_gone
+
+__all__ = ["PATIENCE", "RayCluster", "ray_cluster"]
+
+PATIENCE = 120.0
+"""Seconds that a test waits for what must come."""
+_STORE = "--object-store-memory=80000000"
+
+
+class RayCluster:
+    """A cluster whose processes are known by their environment.
+
+    Args:
+        folder: for the files of Ray's; its path is short, since sockets are in it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.environment = {
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self._start("--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
+        self.environment["RAY_ADDRESS"] = Path(folder, "ray", "ray_current_cluster").read_text()
+
+    def add_node(self, *options: str) -> int:
+        """Add a node, and return the process id of its raylet."""
+        before = set(self._raylets())
+        self._start(f"--address={self.environment['RAY_ADDRESS']}", *options)
+        (raylet,) = set(self._raylets()) - before
+        return raylet
+
+    def _start(self, *options: str) -> None:
+        command = [str(Path(sys.executable).with_name("ray")), "start", *options, _STORE, "--disable-usage-stats"]
+        # Tests hide GPUs; Ray would hold what it is told of them against what it sees.
+        ours = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        environment = {**ours, **self.environment}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _raylets(self) -> list[int]:
+        return [process.pid for process in self.processes() if process.name() == "raylet"]
+
+    def actors(self) -> list[psutil.Process]:
+        """Return the workers of Ray's that run an actor of ours."""
+        return [process for process in self.processes() if "HostActor" in " ".join(process.cmdline())]
+
+    def processes(self) -> Iterator[psutil.Process]:
+        """Return what has been started by the cluster, or in its environment, and lives."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                is_ours = process.environ().get("RAY_TMPDIR") == self.environment["RAY_TMPDIR"]
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                    yield process
+
+    def stop(self) -> None:
+        """Kill all of it."""
+        pids = [process.pid for process in self.processes()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert wait_until_gone(pids, PATIENCE) == []
+
+
+@contextlib.contextmanager
+def ray_cluster() -> Iterator[RayCluster]:
+    """Start a cluster whose head has no room, and take it away at the end."""
+    folder = tempfile.mkdtemp(prefix="eh", dir="/tmp")
+    try:
+        cluster = RayCluster(folder)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
