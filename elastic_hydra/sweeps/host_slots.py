@@ -40,6 +40,8 @@ class HostSlots:
         self._hosts: dict[str, _HostOfJobs] = {}
         self._servable: dict[Demand, bool] = {}
         """What `can_serve` has said since a host has come or gone."""
+        self._serves_all = False
+        """Whether a host is there that can serve every job."""
         for name, of_host in (slots or {}).items():
             self.add(name, of_host)
 
@@ -54,17 +56,17 @@ class HostSlots:
         if name in self._hosts:
             raise ValueError(f"host {name} is there already")
         self._hosts[name] = _HostOfJobs(slots, serves)
-        self._servable.clear()
+        self._look_anew()
 
     def drain(self, name: str) -> None:
         """Start nothing more on a host; what runs there goes on."""
         self._hosts[name].is_drained = True
-        self._servable.clear()
+        self._look_anew()
 
     def remove(self, name: str) -> None:
         """Forget a host. What is given back to it later is nobody's."""
         del self._hosts[name]
-        self._servable.clear()
+        self._look_anew()
 
     def __contains__(self, name: str) -> bool:
         """Whether a host of this name is there, drained or not."""
@@ -91,10 +93,16 @@ class HostSlots:
 
     def can_serve(self, demand: Demand) -> bool:
         """Whether a host that is there, and is not drained, could serve a job if it were idle."""
+        if self._serves_all:
+            return True
         if demand not in self._servable:
             hosts = [host for host in self._hosts.values() if not host.is_drained]
             self._servable[demand] = any(host.serves is None or host.serves(demand) for host in hosts)
         return self._servable[demand]
+
+    def _look_anew(self) -> None:
+        self._servable.clear()
+        self._serves_all = any(host.serves is None and not host.is_drained for host in self._hosts.values())
 
     def give_back(self, slot: Slot) -> None:
         """Take back what a job held."""

@@ -7,7 +7,7 @@ it. A dry run asks the same scheduler and starts nothing, so that it shows what 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -163,17 +163,21 @@ class Scheduler:
         """Take the attempt that is to start now from those that wait, and a slot for it."""
         if self.pause(now) > 0.0:
             return None
-        # A job that no host could ever serve waits for another host, and does not keep the others waiting for it.
-        ready = [
-            attempt
-            for attempt in self.waiting
-            if attempt.not_before <= now and self.hosts.can_serve(attempt.job.launch.demand)
-        ]
-        chosen = next_to_start((attempt.job.launch.demand for attempt in ready), self.hosts.take, self._overtaken)
+        looked_at: list[Attempt] = []
+
+        def demands() -> Iterator[Demand]:  # mostly only the first one is looked at
+            for attempt in self.waiting:
+                demand = attempt.job.launch.demand
+                # A job that no host could ever serve waits for another host, and keeps no others waiting for it.
+                if attempt.not_before <= now and self.hosts.can_serve(demand):
+                    looked_at.append(attempt)
+                    yield demand
+
+        chosen = next_to_start(demands(), self.hosts.take, self._overtaken)
         if chosen is None:
             return None
         index, slot = chosen
-        attempt = ready[index]
+        attempt = looked_at[index]
         self._overtaken = self._overtaken + 1 if index else 0
         self._next_start = now + self._stagger
         self.waiting.remove(attempt)
