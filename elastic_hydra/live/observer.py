@@ -63,4 +63,5 @@ class Observer:
         return Running(job.num, self._what(job) if shown else "", job.seconds(now), job.restarts, note)
 
     def _what(self, job: JobOverview) -> str:
-        return " ".join(self._follower.overview.differing(job))
+        where = [f"{job.host}:"] if job.host else []
+        return " ".join([*where, *self._follower.overview.differing(job)])

@@ -60,6 +60,8 @@ class Attempt:
     """When its workers have called the task function."""
     failures: list[float] = field(default_factory=list)
     """When workers have failed that were restarted then."""
+    host: str = ""
+    """The host; empty: the launcher's own."""
 
     def stretches(self, now: float, starts_are_recorded: bool = True) -> list[Stretch]:
         """Return what it has gone through, earliest first.
@@ -155,7 +157,7 @@ class Attempts:
         self._open.clear()
 
     def _start(self, event: AttemptStarted) -> None:
-        attempt = Attempt(event.num, event.attempt, event.time, event.gpus, event.cpus)
+        attempt = Attempt(event.num, event.attempt, event.time, event.gpus, event.cpus, host=event.host)
         self.attempts.append(attempt)
         self._open[event.num] = attempt
 

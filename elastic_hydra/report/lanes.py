@@ -18,18 +18,19 @@ class Lane:
 
     gpu: int | None
     """The GPU; None: jobs in this lane hold no particular one."""
+    host: str = ""
+    """The host; empty: the launcher's own."""
     attempts: list[Attempt] = field(default_factory=list)
     """Those that have held it, one after the other."""
     until: float = 0.0
     """When the last one of these ended, in seconds since the epoch."""
 
     def name(self) -> str:
-        """Return what people call it: the GPU, or the CPUs if all have held the same ones; empty: there is no name."""
-        if self.gpu is not None:
-            return f"GPU {self.gpu}"
+        """Return what people call it: its host, and the GPU, or the CPUs if all have held the same ones."""
         held = {tuple(attempt.cpus) for attempt in self.attempts}
         cpus = held.pop() if len(held) == 1 else ()
-        return f"CPUs {format_list(cpus)}" if cpus else ""
+        part = f"GPU {self.gpu}" if self.gpu is not None else f"CPUs {format_list(cpus)}" if cpus else ""
+        return f"{self.host} {part}".strip()
 
 
 def in_lanes(attempts: Iterable[Attempt], now: float) -> list[tuple[str, Lane]]:
@@ -42,16 +43,16 @@ def in_lanes(attempts: Iterable[Attempt], now: float) -> list[tuple[str, Lane]]:
         now: when those end that run.
 
     Returns:
-        lanes with their names, those of GPUs first.
+        lanes with their names, by host; those of GPUs first.
     """
-    lanes: dict[int | None, list[Lane]] = {}
+    lanes: dict[tuple[str, int | None], list[Lane]] = {}
     for attempt in attempts:
         for gpu in attempt.gpus or (None,):
-            lane = _free_lane(lanes.setdefault(gpu, []), attempt, gpu)
+            lane = _free_lane(lanes.setdefault((attempt.host, gpu), []), attempt, gpu)
             lane.attempts.append(attempt)
             lane.until = now if attempt.end is None else attempt.end
-    ordered = sorted(lanes, key=lambda gpu: (gpu is None, gpu or 0))
-    return _named(list(itertools.chain.from_iterable(lanes[gpu] for gpu in ordered)))
+    ordered = sorted(lanes, key=lambda of: (of[0], of[1] is None, of[1] or 0))
+    return _named(list(itertools.chain.from_iterable(lanes[of] for of in ordered)))
 
 
 def _free_lane(lanes: list[Lane], attempt: Attempt, gpu: int | None) -> Lane:
@@ -60,7 +61,7 @@ def _free_lane(lanes: list[Lane], attempt: Attempt, gpu: int | None) -> Lane:
     same = (lane for lane in free if lane.attempts[-1].cpus == attempt.cpus)
     lane = next(same, None) or next(iter(free), None)
     if lane is None:
-        lane = Lane(gpu)
+        lane = Lane(gpu, attempt.host)
         lanes.append(lane)
     return lane
 

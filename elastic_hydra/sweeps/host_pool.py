@@ -370,7 +370,13 @@ class HostPool:
         if self._wanted is None:
             timeout = timeouts.end_of_agent(float(self._settings.shutdown_timeout))
             preload = (*PRELOAD, *self._settings.preload)
-            self._wanted = Wanted.of(self._shared, preload, timeout, self._keys.silence)
+            try:
+                self._wanted = Wanted.of(self._shared, preload, timeout, self._keys.silence)
+            except Exception as error:  # pickling runs code of the user's classes, which may raise anything
+                raise ConfigError(
+                    f"hydra.launcher.hosts.engine={self._keys.engine}: what the app hands to its jobs cannot travel to "
+                    f"another host ({type(error).__name__}: {error}). Leave queues, locks and open files out of it"
+                ) from error
         self._token_file.write()
         place.transport = self._engine.transport(place.name)
         try:

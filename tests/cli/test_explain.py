@@ -43,7 +43,7 @@ def test_a_job_that_was_retried_in_vain(tmp_path: Path, capsys: pytest.CaptureFi
         AttemptLost(time=1004.0, num=0, reason="its agent was killed", decision="attempt 2 of 2", after=0.0),
         StartsHeldUp(time=1005.0, reason="the disk is full"),
         StartsHeldUp(time=1006.0),
-        AttemptStarted(time=1007.0, num=0, attempt=1),
+        AttemptStarted(time=1007.0, num=0, attempt=1, host="n2"),
         StartsHeldUp(time=1008.0, reason="not about this job"),
         WorkersFailed(time=1009.0, num=0, attempt=1, reason="all 1 restarts are used up", failure=BOOM),
         JobEnded(time=1010.0, num=0, state="failed", reason=BOOM.reason, seconds=9.0, attempts=2, decision="so it is"),
@@ -61,7 +61,7 @@ def test_a_job_that_was_retried_in_vain(tmp_path: Path, capsys: pytest.CaptureFi
         "attempt 1 lost: its agent was killed; tried again at once: attempt 2 of 2",
         "no job can be started: the disk is full",
         "jobs can be started again",
-        "attempt 2 started",
+        "attempt 2 started on host n2",
         "rank 1 raised ValueError: boom; not restarted: all 1 restarts are used up",
         "failed after 9.0 s: rank 1 raised ValueError: boom; not tried again: so it is",
     ]

@@ -106,9 +106,9 @@ def test_a_short_time_between_two_launchers_is_no_pause() -> None:
 
 
 def attempt(
-    num: int, begin: float, end: float | None, gpus: tuple[int, ...] = (), cpus: tuple[int, ...] = ()
+    num: int, begin: float, end: float | None, gpus: tuple[int, ...] = (), cpus: tuple[int, ...] = (), host: str = ""
 ) -> Attempt:
-    return Attempt(num, 0, begin, gpus, cpus, end, "finished")
+    return Attempt(num, 0, begin, gpus, cpus, end, "finished", host=host)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,14 @@ def attempt(
         (
             [attempt(0, 1, 3, cpus=(0, 1)), attempt(1, 1, 2, cpus=(2, 3)), attempt(2, 3, 4, cpus=(2, 3))],
             {"CPUs 0-1": [0], "CPUs 2-3": [1, 2]},
+        ),
+        (
+            [
+                attempt(0, 1, 3, gpus=(0,), host="n2"),
+                attempt(1, 1, 2, gpus=(0,), host="n1"),
+                attempt(2, 1, 2, host="n1"),
+            ],
+            {"n1 GPU 0": [1], "n1": [2], "n2 GPU 0": [0]},
         ),
     ],
 )
