@@ -7,7 +7,7 @@
 
 Nothing of it can be seen outside: key, sockets and state are in a temporary folder, addresses and ports in the
 namespaces. Where namespaces are forbidden all daemons are on this machine, at ports that were free. The daemons end
-with pytest, however it ends.
+with pytest, however it ends; jobs of a pytest that was killed stay until they end by themselves.
 """
 
 from __future__ import annotations
