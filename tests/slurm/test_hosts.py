@@ -25,16 +25,13 @@ from tests.hosts.hosts import PATIENCE, Record, await_end, connect, is_there, st
 
 pytestmark = needs_slurm
 
-SILENCE = 15.0
-"""Seconds: a host is lost for certain only when they are over."""
-
 
 def engine(**keys: object) -> SlurmEngine:
     return slurm.engine(HostsConfig(engine="slurm", **keys))  # type: ignore[arg-type]
 
 
-def hosted(record: Record | None = None, **keys: Any) -> HostConnection:
-    return connect(engine(**keys).transport("job 1"), record, silence=SILENCE)
+def hosted(record: Record | None = None, silence: float = 60.0, **keys: Any) -> HostConnection:
+    return connect(engine(**keys).transport("job 1"), record, silence=silence)
 
 
 def there(connection: HostConnection) -> HostConnection:
@@ -161,7 +158,7 @@ def test_a_host_process_that_is_killed_is_lost_as_soon_as_slurm_says_so(login_sh
 
 def test_the_job_of_an_srun_that_was_killed_outright_is_cancelled(login_shell: Cluster) -> None:
     name = f"killed.{os.getpid()}"
-    with contextlib.closing(hosted(name=name)) as host:
+    with contextlib.closing(hosted(name=name, silence=20.0)) as host:
         process = running(there(host))
         job = job_of(login_shell)
         processes = list(psutil.process_iter(["cmdline"]))
