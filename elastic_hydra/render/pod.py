@@ -155,6 +155,7 @@ def _rendezvous(plan: Plan, site: Site) -> list[str]:
         f"{plan.command.group('rendezvous')}=static",
         f"{plan.command.key('rendezvous.endpoint')}={pod}:{_PORT}",
         f"{plan.command.key('rendezvous.node_rank')}=${{oc.env:JOB_COMPLETION_INDEX}}",
+        f"{plan.command.key('rendezvous.id')}={site.name}",  # it would come from the settings, which differ by the rank
     ]
 
 

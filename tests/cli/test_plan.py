@@ -71,10 +71,9 @@ def project(tmp_path: Path) -> Project:
 
 
 def words_of(script: str) -> list[str]:
-    """Return the words of the launch in a batch script, without quotes and what starts it."""
-    found = re.search(r"app\.py(.*?) &$", script, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1].replace("\\", "").split()
+    """Return the arguments of the app in a batch script."""
+    words = shlex.split(script.replace("\\\n", " "), comments=True)
+    return words[words.index("app.py") + 1 :]
 
 
 @pytest.mark.system
@@ -130,13 +129,14 @@ def test_elastic_hydra_run_in_pods(project: Project) -> None:
     (container,) = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
     command = container["command"]
     assert command[:6] == ["elastic-hydra", "run", "-m", "nodes=2", "numa=none,node", "nproc_per_node=8"]
-    assert command[6:9] == [
+    assert command[6:10] == [
         "rendezvous=static",
         "rendezvous.endpoint=lr-node-0-0.lr:29500",
         "rendezvous.node_rank=${oc.env:JOB_COMPLETION_INDEX}",
+        "rendezvous.id=lr",
     ]
-    assert re.fullmatch(r"hydra\.sweep\.dir=/sweeps/multirun/[0-9-]+/[0-9-]+", command[9])
-    assert command[10:] == ["hydra.launcher.resume=true", "--", "app.py", "--lr", "1"]
+    assert re.fullmatch(r"hydra\.sweep\.dir=/sweeps/multirun/[0-9-]+/[0-9-]+", command[10])
+    assert command[11:] == ["hydra.launcher.resume=true", "--", "app.py", "--lr", "1"]
 
 
 @pytest.mark.system

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ import yaml
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.nodes import Nodes
 from elastic_hydra.render import pod
+from elastic_hydra.render.command import Command
 from elastic_hydra.render.jobset import jobset
 from elastic_hydra.render.plan import Plan
 from elastic_hydra.render.site import Site
@@ -22,6 +26,8 @@ from elastic_hydra.render.trainjob import trainjob
 from tests.render.plans import NASTY, SITE, plan, recorded, words_by_chance
 
 IN_PODS = replace(SITE, image="registry/train:1", pvc="data", mem="64G", namespace="team", queue="gpus")
+CLI = "import sys; from elastic_hydra.cli.main import main; sys.exit(main())"
+RUN = ("elastic-hydra", "run", "nodes=2", "nproc_per_node=1", "--", "train.py")
 WRITERS: Sequence[Callable[[Plan, Site], str]] = (jobset, trainjob)
 
 
@@ -100,6 +106,7 @@ def test_pods_meet_at_the_first_one_and_write_to_the_volume(tmp_path: Path, writ
         "rendezvous=static",
         "rendezvous.endpoint=train-node-0-0.train:29500",
         "rendezvous.node_rank=${oc.env:JOB_COMPLETION_INDEX}",
+        "rendezvous.id=train",
         "hydra.run.dir=/sweeps/outputs/now",
         "hydra.launcher.resume=true",
     ]
@@ -153,3 +160,34 @@ def test_what_no_manifest_can_say_is_refused_with_what_to_do(tmp_path: Path) -> 
     )
     with pytest.raises(ConfigError, match=r"^the command has 207 words, and a manifest at most 128"):
         trainjob(plan(tmp_path, ["x"] * 200), IN_PODS)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_commands_of_two_pods_are_one_launch(tmp_path: Path, write: Callable[[Plan, Site], str]) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "print('world of', dist.get_world_size())\n"
+        "dist.destroy_process_group()\n"
+    )
+    launch = replace(
+        plan(tmp_path, nodes=Nodes(2, 2)), command=Command("train", "", "elastic-hydra", RUN[1:2], RUN[2:])
+    )
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    site = replace(IN_PODS, mount_path=str(tmp_path))
+    command = [
+        word.replace("train-node-0-0.train:29500", f"127.0.0.1:{port}") for word in command_of(write(launch, site))
+    ]
+    pods = []
+    for index in ("0", "1"):
+        # What Kubernetes sets, and Kubeflow Trainer with it.
+        of_pod = {"JOB_COMPLETION_INDEX": index, "PET_NODE_RANK": index, "PET_NNODES": "2", "PET_NPROC_PER_NODE": "1"}
+        of_pod |= {"PET_MASTER_ADDR": "train-node-0-0.train", "PET_MASTER_PORT": "29400"}
+        environ = {**os.environ, **(of_pod if write is trainjob else {"JOB_COMPLETION_INDEX": index})}
+        words = [sys.executable, "-c", CLI, *command[1:]]
+        pods.append(subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True))
+    said = [pod.communicate()[0] for pod in pods]
+    assert [pod.returncode for pod in pods] == [0, 0]
+    assert said == ["world of 2\n"] * 2
