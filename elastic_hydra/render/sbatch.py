@@ -1,4 +1,4 @@
-"""A batch script for Slurm, which starts the launcher, and goes back into the queue when its time is over."""
+"""A batch script for Slurm, in whose place the launcher runs, which goes back into the queue when its time is over."""
 
 from __future__ import annotations
 
@@ -46,28 +46,6 @@ _BEFORE_SRUN = f"""
 # What srun would take over from a shell or from the job, and what would give the step less than all of its nodes.
 unset {" ".join(_LEFT_BEHIND)}"""
 _SRUN = ("srun", "--ntasks-per-node=1", "--overlap", "--export=ALL", "--cpu-bind=none", "--mem=0", "--mpi=none")
-_TRAPS = """
-# bash runs a trap at once only while it waits, so what it starts is in the background.
-trap 'signalled=1; kill -USR1 "$!" || :' USR1
-trap 'signalled=1; {on_term}' TERM
-"""
-_UNTIL_THE_END = """
-signalled=1
-while [ -n "$signalled" ]; do  # a signal ends a wait
-    signalled=
-    status=0
-    wait "$!" || status=$?
-done
-
-# 138 is 128 + SIGUSR1: the time was over, and the sweep goes on from its journal next time.
-if [ "$status" -eq 138 ] && scontrol requeue "$SLURM_JOB_ID"; then
-    sleep 600  # Slurm ends it
-fi"""
-_HOLD = """
-# 143 is 128 + SIGTERM. A preempted job that ends within its grace time counts as failed, and is not requeued.
-if [ "$status" -eq 143 ]; then
-    sleep 600  # Slurm ends it
-fi"""
 
 
 def needed(plan: Plan) -> dict[str, str]:
@@ -85,15 +63,13 @@ def sbatch(plan: Plan, site: Site) -> str:
         plan: what is launched.
         site: where, with all that is `needed`.
     """
-    several = plan.nodes.most > 1
-    # srun tells each launcher which node it is, and where the first one is.
-    meeting = [f"{plan.command.group('rendezvous')}=environment"] if several and not plan.has_endpoint else []
-    words = [*(_srun(plan, site) if several else []), *plan.words(meeting)]
-    # srun ends its tasks at once when it gets SIGTERM; the launchers have got theirs from Slurm.
-    traps = _TRAPS.format(on_term=":" if several else 'kill -TERM "$!" || :')
     parts = [_HEAD, *_directives(plan, site), "", "set -e", f"cd {shlex.quote(plan.cwd)}", *site.setup]
-    parts += [*([_BEFORE_SRUN] if several else []), traps, _continued(words), _UNTIL_THE_END]
-    return "\n".join([*parts, *([_HOLD] if several else []), 'exit "$status"', ""])
+    further = [f"{plan.command.key('requeue')}=auto"]
+    if plan.nodes.most == 1:
+        return "\n".join([*parts, "", _continued(["exec", *plan.words(further)]), ""])
+    if not plan.has_endpoint:  # srun tells each launcher which node it is, and where the first one is
+        further.insert(0, f"{plan.command.group('rendezvous')}=environment")
+    return "\n".join([*parts, _BEFORE_SRUN, "", _continued(["exec", *_srun(plan, site), *plan.words(further)]), ""])
 
 
 def _directives(plan: Plan, site: Site) -> list[str]:
@@ -128,5 +104,5 @@ def _srun(plan: Plan, site: Site) -> list[str]:
 
 
 def _continued(words: Sequence[str]) -> str:
-    """Write a command that runs in the background, a word on each line."""
-    return " \\\n    ".join(map(shlex.quote, words)) + " &"
+    """Write a command, a word on each line."""
+    return " \\\n    ".join(map(shlex.quote, words))

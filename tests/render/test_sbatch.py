@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from elastic_hydra.config.nodes import Nodes
-from elastic_hydra.render.plan import Plan
 from elastic_hydra.render.sbatch import sbatch
 from tests.render.plans import NASTY, SITE, plan, recorded, words_by_chance
 
@@ -32,46 +28,35 @@ SRUN = """
     tasks = [subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(task)}) for task in range(2)]
     sys.exit(max([task.wait() for task in tasks]))
 """
-SCONTROL = """
-    import sys
-    open("scontrol", "a").write(" ".join(sys.argv[1:]) + "\\n")
-"""
-SLEEP = "import sys; open('slept', 'a').write(sys.argv[1])"
-"""Slurm ends a script that sleeps; here it goes on."""
 
 
 class Slurm:
-    """Stand-ins for the programs that a batch script calls.
+    """Executes batch scripts, with a stand-in for srun.
 
     Args:
-        folder: where the launch is, and where they write.
+        folder: where the launch is.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name, text in {"srun": SRUN, "scontrol": SCONTROL, "sleep": SLEEP}.items():
-            path = folder / "bin" / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(f"#!{sys.executable}\n{textwrap.dedent(text)}")
-            path.chmod(0o755)
-
-    def start(self, script: str, **variables: str) -> subprocess.Popen[str]:
-        """Execute a batch script, from another directory than that of the launch."""
-        environ = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "12345"}
-        environ |= variables
-        return subprocess.Popen(["bash", "-c", script], cwd="/", env=environ, stderr=subprocess.PIPE, text=True)
+        srun = folder / "bin" / "srun"
+        srun.parent.mkdir()
+        srun.write_text(f"#!{sys.executable}\n{textwrap.dedent(SRUN)}")
+        srun.chmod(0o755)
 
     def run(self, script: str, **variables: str) -> int:
-        """Execute a batch script, and return its exit code."""
-        executed = self.start(script, **variables)
-        _, complaints = executed.communicate()
-        assert complaints == ""
-        return executed.returncode
+        """Execute a batch script from another directory than that of the launch, and return its exit code."""
+        environ = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "1", **variables}
+        done = subprocess.run(
+            ["bash", "-c", script], cwd="/", env=environ, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert done.stderr == ""
+        return done.returncode
 
-    def said(self, name: str) -> str:
-        """Return what a stand-in has written down; empty: it was not called."""
-        path = self.folder / name
-        return path.read_text() if path.exists() else ""
+    def heard(self) -> list[str]:
+        """Return the options of srun and the variables that it has found; none: it was not called."""
+        path = self.folder / "srun"
+        return path.read_text().splitlines() if path.exists() else []
 
 
 @pytest.mark.smoke
@@ -85,6 +70,13 @@ def test_every_argument_arrives_as_it_is(tmp_path: Path, nodes: Nodes) -> None:
             assert given[given.index("--") :] == ["--", "train.py", *words]
 
 
+def test_the_launcher_takes_the_place_of_the_script_and_so_do_its_exit_codes(tmp_path: Path) -> None:
+    launch = plan(tmp_path)
+    Path(launch.command.executable).write_text("#!/bin/bash\nexit 138\n")
+    assert Slurm(tmp_path).run(sbatch(launch, SITE)) == 138
+    assert sbatch(launch, SITE).split("\n\n")[-1].startswith("exec ")
+
+
 def test_a_directory_with_any_name_is_where_it_runs(tmp_path: Path) -> None:
     folder = tmp_path / "it's $HOME\n#2"
     folder.mkdir()
@@ -95,9 +87,9 @@ def test_a_directory_with_any_name_is_where_it_runs(tmp_path: Path) -> None:
 def test_one_node_runs_without_srun_and_goes_on_in_its_directory(tmp_path: Path) -> None:
     slurm = Slurm(tmp_path)
     assert slurm.run(sbatch(plan(tmp_path), SITE)) == 0
-    settings = ["run", "nodes=2", "hydra.run.dir=outputs/now", "hydra.launcher.resume=true"]
+    settings = ["run", "nodes=2", "requeue=auto", "hydra.run.dir=outputs/now", "hydra.launcher.resume=true"]
     assert recorded(tmp_path) == [*settings, "--", "train.py"]
-    assert slurm.said("srun") == ""
+    assert slurm.heard() == []
 
 
 def test_two_nodes_meet_at_the_first_one_and_nothing_left_behind_spoils_the_step(tmp_path: Path) -> None:
@@ -105,7 +97,7 @@ def test_two_nodes_meet_at_the_first_one_and_nothing_left_behind_spoils_the_step
     spoiling = {"SLURM_LABELIO": "1", "SLURM_EXPORT_ENV": "NONE", "SLURM_GPUS": "1", "SRUN_CPUS_PER_TASK": "1"}
     assert slurm.run(sbatch(plan(tmp_path, nodes=Nodes(2, 2)), SITE), **spoiling) == 0
     assert "rendezvous=environment" in recorded(tmp_path)
-    said = slurm.said("srun").splitlines()
+    said = slurm.heard()
     assert {"--ntasks-per-node=1", "--overlap", "--gpus-per-node=2", "--export=ALL", "--wait=0"} <= set(said)
     assert [word for word in said if word.startswith("S")] == ["SLURM_JOB_ID"]
 
@@ -143,51 +135,6 @@ def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
     }
     assert "module load x" in lines
     assert "gpus" not in sbatch(plan(tmp_path), replace(SITE, gpus_per_node=0))
-
-
-WAITS = """#!/bin/bash
-trap 'echo USR1 >> told; exit 138' USR1
-trap 'echo TERM >> told; exit 143' TERM
-touch ready
-while :; do /bin/sleep 0.1; done
-"""
-
-
-def _signalled(slurm: Slurm, launch: Plan, numbers: Sequence[signal.Signals]) -> int:
-    """Execute the script of a launch that waits, send the script signals, and return its exit code."""
-    Path(launch.command.executable).write_text(WAITS)
-    script = slurm.start(sbatch(launch, SITE))
-    while not (slurm.folder / "ready").exists():
-        assert script.poll() is None
-        time.sleep(0.01)
-    for number in numbers:
-        script.send_signal(number)
-    return script.wait()
-
-
-def test_the_announced_end_reaches_the_launcher_which_goes_back_into_the_queue(tmp_path: Path) -> None:
-    slurm = Slurm(tmp_path)
-    assert _signalled(slurm, plan(tmp_path), [signal.SIGUSR1]) == 138
-    assert (slurm.said("told"), slurm.said("scontrol"), slurm.said("slept")) == ("USR1\n", "requeue 12345\n", "600")
-
-
-def test_signals_that_come_again_do_no_harm(tmp_path: Path) -> None:
-    slurm = Slurm(tmp_path)
-    assert _signalled(slurm, plan(tmp_path), [signal.SIGUSR1] * 20) == 138
-    assert slurm.said("scontrol") == "requeue 12345\n"
-
-
-def test_a_preempted_launcher_on_one_node_ends_at_once(tmp_path: Path) -> None:
-    slurm = Slurm(tmp_path)
-    assert _signalled(slurm, plan(tmp_path), [signal.SIGTERM]) == 143
-    assert (slurm.said("told"), slurm.said("scontrol"), slurm.said("slept")) == ("TERM\n", "", "")
-
-
-def test_preempted_launchers_on_two_nodes_leave_the_end_to_slurm(tmp_path: Path) -> None:
-    slurm, launch = Slurm(tmp_path), plan(tmp_path, nodes=Nodes(2, 2))
-    Path(launch.command.executable).write_text("#!/bin/bash\nexit 143\n")
-    assert slurm.run(sbatch(launch, SITE)) == 143
-    assert (slurm.said("scontrol"), slurm.said("slept")) == ("", "600")
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -23,7 +23,8 @@ APP = """
     @hydra.main(version_base=None, config_path=None)
     def main(cfg):
         told = []
-        signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: told.append(number))
         checkpoint = Path(HydraConfig.get().runtime.output_dir) / f"checkpoint.{os.environ['RANK']}"
         print("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], "works", flush=True)
         while cfg.job == 1 and not checkpoint.exists() and not told:
@@ -36,15 +37,13 @@ APP = """
 """
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
-def test_a_script_is_told_that_its_time_is_over_and_goes_on_in_its_next_life(
-    slurm: Cluster, tmp_path: Path, nodes: int
-) -> None:
-    if nodes > 1 and not slurm.has_networks:
+@pytest.mark.parametrize("how", ["told that its time is over", "preempted"])
+def test_a_script_of_two_nodes_goes_on_in_its_next_life(slurm: Cluster, tmp_path: Path, how: str) -> None:
+    if not slurm.has_networks:
         pytest.skip("the nodes have no addresses of their own")
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     options = ["--render", "sbatch", "--gpus-per-node", "2", "--cpus-per-task", "2"]
-    settings = [f"hydra.launcher.nodes={nodes}", "hydra.launcher.nproc_per_node=1", "hydra/launcher/logs=all"]
+    settings = ["hydra.launcher.nodes=2", "hydra.launcher.nproc_per_node=1", "hydra/launcher/logs=all"]
     launch = ["app.py", "-m", "hydra/launcher=elastic", *settings, "+job=0,1,2", "hydra.sweep.dir=sweep"]
     command = [sys.executable, "-c", "from elastic_hydra.cli.main import main; main()", "plan", *options, *launch]
     script = tmp_path / "job.sh"
@@ -54,11 +53,14 @@ def test_a_script_is_told_that_its_time_is_over_and_goes_on_in_its_next_life(
 
     def works(job_num: int) -> bool:
         logs = list((tmp_path / "sweep" / str(job_num)).rglob("stdout.log"))
-        return len(logs) == nodes and all("works" in path.read_text() for path in logs)
+        return len(logs) == 2 and all("works" in path.read_text() for path in logs)
 
     try:
         slurm.wait_for(lambda: works(1), "the job that waits")
-        slurm.run("scancel", "--batch", "--signal=USR1", job)  # as Slurm does it before the time is over
+        if how == "preempted":
+            slurm.run("srun", "--partition=high", "--nodes=2", "--exclusive", "true")
+        else:
+            slurm.run("scancel", "--batch", "--signal=USR1", job)  # as Slurm does it before the time is over
         slurm.start_again(job)
         slurm.wait_for_state(job, "COMPLETED")
     except BaseException:
@@ -67,4 +69,4 @@ def test_a_script_is_told_that_its_time_is_over_and_goes_on_in_its_next_life(
     assert slurm.job(job)["Restarts"] == "1"
     # In all lives together, each job has one result.
     results = sorted(re.findall(r"#(\d) finished: (\d+) in", output.read_text()))
-    assert results == [(str(num), str(num * nodes)) for num in range(3)]
+    assert results == [(str(num), str(num * 2)) for num in range(3)]
