@@ -31,7 +31,7 @@ from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import poll, wait
 from tests.helpers.apps import App
 from tests.helpers.launching import wait_until_gone
-from tests.helpers.ray_cluster import PATIENCE, RayCluster, ray_cluster
+from tests.helpers.ray_cluster import PATIENCE, TOO_SLOW, RayCluster, ray_cluster
 from tests.hosts.hosts import Record, await_end, connect, is_there, start
 
 pytest.importorskip("ray", reason="hosts by Ray: pip install 'elastic-hydra[ray]'")
@@ -124,8 +124,7 @@ def test_an_actor_that_is_killed(cluster: RayCluster, tmp_path: Path, monkeypatc
         assert is_there(connection), connection.fate
         process = at_work(connection, tmp_path)
         pids = tree_of(connection)
-        (actor,) = cluster.actors()
-        actor.kill()
+        cluster.actor().kill()
         await_end(connection, process)
         assert (tmp_path / "terminated").exists()
         assert "was lost: its stream has ended without a farewell" in process.fate
@@ -173,8 +172,7 @@ def test_a_sweep_goes_on_when_an_actor_is_killed(cluster: RayCluster, tmp_path: 
     hosts += ["hydra/launcher/retry=preemptible", "hydra/launcher/logs=all", "hydra.launcher.shutdown_timeout=1"]
     with App(tmp_path, body).started(*hosts, "+x=1,2") as running:
         running.wait_for("stays")
-        (actor,) = cluster.actors()
-        actor.kill()
+        cluster.actor().kill()
         finished = running.finish()
         assert running.survivors() == []
     assert finished.returncode == 0, finished.output
@@ -228,7 +226,9 @@ def test_a_cluster_that_ends_with_the_launcher(tmp_path: Path, monkeypatch: pyte
     try:
         by_ray = engine(address="local", gpus_per_host=0, cpus_per_host=1)
         connection = connect(by_ray.transport("actor 1"))
-        assert is_there(connection), connection.fate
+        if not is_there(connection) and TOO_SLOW in connection.fate:
+            pytest.skip("Ray gives a node 30 seconds to start, and this machine is too busy for that")
+        assert connection.state is State.ready, connection.fate
         process = start(connection, facts)
         await_end(connection, process)
         assert value_of(process)["CUDA_VISIBLE_DEVICES"] == "", "it is to have no GPU"
