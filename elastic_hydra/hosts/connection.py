@@ -274,6 +274,7 @@ class HostConnection:
                 self._heard.told(number)
             case Opened(reason, environment, journal):
                 self.reason, self.environment, self.journal_path = reason, environment, journal
+                self._pings.last_answer = time.monotonic()  # the lease of the host has begun before
                 if self.state is State.opening:
                     self.state = State.ready
             case CannotServe(reason):

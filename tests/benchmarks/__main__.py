@@ -23,6 +23,7 @@ BENCHMARKS = {
     "shortcuts": "what each shortcut through Hydra gains",
     "unused": "what the plugin adds to a Hydra app that does not use it",
     "idle": "CPU of an agent whose workers run",
+    "hosts": "a process on another host, against one of a server here",
     "status": "looking at a sweep of ten jobs, and of ten thousand",
 }
 
