@@ -80,9 +80,11 @@ class RayCluster:
 
     def processes(self) -> Iterator[tuple[psutil.Process, str]]:
         """Return what has been started by the cluster, or in its environment, and lives; with its name."""
+        mark = f"RAY_TMPDIR={self.environment['RAY_TMPDIR']}".encode()
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                is_ours = process.environ().get("RAY_TMPDIR") == self.environment["RAY_TMPDIR"]
+            with contextlib.suppress(psutil.Error, OSError):
+                # psutil reads no environment of whose beginning Ray has made a title.
+                is_ours = mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
                     yield process, process.name()
 
