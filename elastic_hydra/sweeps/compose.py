@@ -221,12 +221,17 @@ def _resolve_on_one(settings: dict[str, Any], facts: Sequence[HostFacts], enviro
         raise
 
 
+_OF_ONE_NODE = ("rendezvous.node_rank", "rendezvous.local_addr", "rendezvous.is_host")
+"""Keys that differ from node to node. `elastic-hydra run` has them, as all launch settings, among the overrides."""
+
+
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:
     """Name a job's rendezvous: unlike any other's on one node, the same for all launchers on several."""
     if not launch.several_nodes:
         return f"{uuid.uuid4().hex}-{num}"
     name = launch.keys.rendezvous.id
     if name is None:
-        parts = [str(config.hydra.job.name), str(config.hydra.job.config_name), *overrides]
+        same = [override for override in overrides if override.lstrip("+").partition("=")[0] not in _OF_ONE_NODE]
+        parts = [str(config.hydra.job.name), str(config.hydra.job.config_name), *same]
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return f"{name}-{num}"
