@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from elastic_hydra.hosts.transport import CommandTransport, Ended
 
@@ -35,7 +36,7 @@ class AdvisedTransport(CommandTransport):
         ended = super().ended()
         if ended is None or not (text := advice_for(ended.last_lines, self._advice)):
             return ended
-        return ended._replace(last_lines=(*ended.last_lines, text))
+        return replace(ended, last_lines=(*ended.last_lines, text))
 
 
 def advice_for(lines: Sequence[str], advice: Mapping[str, str]) -> str:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import ray
 import ray.exceptions
-from ray._private import services
 
 from elastic_hydra import timeouts
+from elastic_hydra.compat.ray import address_of_cluster
 from elastic_hydra.hosts.ray_actor import HostActor
 
 __all__ = ["Demand", "connect", "in_words"]
@@ -100,7 +100,7 @@ def _check_head(address: str) -> None:
     """
     advice = f"start a cluster by `ray start --head`, set {_KEY} to the address of a head that runs, or to {_EMBEDDED}"
     try:
-        head = str(services.canonicalize_bootstrap_address(address))
+        head = str(address_of_cluster(address))
     except ConnectionError:
         raise ConnectionError(f"{_KEY}={address}: no Ray cluster runs on this machine: {advice}") from None
     host, _, port = head.rpartition(":")

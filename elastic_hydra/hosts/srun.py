@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.hosts.advised import AdvisedTransport
@@ -46,7 +47,7 @@ class SrunTransport(AdvisedTransport):
         ended = super().ended()
         if ended is None or not any(re.match(r"srun: error: \S+: task 0: ", line) for line in ended.last_lines):
             return ended
-        return ended._replace(host_is_gone=True)
+        return replace(ended, host_is_gone=True)
 
     def kill(self) -> None:
         """End srun, and so its step or its job; one whose host process has ended is about to end by itself."""

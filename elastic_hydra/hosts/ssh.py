@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class SshTransport(AdvisedTransport):
         ended = super().ended()
         if ended is None or not 0 <= ended.code < _OF_SSH:
             return ended
-        return ended._replace(host_is_gone=True)
+        return replace(ended, host_is_gone=True)
 
 
 def _names(listed: Any) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import psutil
 
@@ -21,7 +22,8 @@ from elastic_hydra.supervisor import entry, own_ends
 __all__ = ["CommandTransport", "Ended", "Transport", "host_command"]
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True)
+class Ended:
     """How a way to a host has ended."""
 
     code: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from elastic_hydra.config.hosts import HostsConfig
@@ -24,7 +24,7 @@ class HostHere(CommandTransport):
     def ended(self) -> Ended | None:
         """Return how it has ended, which is known for certain here."""
         ended = super().ended()
-        return None if ended is None else ended._replace(host_is_gone=True)
+        return None if ended is None else replace(ended, host_is_gone=True)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -61,7 +62,7 @@ class KnowsTheEnd(CommandTransport):
 
     def ended(self) -> Ended | None:
         ended = super().ended()
-        return None if ended is None else ended._replace(host_is_gone=True)
+        return None if ended is None else replace(ended, host_is_gone=True)
 
 
 def work(ready: str) -> None:
