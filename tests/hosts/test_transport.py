@@ -72,10 +72,10 @@ def test_killing_ends_all_that_the_program_has_started() -> None:
     code += "child = subprocess.Popen(['sleep', '600'], preexec_fn=lambda: os.setpgid(0, 0)); "
     code += "print(child.pid, flush=True); child.wait()"
     way = transport(code)
-    with way.open() as sock:
-        pid = int(sock.recv(100))
+    with way.open() as sock, sock.makefile("rb") as stream:
+        pid = int(stream.readline())
         way.kill()
-        assert sock.recv(1) == b""
+        assert stream.read() == b""
     assert wait_until_gone([pid], 60.0) == []
     ended = way.ended()
     assert ended is not None
