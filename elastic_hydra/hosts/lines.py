@@ -12,6 +12,8 @@ _LAST_LINES = 20
 """So many lines are kept, for messages."""
 _LONGEST_LINE = 1 << 16
 """Bytes after which a line that has not ended is taken for one."""
+_READS = 16
+"""So often the file is read at most before its reader does something else: who writes may be faster than it."""
 
 
 class Lines:
@@ -45,14 +47,16 @@ class Lines:
         return (*self._last, *self._unfinished())
 
     def close(self) -> None:
-        """Take in what is there, and close the file."""
+        """Take in what `read` does, and close the file."""
         self.read()
         if self._file is not None:
             self._end()
 
     def read(self) -> None:
-        """Take in what is there."""
-        while self._file is not None:
+        """Take in what is there, but no more than 1 MB at once."""
+        for _ in range(_READS):
+            if self._file is None:
+                return
             data = self._file.read(_LONGEST_LINE)
             if data is None:
                 return

@@ -31,7 +31,7 @@ from elastic_hydra.supervisor.anonymous_files import anonymous_file
 __all__ = ["Driver", "RayEngine", "RayTransport", "engine"]
 
 _LONGEST = 1 << 16
-"""Bytes of what the driver says about a host, at most."""
+"""Bytes of what the driver says about a host, at most; of what Ray has written when the driver has died, as many."""
 
 
 def engine(keys: HostsConfig) -> RayEngine:
@@ -145,7 +145,7 @@ def _end(process: subprocess.Popen[bytes], control: socket.socket, output: IO[by
 
 def _last_lines(output: IO[bytes]) -> tuple[str, ...]:
     lines = Lines(os.fdopen(os.dup(output.fileno()), "rb", buffering=0))
-    output.seek(0)
+    output.seek(max(0, os.fstat(output.fileno()).st_size - _LONGEST))
     with contextlib.closing(lines):
         return lines.last()
 

@@ -11,6 +11,7 @@ import pytest
 
 from elastic_hydra.hosts.environment import merged
 from elastic_hydra.hosts.event_file import EventFile
+from elastic_hydra.hosts.lines import Lines as LinesOf
 from elastic_hydra.hosts.signs_of_life import Lease, Pings
 from elastic_hydra.hosts.stream import Stream
 from elastic_hydra.supervisor.protocol import Bye, Lines, Message, Ping, Pong, Preload, ProtocolError
@@ -142,6 +143,17 @@ def test_the_end_of_a_stream(streams: tuple[Stream, Stream]) -> None:
 def test_a_message_that_is_too_long_is_refused_where_it_is_sent(streams: tuple[Stream, Stream]) -> None:
     with pytest.raises(ProtocolError, match="which is more than"):
         streams[0].send(Lines(bytes(1 << 28)))
+
+
+# --- standard error ------------------------------------------------------------------------------------------------
+
+
+def test_who_writes_without_a_pause_leaves_time_for_others() -> None:
+    with open("/dev/zero", "rb", buffering=0) as without_end:
+        lines = LinesOf(without_end)
+        assert 1 <= len(lines.new()) <= 16
+        lines.close()
+        assert without_end.closed
 
 
 # --- events --------------------------------------------------------------------------------------------------------
