@@ -93,6 +93,8 @@ class HostConnection:
         """What the host process has said of itself; None: it has not spoken yet."""
         self.fate = ""
         """Why it is lost, or has ended; empty: it is not."""
+        self.refuses = False
+        """Whether the host has said, or shown, that it cannot run jobs for this process, now or later."""
         self.reason = ""
         self.environment: Mapping[str, str] = {}
         """The environment of the server: the launcher's, but for what is true of its own host only (`environment`)."""
@@ -237,8 +239,12 @@ class HostConnection:
                 self._greet()
             while self.hello is not None and not self._has_ended() and (message := self._link.take()) is not None:
                 self._hear(message)
-        except (NoHelloError, ProtocolError) as error:
+        except NoHelloError as error:
             self._end(f"{self._link.transport.name}: {error}")
+        except ProtocolError as error:  # what runs there does not know of it
+            self._link.stop_reading()
+            if self.state is not State.doubtful:
+                self._doubt(str(error))
         self._show_lines()
 
     def _show_lines(self) -> None:
@@ -252,7 +258,7 @@ class HostConnection:
         if hello is None:
             return
         if different := hello.differences(Hello.of_this_process()):
-            all_of_them = "; ".join(different)
+            all_of_them, self.refuses = "; ".join(different), True
             self._end(f"{all_of_them}: both must be the same (hydra.launcher.hosts.python names an interpreter)")
             return
         now, wanted = time.monotonic(), self._wanted
@@ -278,9 +284,11 @@ class HostConnection:
                 if self.state is State.opening:
                     self.state = State.ready
             case CannotServe(reason):
+                self.refuses = True
                 self._end(f"host {self.name} cannot run jobs: {reason}")
             case Bye(reason):
-                self._end(f"host {self.name} has ended: {reason}")
+                which = f"{self.fate}; it" if self.fate else f"host {self.name}"
+                self._end(f"{which} has ended: {reason}")
             case _:
                 raise ProtocolError(f"the host process has sent {type(message).__name__}, which has no place there")
 

@@ -37,7 +37,7 @@ class Link:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.cut_at: float | None = None
-        """When the end of the stream was read; None: it has not ended."""
+        """When the end of the stream was read, or reading was given up; None: it has not ended."""
         self._writes = True
         self._look_at = 0.0
         self._sock = transport.open()
@@ -106,6 +106,12 @@ class Link:
         how = f"it ended with exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code} killed it"
         said = " | ".join(line.strip() for line in ended.last_lines[-_SHOWN_LINES:])
         return f"{how}, and said: {said}" if said else f"{how}, and said nothing"
+
+    def stop_reading(self) -> None:
+        """Take the stream for ended: what comes cannot be understood any more."""
+        self.received.clear()
+        if self.cut_at is None:
+            self.cut_at = self._look_at = time.monotonic()
 
     def stop_writing(self) -> None:
         """Let the other side read the end of the stream, should it ever read again."""

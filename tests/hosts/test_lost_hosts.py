@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -144,6 +145,19 @@ def test_a_host_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.Monke
     assert wait_until_gone(pids, PATIENCE) == []
 
 
+def test_words_of_somebody_else_in_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HOST_MARGIN", 3.0)
+    script = f"{shlex.join(host_command())}\necho the script that a site runs after each task"
+    with patient(connect(KnowsTheEnd(["sh", "-c", script]))) as connection:
+        process, pids = busy(connection, tmp_path / "ready")
+        os.kill(pids[0], signal.SIGKILL)
+        assert wait([connection], lambda: connection.lost, PATIENCE)
+        assert (connection.state, process.exitcode) == (State.doubtful, None)
+        await_end(connection, process)
+        assert "was lost: a message of" in process.fate
+        assert wait_until_gone(pids, PATIENCE) == []
+
+
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
     with patient(connect()) as connection:
         process, pids = busy(connection, tmp_path / "ready")
@@ -190,6 +204,7 @@ def test_a_stream_that_comes_back_too_late(tmp_path: Path) -> None:
         relay.signal(signal.SIGCONT)
         await_end(connection, process)
         assert connection.state is State.ended, "it has said farewell, long before that had to be certain"
+        assert "was lost: no sign of life for 8 s (hydra.launcher.hosts.silence); it has ended: " in process.fate
     assert wait_until_gone(pids, PATIENCE) == []
 
 
