@@ -91,7 +91,7 @@ class HostPool:
         self.problem = ""
         """Why there is no host, and none is waited for any more; empty: all is well, or may become so."""
         self.listener: Listener | None = None
-        """What is served while this process waits for hosts."""
+        """What is served while jobs run."""
         self._places = [Place(name) for name in engine.places()[: keys.max]]
         self._by_host: dict[str, Place] = {}
         self._journal: Journal | None = None
@@ -166,6 +166,7 @@ class HostPool:
         Raises:
             ConfigError: there is none.
         """
+        self.listener = None  # a batch does what is asked for, and none runs
         while not self.hosts:
             self.look(time.monotonic(), None, jobs)
             if self.problem:
@@ -358,14 +359,14 @@ class HostPool:
             if there >= wanted or coming >= _COMING_AT_ONCE:
                 return
             if not place.is_open and place.not_before <= now:
-                self._ask(place, now)
-                there, coming = there + 1, coming + (not self._engine.is_elastic)
+                self._ask(place)
+                there, coming = there + place.is_open, coming + (place.is_coming and not self._engine.is_elastic)
 
     def _jobs_per_host(self) -> int:
         parallel = self._settings.parallel
         return self._most_at_once if parallel == "auto" else int(parallel)
 
-    def _ask(self, place: Place, now: float) -> None:
+    def _ask(self, place: Place) -> None:
         """Ask for a host at a place."""
         if self._wanted is None:
             timeout = timeouts.end_of_agent(float(self._settings.shutdown_timeout))

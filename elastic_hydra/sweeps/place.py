@@ -84,15 +84,14 @@ class Place:
         self.last_fate = self.leaving or self.connection.fate
         if self.examination is not None:
             self.examination.close()
-        has_spoken = self.connection.hello is not None
-        was_fit = self.host is not None
+        refused = self.connection.refuses
         self.transport = self.connection = self.examination = self.host = None
         self.leaving, self.is_drained, self.is_closing, self.idle_since, self.died = "", False, False, None, 0
         if orderly:
             return
         self.in_vain += 1
         self.not_before = now + pause(self.in_vain)
-        if not was_fit and (has_spoken or (self.in_vain >= _TRIES and not self.was_fit)):
+        if not self.was_fit and (refused or self.in_vain >= _TRIES):
             self.left_alone = self.last_fate
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ import pytest
 from elastic_hydra.hosts.connection import State
 from elastic_hydra.hosts.hello import MAGIC, Hello, NoHelloError, take_hello
 from elastic_hydra.hosts.transport import CommandTransport, host_command
-from tests.hosts.hosts import await_end, connect, is_there, start
+from elastic_hydra.supervisor.waiting import wait
+from tests.hosts.hosts import PATIENCE, await_end, connect, is_there, start
 
 pytestmark = pytest.mark.system
 
@@ -23,10 +24,11 @@ def shell(command: str) -> CommandTransport:
     return CommandTransport(["sh", "-c", command])
 
 
-def fate_of(transport: CommandTransport) -> str:
+def fate_of(transport: CommandTransport, *, refuses: bool = False) -> str:
     with contextlib.closing(connect(transport)) as connection:
         assert not is_there(connection)
         assert connection.state is State.ended
+        assert connection.refuses == refuses
         return connection.fate
 
 
@@ -68,12 +70,22 @@ def test_an_interpreter_without_this_package_is_quoted() -> None:
 def test_versions_that_differ_are_named_on_both_sides() -> None:
     here = Hello.of_this_process()
     there = replace(here, host="n7", python="3.9.1", torch="1.0", executable="/usr/bin/python3")
-    fate = fate_of(said_first(there.line()))
+    fate = fate_of(said_first(there.line()), refuses=True)
     minor = ".".join(here.python.split(".")[:2])
     both = "host n7 (/usr/bin/python3) has {} {}, and the launcher on " + f"{here.host} ({here.executable}) has {{}}"
     assert both.format("Python", "3.9", minor) in fate
     assert both.format("torch", "1.0", here.torch) in fate
     assert "elastic-hydra" not in fate.replace("hydra.launcher.hosts.python", "")
+
+
+def test_a_host_that_ends_while_its_server_starts_may_come_again() -> None:
+    dies = said_first(Hello.of_this_process().line())
+    with contextlib.closing(connect(dies)) as connection:
+        assert wait([connection], lambda: connection.state is State.opening, PATIENCE)
+        dies.kill()
+        assert not is_there(connection)
+        assert "was lost: its stream has ended without a farewell" in connection.fate
+        assert not connection.refuses
 
 
 def test_another_micro_version_of_python_fits() -> None:
@@ -83,7 +95,7 @@ def test_another_micro_version_of_python_fits() -> None:
 
 def test_a_host_without_the_working_directory_is_refused(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getcwd", lambda: "/no/such/directory")
-    fate = fate_of(CommandTransport(host_command()))
+    fate = fate_of(CommandTransport(host_command()), refuses=True)
     assert f"host {os.uname().nodename} cannot run jobs: /no/such/directory" in fate
     assert "must share that directory" in fate
 

@@ -20,15 +20,15 @@ class Connection:
     fate = "it is gone"
     closings = 0
 
-    def __init__(self, *, has_spoken: bool = True) -> None:
-        self.hello = "hello" if has_spoken else None
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.refuses = refuses
 
     def begin_closing(self) -> None:
         self.closings += 1
 
 
-def opened(place: Place, *, has_spoken: bool = True, fit: bool = False) -> Place:
-    place.connection = cast(HostConnection, Connection(has_spoken=has_spoken))
+def opened(place: Place, *, refuses: bool = False, fit: bool = False) -> Place:
+    place.connection = cast(HostConnection, Connection(refuses=refuses))
     if fit:
         place.host, place.was_fit = A_HOST, True
     return place
@@ -63,7 +63,7 @@ def test_the_pause_is_short_again_once_an_agent_has_ended_well() -> None:
 def test_a_place_that_never_has_a_host_is_given_up_after_three_tries() -> None:
     place, left = Place("n1"), []
     for _ in range(3):
-        opened(place, has_spoken=False).closed(0.0, orderly=False)
+        opened(place).closed(0.0, orderly=False)
         left.append(place.left_alone)
     assert left == ["", "", "it is gone"]
 
@@ -72,12 +72,12 @@ def test_a_place_that_had_a_host_is_not_given_up_while_it_is_started_again() -> 
     place = opened(Place("n1"), fit=True)
     place.closed(0.0, orderly=False)
     for _ in range(5):
-        opened(place, has_spoken=False).closed(0.0, orderly=False)
+        opened(place).closed(0.0, orderly=False)
     assert place.left_alone == ""
 
 
 def test_a_host_that_refuses_is_left_alone_at_once() -> None:
-    place = opened(Place("n1"), has_spoken=True)
+    place = opened(Place("n1"), refuses=True)
     place.closed(0.0, orderly=False)
     assert place.left_alone == "it is gone"
 
