@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from elastic_hydra.config.keys import names_its_keys
+from elastic_hydra.config.nodes import nodes_of
 from elastic_hydra.config.problems import Problems
 
-__all__ = ["ENGINES", "LOCAL", "HostsConfig", "check_hosts", "hosts_keys"]
+__all__ = ["ENGINES", "LOCAL", "HostsConfig", "check_hosts", "check_nodes_on_hosts", "hosts_keys"]
 
 LOCAL = "local"
 """The engine whose only host is the machine of the launcher."""
@@ -132,6 +133,19 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
     for key in ("hosts.silence", "hosts.start_timeout"):
         value = values[key]
         problems.require(value is None or value > 0, key, value, "must be more than 0 (seconds)")
+
+
+def check_nodes_on_hosts(engine: str, value: Any, problems: Problems) -> None:
+    """Refuse jobs of several nodes on other machines than the launcher's.
+
+    Args:
+        engine: how hosts are reached.
+        value: of the key `nodes`.
+        problems: takes what is wrong.
+    """
+    if engine != LOCAL and nodes_of(value, Problems()).most > 1:
+        what = f"with hosts.engine={engine} each job runs on one host: set nodes=1, or start a launcher on each node"
+        problems.add("nodes", value, f"{what}, with hydra/launcher/hosts={LOCAL} and a rendezvous")
 
 
 def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:

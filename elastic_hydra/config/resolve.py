@@ -11,7 +11,7 @@ from elastic_hydra.compat.versions import lack_of_torch
 from elastic_hydra.config.debug import check_debug, check_inline, rank_of, undisturbed, without
 from elastic_hydra.config.environment import with_environment
 from elastic_hydra.config.facts import HostFacts
-from elastic_hydra.config.hosts import LOCAL
+from elastic_hydra.config.hosts import check_nodes_on_hosts
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
 from elastic_hydra.config.nodes import Nodes, nodes_of
 from elastic_hydra.config.numa import Cpus, check_numa
@@ -106,7 +106,7 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     check_watch(keys.watch, keys.retry, problems)
     check_debug(keys, nodes, workers, parallel, problems)
     check_inline(keys, nodes, workers, parallel, problems)
-    _check_on_hosts(keys, nodes, problems)
+    check_nodes_on_hosts(keys.hosts.engine, keys.nodes, problems)
     problems.raise_any()
     if keys.debug is not None or keys.start_method == INLINE:
         keys = undisturbed(keys)
@@ -138,19 +138,6 @@ def _check_job(keys: ElasticConfig, facts: HostFacts, problems: Problems) -> Non
     )
     for key in ("checkpoint_timeout", "shutdown_timeout", "exit_barrier_timeout"):
         problems.at_least(0, key, getattr(keys, key), " (seconds)")
-
-
-def _check_on_hosts(keys: ElasticConfig, nodes: Nodes, problems: Problems) -> None:
-    """Refuse what a job cannot have on another machine than the launcher's."""
-    engine = keys.hosts.engine
-    if engine == LOCAL:
-        return
-    if nodes.most > 1:
-        what = f"with hosts.engine={engine} each job runs on one host: set nodes=1, or start a launcher on each node"
-        problems.add("nodes", keys.nodes, f"{what}, with hydra/launcher/hosts={LOCAL} and a rendezvous")
-    here = f"works on the launcher's own machine only, and not with hosts.engine={engine}: leave one of them out"
-    problems.require(keys.debug is None, "debug", keys.debug, here)
-    problems.require(keys.start_method != INLINE, "start_method", keys.start_method, here)
 
 
 def _check_versions(settings: Mapping[str, Any], facts: HostFacts, problems: Problems) -> None:

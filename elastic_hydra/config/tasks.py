@@ -49,18 +49,30 @@ def tasks_of(environ: Mapping[str, str]) -> Tasks:
         the tasks; one node without any variable, if nothing is said.
 
     Raises:
-        TasksError: several tasks are on one node, or what was started is no task.
+        TasksError: several tasks are on one node, what was started is no task, or the variables do not make sense.
     """
     for found in _SOURCES:
         if (tasks := found(environ)) is not None:
+            _check(tasks, environ)
             return tasks
     return Tasks()
+
+
+def _check(tasks: Tasks, environ: Mapping[str, str]) -> None:
+    """Refuse a number of nodes that is none, and a rank that none of them has."""
+    numbers = re.fullmatch("(?:[0-9]{1,6}:)?([0-9]{1,6})", tasks.nodes)
+    if numbers is None or int(numbers[1]) <= (tasks.node_rank or 0):
+        told = ", ".join(f"{name}={environ[name]}" for name in tasks.source)
+        raise TasksError(
+            f"the environment says {told}, which must be a number of nodes, and which of them this one is, from 0: "
+            "correct these variables, or unset them where there is one node"
+        )
 
 
 def _torchrun(environ: Mapping[str, str]) -> Tasks | None:
     """torchrun's options as variables, which Kubeflow's PyTorchJob and TrainJob set."""
     names = ("PET_NNODES", "PET_NODE_RANK", "PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_RDZV_ID")
-    nodes, rank, backend, endpoint, run_id = (environ.get(name, "").strip() for name in names)
+    nodes, _, backend, endpoint, run_id = (environ.get(name, "").strip() for name in names)
     if not nodes:
         return None
     used = [name for name in names if environ.get(name, "").strip()]
@@ -68,7 +80,7 @@ def _torchrun(environ: Mapping[str, str]) -> Tasks | None:
         backend = ""
         master, used_for_master = _master(environ, "PET_MASTER_ADDR", "PET_MASTER_PORT")
         endpoint, used = master or endpoint, [*used, *used_for_master]
-    return Tasks(nodes, _number(rank), endpoint, backend, run_id or None, tuple(used))
+    return Tasks(nodes, _rank(environ, "PET_NODE_RANK"), endpoint, backend, run_id or None, tuple(used))
 
 
 def _open_mpi(environ: Mapping[str, str]) -> Tasks | None:
@@ -91,7 +103,7 @@ def _mpi(environ: Mapping[str, str], size: str, rank: str, local_size: str, job:
     endpoint, used = _master(environ, "MASTER_ADDR", "MASTER_PORT")
     if not endpoint and (nodes := environ.get("SLURM_JOB_NODELIST")):
         endpoint, used = f"{first_of(nodes)}:{_port(_slurm_id(environ, job))}", ["SLURM_JOB_NODELIST"]
-    return Tasks(environ[size], _number(environ[rank]), endpoint, source=(size, rank, *used))
+    return Tasks(environ[size], _rank(environ, rank), endpoint, source=(size, rank, *used))
 
 
 def _slurm(environ: Mapping[str, str]) -> Tasks | None:
@@ -116,7 +128,7 @@ def _slurm(environ: Mapping[str, str]) -> Tasks | None:
         return Tasks(source=("SLURM_STEP_NUM_NODES",))
     run = _slurm_id(environ, "SLURM_STEP_ID")
     used = ("SLURM_STEP_NUM_NODES", "SLURM_NODEID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
-    return Tasks(nodes, _number(rank), f"{first_of(names)}:{_port(run)}", id=run, source=used)
+    return Tasks(nodes, _rank(environ, "SLURM_NODEID"), f"{first_of(names)}:{_port(run)}", id=run, source=used)
 
 
 def _plain(environ: Mapping[str, str]) -> Tasks | None:
@@ -127,7 +139,7 @@ def _plain(environ: Mapping[str, str]) -> Tasks | None:
     if environ.get("LOCAL_WORLD_SIZE", "1") != "1":
         what = f"LOCAL_WORLD_SIZE={environ['LOCAL_WORLD_SIZE']}"
         raise TasksError(_SEVERAL.format("the environment", what, "one process per node"))
-    return Tasks(environ["WORLD_SIZE"], _number(environ["RANK"]), endpoint, source=("WORLD_SIZE", "RANK", *used))
+    return Tasks(environ["WORLD_SIZE"], _rank(environ, "RANK"), endpoint, source=("WORLD_SIZE", "RANK", *used))
 
 
 _SOURCES: tuple[Callable[[Mapping[str, str]], Tasks | None], ...] = (_torchrun, _open_mpi, _other_mpi, _slurm, _plain)
@@ -149,8 +161,12 @@ def _master(environ: Mapping[str, str], address: str, port: str) -> tuple[str, l
     return f"{host}:{environ.get(port, _DEFAULT_PORT)}", [name for name in (address, port) if name in environ]
 
 
-def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+def _rank(environ: Mapping[str, str], name: str) -> int | None:
+    """Return the rank that a variable says; None: it is not set, or empty."""
+    text = environ.get(name, "").strip()
+    if text and not re.fullmatch("[0-9]{1,6}", text):
+        raise TasksError(f"{name}={text}, which must be a node's rank, from 0: correct that variable, or unset it")
+    return int(text) if text else None
 
 
 def _slurm_id(environ: Mapping[str, str], step: str) -> str:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from elastic_hydra.config.hosts import check_hosts, hosts_keys
+from elastic_hydra.config.hosts import LOCAL, check_hosts, hosts_keys
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import read_parallel
 from elastic_hydra.config.schema import INLINE, START_METHODS
@@ -67,6 +67,10 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
     problems.one_of("on_failure", values["on_failure"], ("continue", "stop"))
     problems.one_of("resume", str(values["resume"]).lower(), _RESUME_MODES)
     check_hosts(values, problems)
+    if (engine := values["hosts.engine"]) != LOCAL:
+        here = f"works on the launcher's own machine only, and not with hosts.engine={engine}: leave one of them out"
+        problems.require(values["debug"] is None, "debug", values["debug"], here)
+        problems.require(values["start_method"] != INLINE, "start_method", values["start_method"], here)
     problems.one_of("requeue", values["requeue"], ("never", "auto"))
     if values["requeue_limit"] is not None:
         problems.at_least(1, "requeue_limit", values["requeue_limit"], ", or null")

@@ -41,9 +41,7 @@ def engine(keys: HostsConfig) -> RayEngine:
         ConfigError: that cannot be, as configured.
     """
     if find_spec("ray") is None:
-        raise ConfigError(
-            "hydra.launcher.hosts.engine=ray: Ray is not installed here: pip install 'elastic-hydra[ray]'"
-        )
+        raise ConfigError("hydra.launcher.hosts.engine=ray: Ray is not installed here: pip install 'ray>=2.60'")
     if keys.max is None:
         raise ConfigError(
             "hydra.launcher.hosts.max=null: by Ray, a sweep has as many hosts as it asks for: set how many it may have"

@@ -67,6 +67,10 @@ _ADVICE = {
     ),
     r"unrecognized option|invalid option": "Correct {key}.additional_parameters: srun has no such option",
     r"partition not available": "The partition takes no jobs now: choose another {key}.partition, or come back later",
+    r"configuration source": (
+        "This machine knows of no Slurm cluster: start the sweep where `sinfo` works, or choose another "
+        "hydra/launcher/hosts"
+    ),
     r"Unable to contact|Socket timed out": "Slurm's controller does not answer: ask `scontrol ping`, and try again",
 }
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.compat.omegaconf import parent_of, set_parent
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.hosts import LOCAL, HostsConfig
+from elastic_hydra.config.hosts import LOCAL, HostsConfig, check_nodes_on_hosts
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.tree import as_schema
@@ -50,6 +50,8 @@ def sweep_settings(config: DictConfig) -> DictConfig:
         place = plain[group] if group else plain
         place[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     check_whole_sweep(whole_sweep_of(plain), problems)
+    if not OmegaConf.is_interpolation(settings, "nodes"):
+        check_nodes_on_hosts(plain["hosts"]["engine"], settings.nodes, problems)  # before a host is asked for
     if problems.lines:
         _add_what_jobs_would_say(settings, problems)
     problems.raise_any()

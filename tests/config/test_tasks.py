@@ -75,6 +75,10 @@ def test_the_variables_of_whoever_has_started_the_launcher_count(environ: dict[s
         ({**PMI, "MPI_LOCALNRANKS": "2"}, "MPI_LOCALNRANKS=2", "mpirun --map-by ppr:1:node"),
         ({**PLAIN, "LOCAL_WORLD_SIZE": "4"}, "LOCAL_WORLD_SIZE=4", "one process per node"),
         (JOB, "SLURM_JOB_NUM_NODES", "srun --ntasks-per-node=1"),
+        ({**PLAIN, "WORLD_SIZE": "many"}, "WORLD_SIZE=many, RANK=1", "correct these variables"),
+        ({**PLAIN, "WORLD_SIZE": "1"}, "WORLD_SIZE=1, RANK=1", "correct these variables"),
+        ({**OPEN_MPI, "OMPI_COMM_WORLD_SIZE": "0"}, "OMPI_COMM_WORLD_SIZE=0", "correct these variables"),
+        ({**PET, "PET_NODE_RANK": "first"}, "PET_NODE_RANK=first", "correct that variable"),
     ],
 )
 def test_what_are_no_tasks_of_one_job_is_refused(environ: dict[str, str], what: str, way_out: str) -> None:

@@ -34,7 +34,7 @@ from tests.helpers.launching import wait_until_gone
 from tests.helpers.ray_cluster import PATIENCE, TOO_SLOW, RayCluster, ray_cluster
 from tests.hosts.hosts import Record, await_end, connect, is_there, start
 
-pytest.importorskip("ray", reason="hosts by Ray: pip install 'elastic-hydra[ray]'")
+pytest.importorskip("ray", reason="hosts by Ray: pip install 'ray>=2.60'")
 pytestmark = pytest.mark.system
 
 
@@ -268,9 +268,7 @@ def test_a_cluster_that_wants_a_token(cluster: RayCluster, monkeypatch: pytest.M
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_hosts, "find_spec", lambda _: None)
-    with pytest.raises(
-        ConfigError, match=r"hosts.engine=ray: Ray is not installed here: pip install 'elastic-hydra\[ray\]'"
-    ):
+    with pytest.raises(ConfigError, match=r"hosts.engine=ray: Ray is not installed here: pip install 'ray>=2.60'"):
         engine()
 
 
