@@ -14,6 +14,7 @@ from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.columns import terminal_width
 from elastic_hydra.cli.status_text import counts_text, status_text
 from elastic_hydra.cli.sweep_json import sweep_as_json
+from elastic_hydra.config.sizes import counted
 from elastic_hydra.overview.follow import Follower
 from elastic_hydra.overview.words import moment
 
@@ -56,7 +57,7 @@ def _text(followers: list[Follower], failed: bool, every: bool) -> str:
         sweep = follower.overview
         lines.append(f"{sweep.host or follower.path.name}: {sweep.state}, {counts_text(sweep)}")
     if unusable := sum(follower.unusable for follower in followers):
-        lines.append(f"{unusable} lines of the journal cannot be used; the others count")
+        lines.append(f"{counted(unusable, 'line')} of the journal cannot be used; the others count")
     return "\n".join(lines)
 
 

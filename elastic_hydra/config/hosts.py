@@ -19,6 +19,7 @@ LOCAL = "local"
 """The engine whose only host is the machine of the launcher."""
 ENGINES = (LOCAL, "allocation", "slurm", "ssh", "ray")
 """The ways to reach hosts that this package has."""
+_ENGINE = f"must be one of {', '.join(ENGINES)}, or a module of yours with a dot in its name, as my_package.docker"
 _WITH_LIST = "ssh"
 _COUNTS = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "cpus_per_gpu")
 _STREAM = "srun's input and output lead to the host, and what jobs write is in the sweep's directory"
@@ -116,7 +117,7 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
     """
     engine, listed = values["hosts.engine"], values["hosts.list"]
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", engine):
-        problems.one_of("hosts.engine", engine, ENGINES, f"must be one of {', '.join(ENGINES)}, or a module of yours")
+        problems.one_of("hosts.engine", engine, ENGINES, _ENGINE)
     if values["hosts.max"] is not None:
         problems.at_least(1, "hosts.max", values["hosts.max"])
     problems.not_blank("hosts.python", values["hosts.python"])

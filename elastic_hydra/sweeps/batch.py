@@ -294,7 +294,8 @@ class Batch:
                 first_restart=restart,
             )
             self._journal.write(event)
-            side_by_side = str(self._state.settings.parallel) != "1" and self._scheduler.size > 1
+            several_slots = str(self._state.settings.parallel) != "1" or self._state.pool is not None
+            side_by_side = several_slots and self._scheduler.size > 1
             attempt.label = f"#{job.num}" if side_by_side else ""
             attempt.stdin = not side_by_side and standard_input.is_ours() and self._state.pool is None
             attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""

@@ -162,6 +162,8 @@ def _why_none(text: str, found: Sequence[Sequence[Word]]) -> str:
                 return f"{_OTHERS[name]}. Write: elastic-hydra run nproc_per_node=N -- SCRIPT"
             if _IN_QUOTES.search(word.raw):
                 return "torchrun is in quotes, for another shell: give only what is between them"
+    if not text.strip():
+        return "no command line is given: write it behind from-torchrun, as torchrun --nproc-per-node=2 train.py"
     what = "neither torchrun nor python -m torch.distributed.run is in it"
     return f"{_shortened(text)}: {what}: give a command line that has one"
 

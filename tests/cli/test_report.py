@@ -86,7 +86,7 @@ def test_lines_that_cannot_be_used_are_counted(folder: Path) -> None:
     record(folder, composed(folder, 0, "lr=1"))
     with open(folder / "journal.jsonl", "a") as file:
         file.write("half a li\n")
-    assert "1 lines of the journal cannot be used" in made(folder)
+    assert "1 line of the journal cannot be used" in made(folder)
 
 
 def test_a_sweep_of_two_nodes_has_the_slots_of_both(folder: Path) -> None:

@@ -45,7 +45,10 @@ def test_what_may_be_said_passes(changed: dict[str, Any]) -> None:
     [
         (
             {"engine": "shh", "list": ["n1"]},
-            "engine=shh: must be one of local, allocation, slurm, ssh, ray, or a module of yours (did you mean ssh?)",
+            (
+                "engine=shh: must be one of local, allocation, slurm, ssh, ray, or a module of yours with a dot in its "
+                "name, as my_package.docker (did you mean ssh?)"
+            ),
         ),
         ({"max": 0}, "max=0: must be 1 or more"),
         ({"python": " "}, "python='': must not be empty; null is the default"),

@@ -24,6 +24,7 @@ QUICK = [ENGINE, "hydra.launcher.nproc_per_node=1", "hydra.launcher.shutdown_tim
 
 # The jobs of a pair wait for each other: they end only if both run at once.
 IN_PAIRS = """
+    print("pairs", cfg.x)
     here = Path(HydraConfig.get().runtime.output_dir).parent
     (here / f"runs.{cfg.x}").touch()
     while not (here / f"runs.{cfg.x ^ 1}").exists():
@@ -67,6 +68,8 @@ def test_a_sweep_uses_two_hosts_at_once(tmp_path: Path) -> None:
     assert {event.host for event in events(finished, AttemptStarted)} == {"n1", "n2"}
     assert {event.host for event in events(finished, HostJoined)} == {"n1", "n2"}
     assert not list(finished.folder.glob(".host_check*"))
+    for x in range(4):
+        assert f"#{x}: pairs {x}" in finished.output, "a line says whose it is where jobs run side by side"
 
 
 def test_the_jobs_of_a_host_that_dies_are_tried_again(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ REFUSED = {
     "torchrun --help": "--help: runs nothing with torchrun",
     "which torchrun": "which torchrun: neither torchrun nor",
     "python train.py": "python train.py: neither torchrun nor",
-    "": "neither torchrun nor",
+    "": "no command line is given: write it behind from-torchrun",
 }
 
 
