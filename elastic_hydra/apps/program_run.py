@@ -84,9 +84,13 @@ def run_program(program: Program, settings: Sequence[str], options: Sequence[str
 
 
 def _placed(setting: str) -> str:
-    """Give Hydra what holds for a whole sweep as its own: it is no part of what a job is, and may change later."""
+    """Give Hydra what holds for a whole sweep as its own: it is no part of what a job is, and may change later.
+
+    A key inside a group stays where it is: below `hydra.launcher`, a group refers to the settings as a whole.
+    """
     text = setting.lstrip("+")
-    return f"{ROOT}.{text}" if text.partition("=")[0] in WHOLE_SWEEP else setting
+    key = text.partition("=")[0]
+    return f"{ROOT}.{text}" if key in WHOLE_SWEEP and "." not in key else setting
 
 
 def _spell(record: logging.LogRecord) -> bool:

@@ -68,7 +68,7 @@ def _add_what_jobs_would_say(settings: DictConfig, problems: Problems) -> None:
         plain: Any = OmegaConf.to_container(settings, resolve=True)
         resolve(plain, facts_of_this_host(), os.environ)
     except ConfigError as error:
-        lines = str(error).splitlines()
+        lines = str(error.args[0]).splitlines()  # with the keys' whole names, as in `problems`
         problems.lines = lines + [line for line in problems.lines if line not in lines]
     except OmegaConfBaseException:
         return  # only a job's own configuration can resolve such an interpolation

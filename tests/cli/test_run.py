@@ -159,10 +159,13 @@ def test_a_signal_reaches_the_program_and_is_the_exit_code(project: Project) -> 
 @pytest.mark.system
 def test_keys_are_named_as_they_are_written_here(project: Project) -> None:
     project.write("train.py", "")
-    refused = project.run("nproc_per_node=0", "retry.max_restarts=-1", "--", "train.py")
+    wrong = ["nproc_per_node=0", "retry.max_restarts=-1", "resources.jobs_per_gpu=0", "hosts.max=0"]
+    refused = project.run(*wrong, "--", "train.py")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines() == [
+    assert sorted(refused.stderr.splitlines()) == [
+        "elastic-hydra: hosts.max=0: must be 1 or more",
         "elastic-hydra: nproc_per_node=0: must be 1 or more, or one of auto, cpu, gpu",
+        "elastic-hydra: resources.jobs_per_gpu=0: must be 1 or more",
         "elastic-hydra: retry.max_restarts=-1: must be 0 or more",
     ]
     assert list(project.folder.iterdir()) == [project.folder / "train.py"]
