@@ -29,7 +29,8 @@ class Composer:
         context: Hydra's.
         config: of the sweep, or of a single run.
         settings: the sweep's `hydra.launcher`.
-        hosts: on which jobs run, by their names: at least one. Others may come and go.
+        hosts: on which jobs run, by their names. They may come and go; while there is none, jobs are composed for
+            those that were there last.
         history: what an earlier launcher has recorded.
         single: whether it is a single run, which Hydra has composed.
     """
@@ -48,6 +49,7 @@ class Composer:
         self._config = config
         self._settings = settings
         self._hosts = hosts
+        self._last_hosts: list[Host] = []
         self._history = history
         self._single = single
         self._directories = Directories(history.recorded)
@@ -86,10 +88,14 @@ class Composer:
             self._directories.claim(job)
         return job
 
+    def _known_hosts(self) -> list[Host]:
+        self._last_hosts = list(self._hosts.values()) or self._last_hosts
+        return self._last_hosts
+
     def _facts(self) -> list[HostFacts]:
         """Return what was found on the hosts; of those that are alike only the first."""
         found: list[HostFacts] = []
-        for host in self._hosts.values():
+        for host in self._known_hosts():
             if host.facts not in found:
                 found.append(host.facts)
         return found
@@ -97,7 +103,7 @@ class Composer:
     def _fitted(self, job: Job) -> Job:
         """Fit a job to the first host that can run it."""
         problems: list[NumaError] = []
-        for host in self._hosts.values():
+        for host in self._known_hosts():
             try:
                 return replace(job, launch=host.allocator.fitted(job.launch, job.env_set))
             except NumaError as error:  # noqa: PERF203
