@@ -370,14 +370,16 @@ class HostConnection:
 
 def close_all(connections: Sequence[HostConnection]) -> None:
     """End connections to hosts, all at once, and with them all that was started through them."""
-    until = time.monotonic() + max([connection.begin_closing() for connection in connections], default=0.0)
-    while remaining := [each for each in connections if each.state is not State.ended]:
-        left = until - time.monotonic()
-        if left <= 0.0:
-            break
-        ready([event for each in remaining for event in each.waits_for()], left)
-        for connection in remaining:
-            with contextlib.suppress(ServerLost):
-                connection.pump()
-    for connection in connections:
-        connection.finish_closing()
+    try:
+        until = time.monotonic() + max([connection.begin_closing() for connection in connections], default=0.0)
+        while remaining := [each for each in connections if each.state is not State.ended]:
+            left = until - time.monotonic()
+            if left <= 0.0:
+                break
+            ready([event for each in remaining for event in each.waits_for()], left)
+            for connection in remaining:
+                with contextlib.suppress(ServerLost):
+                    connection.pump()
+    finally:  # a second Ctrl-C does not wait: what is left is killed here, and ends by itself on the hosts
+        for connection in connections:
+            connection.finish_closing()

@@ -122,5 +122,7 @@ class Link:
     def close(self) -> None:
         """End the stream and the transport."""
         self._writes = False
-        self.transport.kill()
-        self._sock.close()
+        try:
+            self.transport.kill()
+        finally:
+            self._sock.close()

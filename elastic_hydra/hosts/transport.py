@@ -171,15 +171,17 @@ class CommandTransport:
         if program is None:
             return
         if program.returncode is None:
-            if self.ended() is None:
-                for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped would not hear of it
-                    os.kill(program.pid, number)
-                self._await_end(timeouts.TRANSPORT)
-            for pid in psutil.pids():
-                with contextlib.suppress(OSError):
-                    if os.getsid(pid) == program.pid:
-                        os.kill(pid, signal.SIGKILL)
-            program.wait()
+            try:
+                if self.ended() is None:
+                    for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped would not hear of it
+                        os.kill(program.pid, number)
+                    self._await_end(timeouts.TRANSPORT)
+            finally:  # a second Ctrl-C does not wait, and leaves nothing behind either
+                for pid in psutil.pids():
+                    with contextlib.suppress(OSError):
+                        if os.getsid(pid) == program.pid:
+                            os.kill(pid, signal.SIGKILL)
+                program.wait()
         if self._errors is not None:
             self._errors.close()
 

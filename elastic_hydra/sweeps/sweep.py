@@ -190,12 +190,14 @@ class Sweep:
         """Wait for the first host, if jobs run on others: what they have decides how jobs are composed."""
         if (pool := self._state.pool) is None:
             return
-        try:
-            with stop_signals(self._settings.signals_to_handle):
+        with stop_signals(self._settings.signals_to_handle):
+            try:
                 pool.first(jobs)
-        except BaseException:
-            pool.close()
-            raise
+            except BaseException as error:
+                pool.close()
+                if isinstance(error, KeyboardInterrupt):
+                    keep_last_screen()
+                raise
 
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""

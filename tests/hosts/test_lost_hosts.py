@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from elastic_hydra import timeouts
-from elastic_hydra.hosts.connection import HostConnection, State
+from elastic_hydra.hosts.connection import HostConnection, State, close_all
 from elastic_hydra.hosts.transport import CommandTransport, Ended, host_command
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import ServerLost, wait
@@ -142,6 +142,23 @@ def test_a_host_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.Monke
         assert "signal 9 killed it" in process.fate
         with pytest.raises(ServerLost):
             connection.pump()
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+class Impatient(CommandTransport):
+    """Somebody presses Ctrl-C for the second time while the end of the program is waited for."""
+
+    def _await_end(self, _: float) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_second_ctrl_c_leaves_no_way_to_a_host_behind() -> None:
+    ways = [Impatient(["sh", "-c", "trap '' TERM; echo; sleep 600; exit"]) for _ in range(2)]
+    connections = [connect(way) for way in ways]
+    pids = [child.pid for child in psutil.Process().children() if child.name() == "sh"]
+    assert len(pids) == 2
+    with pytest.raises(KeyboardInterrupt):
+        close_all(connections)
     assert wait_until_gone(pids, PATIENCE) == []
 
 
