@@ -152,9 +152,9 @@ class Running:
             return None
 
     def wait_for(self, *texts: str) -> None:
-        """Read the console until all of these have been there."""
+        """Read the console until all of these have been there, but for the path of the app, which names the test."""
         assert self._popen.stdout is not None
-        while not all(text in self.output for text in texts):
+        while not all(text in self.output.replace(str(self.folder.parent), "") for text in texts):
             line = self._popen.stdout.readline()
             self.output += line
             assert line, f"ended without {texts}:\n{self.output}"

@@ -66,7 +66,7 @@ def test_without_ssh_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         places(list=["n1"])
 
 
-SILENCE = 20.0
+SILENCE = 40.0
 """Seconds: a host is lost for certain only when they are over."""
 
 

@@ -36,7 +36,7 @@ STAYS = """
     mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
     if cfg.x == 1 and not mark.exists():
         mark.touch()
-        print("stays")
+        print("waits for ever")
         time.sleep(600)
     return cfg.x * 10
 """
@@ -74,7 +74,7 @@ def test_a_sweep_uses_two_hosts_at_once(tmp_path: Path) -> None:
 
 def test_the_jobs_of_a_host_that_dies_are_tried_again(tmp_path: Path) -> None:
     with started(tmp_path, STAYS, "+x=1,2,3", "hydra/launcher/retry=preemptible") as running:
-        running.wait_for("stays")
+        running.wait_for("waits for ever")
         first = next(event for _, event in Lines(running.folder / "journal.jsonl") if isinstance(event, AttemptStarted))
         os.kill(pid_of(tmp_path, first.host), signal.SIGKILL)
         finished = running.finish()
@@ -114,7 +114,7 @@ def test_the_jobs_of_a_host_that_is_told_to_stop_get_the_signal_and_go_on_elsewh
 
 def test_nothing_stays_behind_a_launcher_that_is_killed_and_the_sweep_goes_on_when_resumed(tmp_path: Path) -> None:
     with started(tmp_path, STAYS, "+x=1,2") as running:
-        running.wait_for("stays")
+        running.wait_for("waits for ever")
         running.signal(signal.SIGKILL)
         running.wait_for_launcher()
         assert running.survivors(within=60.0) == []
