@@ -75,7 +75,8 @@ def watching(sweep: Sweep, stdout: int, environ: Mapping[str, str] | None = None
         text=True,
         start_new_session=True,
         preexec_fn=take_terminal,
-        env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
+        # No line is broken because of a width that the environment of the tests tells.
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **(environ or {})},
     )
     with process:
         try:
