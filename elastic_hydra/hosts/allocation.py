@@ -103,14 +103,14 @@ def _nodes(environ: Mapping[str, str]) -> list[Node]:
             "script or by `salloc`, or choose hydra/launcher/hosts=slurm, which asks Slurm for hosts itself"
         )
     _refuse_tasks(environ)
-    size, listed = environ.get("SLURM_HET_SIZE"), environ.get("SLURM_JOB_NODELIST")
-    if size is None and listed is None:
-        raise ConfigError(
-            f"{_KEY}: SLURM_JOB_ID={job} is set, but not SLURM_JOB_NODELIST, so the nodes of that job are not known: "
-            "start the launcher in a batch script or by `salloc`, which set both"
-        )
-    if size is None or listed is None:
-        return _nodes_of(str(listed), job, None, environ)
+    size = environ.get("SLURM_HET_SIZE")
+    if size is None:
+        if (listed := environ.get("SLURM_JOB_NODELIST")) is None:
+            raise ConfigError(
+                f"{_KEY}: SLURM_JOB_ID={job} is set, but not SLURM_JOB_NODELIST, so the nodes of that job are not "
+                "known: start the launcher in a batch script or by `salloc`, which set both"
+            )
+        return _nodes_of(listed, job, None, environ)
     return [
         node
         for number in range(int(size))
