@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-__all__ = ["COMPLETE", "merged"]
+__all__ = ["COMPLETE", "DIRECTORIES", "GPUS", "is_slurms", "merged"]
 
 COMPLETE = "ELASTIC_HYDRA_HOST_ENVIRONMENT"
 """Is set where a host process has been started in the launcher's environment, to which lines of `hosts.setup` may have
 added: then the host's value counts for every variable."""
 
+GPUS = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
+)
+"""Variables that say which GPUs there are: whoever gives a host away says it (Slurm, Ray)."""
+
+DIRECTORIES = ("TMPDIR", "TMP", "TEMP")
+"""Variables that name a directory: the host's own value counts, else the launcher's if the host has that directory."""
+
 _HOSTS_OWN = frozenset(
     (
-        # which GPUs there are: whoever gives the host away says it (Slurm, Ray)
-        "CUDA_VISIBLE_DEVICES",
-        "NVIDIA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "HIP_VISIBLE_DEVICES",
-        "GPU_DEVICE_ORDINAL",
-        "ZE_AFFINITY_MASK",
+        *GPUS,
         # names and sessions
         "HOST",
         "HOSTNAME",
@@ -44,14 +51,11 @@ _HOSTS_OWN = frozenset(
 )
 """Variables of which the host's value counts, also when it has none."""
 
-_NOBODYS = ("SLURM_", "SLURMD_", "SRUN_", "SALLOC_", "SBATCH_", "PMI_", "PMIX_")
+_SLURMS = ("SLURM_", "SLURMD_", "SRUN_", "SALLOC_", "SBATCH_", "PMI_", "PMIX_")
 """Beginnings of variables that are true of one task of one step only; libraries would take them for the job's own."""
 
 _KEPT = frozenset(("SLURM_CONF",))
 """What of those is true wherever the cluster is."""
-
-_DIRECTORIES = ("TMPDIR", "TMP", "TEMP")
-"""Variables that name a directory: the host's own value counts, else the launcher's if the host has that directory."""
 
 
 def merged(
@@ -68,7 +72,7 @@ def merged(
     for name in hosts if COMPLETE in hosts else _HOSTS_OWN & hosts.keys():
         if name in _HOSTS_OWN or not _is_of_one_host(name):
             environment[name] = hosts[name]
-    for name in _DIRECTORIES:
+    for name in DIRECTORIES:
         if name in hosts:
             environment[name] = hosts[name]
         elif name in environment and not is_directory(environment[name]):
@@ -76,5 +80,10 @@ def merged(
     return environment
 
 
+def is_slurms(name: str) -> bool:
+    """Whether a variable configures srun, or is set by it for one task of one step; not what names the cluster."""
+    return name.startswith(_SLURMS) and name not in _KEPT
+
+
 def _is_of_one_host(name: str) -> bool:
-    return name in _HOSTS_OWN or (name.startswith(_NOBODYS) and name not in _KEPT)
+    return name in _HOSTS_OWN or is_slurms(name)

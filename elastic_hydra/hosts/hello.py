@@ -43,8 +43,6 @@ class Hello:
     """Version of this package; `none`: it was found, but is not installed."""
     torch: str
     """Version of torch, which is not imported for that; `none`: it is not installed."""
-    boot: str
-    """Changes whenever the machine starts; two hosts never have the same."""
     monotonic: float
     wall: float
     """Seconds since the epoch."""
@@ -59,7 +57,6 @@ class Hello:
             python=platform.python_version(),
             elastic_hydra=_version("elastic-hydra"),
             torch=_version("torch"),
-            boot=_boot(),
             monotonic=time.monotonic(),
             wall=time.time(),
         )
@@ -124,11 +121,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return _NONE
-
-
-def _boot() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:  # not Linux
-        return ""

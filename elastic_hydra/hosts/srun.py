@@ -10,25 +10,11 @@ from dataclasses import replace
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.hosts.advised import AdvisedTransport
-from elastic_hydra.hosts.environment import COMPLETE
+from elastic_hydra.hosts.environment import COMPLETE, DIRECTORIES, GPUS, is_slurms
 from elastic_hydra.hosts.transport import Ended
 
 __all__ = ["SrunTransport", "answer_of", "require_programs", "srun_environment"]
 
-_SLURMS = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "PMI_", "PMIX_")
-"""Beginnings of variables by which srun is configured, or that it sets. In a step or a batch script, many of them are
-set, and some break the stream: with SLURM_LABELIO=1 each line begins with the number of a task."""
-_OF_THIS_HOST = (
-    "CUDA_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "GPU_DEVICE_ORDINAL",
-    "ZE_AFFINITY_MASK",
-    "TMPDIR",
-    "TMP",
-    "TEMP",
-)
-"""Variables that are true of the launcher's host only: its GPUs, and directories; Slurm says what a host has."""
 _WAITS, _HAS_ROOM = "queued and waiting for resources", "has been allocated resources"
 """What srun says when its job has to wait, and when it has not to wait any more."""
 _OF_SLURM = re.compile(r"(srun|slurmstepd-\S+): ")
@@ -41,6 +27,9 @@ _ANSWER = 60.0
 
 class SrunTransport(AdvisedTransport):
     """srun with one task: the host process."""
+
+    _is_killed = False
+    """Whether srun ran when it was killed: then it says so."""
 
     def ended(self) -> Ended | None:
         """Return how srun has ended. What it says of its task is true; its exit code says little."""
@@ -57,8 +46,6 @@ class SrunTransport(AdvisedTransport):
         self._is_killed = self.ended() is None
         super().kill()
 
-    _is_killed = False
-
     def lines(self) -> list[str]:
         """Return new lines, but not what Slurm says when we end srun."""
         lines = super().lines()
@@ -68,14 +55,16 @@ class SrunTransport(AdvisedTransport):
 def srun_environment(environ: Mapping[str, str], **kept: str) -> dict[str, str]:
     """Return the environment in which srun is started; its task gets all of it.
 
+    In a step or a batch script many of Slurm's variables are set, and some break the stream: with SLURM_LABELIO=1 each
+    line begins with the number of a task. GPUs and directories are those of the launcher's host only; Slurm says what
+    a host has.
+
     Args:
         environ: of the launcher.
         kept: Slurm's variables that srun needs.
     """
-    own = {name: value for name, value in environ.items() if not name.startswith(_SLURMS) and name not in _OF_THIS_HOST}
-    if "SLURM_CONF" in environ:
-        own["SLURM_CONF"] = environ["SLURM_CONF"]
-    return own | {COMPLETE: "1"} | kept
+    left = {name: environ[name] for name in environ if not is_slurms(name) and name not in (*GPUS, *DIRECTORIES)}
+    return left | {COMPLETE: "1"} | kept
 
 
 def require_programs(engine: str, *programs: str) -> None:
