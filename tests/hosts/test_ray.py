@@ -29,7 +29,7 @@ from elastic_hydra.journal.events import HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import poll, wait
-from tests.helpers.apps import App
+from tests.helpers.apps import STAYS, App
 from tests.helpers.launching import wait_until_gone
 from tests.helpers.ray_cluster import PATIENCE, TOO_SLOW, RayCluster, ray_cluster
 from tests.hosts.hosts import Record, await_end, connect, is_there, start
@@ -160,18 +160,10 @@ def test_a_host_waits_for_a_node_and_is_lost_with_it(
 
 
 def test_a_sweep_goes_on_when_an_actor_is_killed(cluster: RayCluster, tmp_path: Path) -> None:
-    body = """
-    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
-    if cfg.x == 1 and not mark.exists():
-        mark.touch()
-        print("stays", flush=True)
-        time.sleep(600)
-    return cfg.x * 10
-    """
     hosts = ["hydra/launcher/hosts=ray", "hydra.launcher.hosts.max=1", "hydra.launcher.nproc_per_node=1"]
     hosts += ["hydra/launcher/retry=preemptible", "hydra/launcher/logs=all", "hydra.launcher.shutdown_timeout=1"]
-    with App(tmp_path, body).started(*hosts, "+x=1,2") as running:
-        running.wait_for("stays")
+    with App(tmp_path, STAYS).started(*hosts, "+x=1,2") as running:
+        running.wait_for("waits for ever")
         cluster.actor().kill()
         finished = running.finish()
         assert running.survivors() == []

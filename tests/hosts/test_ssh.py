@@ -19,7 +19,7 @@ from elastic_hydra.hosts.connection import HostConnection, State
 from elastic_hydra.journal.events import HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.supervisor.waiting import wait
-from tests.helpers.apps import App
+from tests.helpers.apps import STAYS, App
 from tests.helpers.launching import wait_until_gone
 from tests.helpers.sshd import Sshd
 from tests.hosts.hosts import PATIENCE, await_end, connect, is_there, start
@@ -151,14 +151,6 @@ def test_a_host_process_that_is_killed_is_lost(sshd: Sshd) -> None:
 
 @pytest.mark.system
 def test_a_sweep_goes_on_when_one_of_its_hosts_is_killed(sshd: Sshd, tmp_path: Path) -> None:
-    body = """
-    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
-    if cfg.x == 1 and not mark.exists():
-        mark.touch()
-        print("stays with", os.getppid(), flush=True)
-        time.sleep(600)
-    return cfg.x * 10
-    """
     hosts = ["hydra/launcher/hosts=ssh", "hydra.launcher.hosts.list=[n1,n2]", f"hydra.launcher.hosts.silence={SILENCE}"]
     hosts += [f"hydra.launcher.hosts.ssh_options=[{','.join(sshd.options)}]", "hydra.launcher.nproc_per_node=1"]
     more = [
@@ -167,9 +159,9 @@ def test_a_sweep_goes_on_when_one_of_its_hosts_is_killed(sshd: Sshd, tmp_path: P
         "hydra.launcher.shutdown_timeout=1",
         "+x=1,2,3",
     ]
-    with App(tmp_path, body).started(*hosts, *more) as running:
-        running.wait_for("stays with")
-        pid = int(running.output.partition("stays with ")[2].split()[0])
+    with App(tmp_path, STAYS).started(*hosts, *more) as running:
+        running.wait_for("waits for ever, child of")
+        pid = int(running.output.partition("child of ")[2].split()[0])
         host_process = psutil.Process(pid).parent()
         assert host_process is not None
         host_process.kill()

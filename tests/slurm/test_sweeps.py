@@ -9,21 +9,12 @@ from typing import Any
 
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostLeft, JobEnded
 from elastic_hydra.journal.lines import Lines
-from tests.helpers.apps import App, Finished
+from tests.helpers.apps import STAYS, App, Finished
 from tests.helpers.slurm import Cluster, needs_slurm
 from tests.slurm.batch import BatchJob
 
 pytestmark = needs_slurm
 
-# The first attempt at job 1 waits for ever, and ends when it is asked to write a checkpoint.
-STAYS = """
-    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
-    if cfg.x == 1 and not mark.exists():
-        mark.touch()
-        print("stays")
-        time.sleep(600)
-    return cfg.x * 10
-"""
 ON_JOBS = [
     "hydra/launcher/hosts=slurm",
     "hydra.launcher.hosts.partition=graceful",
@@ -50,7 +41,7 @@ def test_a_sweep_asks_for_jobs_and_goes_on_when_one_of_them_is_preempted(login_s
     app = App(tmp_path, STAYS)
     environ = {name: os.environ[name] for name in ("PATH", "SLURM_CONF")}
     with app.started(*ON_JOBS, "hydra.launcher.hosts.max=2", "+x=1,2,3", environ=environ) as running:
-        running.wait_for("stays")
+        running.wait_for("waits for ever")
         (lost,) = (event.host for event in events(running.folder, AttemptStarted) if event.num == 0)
         option = ["--partition=high", f"--nodelist={lost.partition(' ')[0]}", "--gpus-per-node=2", "--time=1"]
         login_shell.run("srun", *option, "true")

@@ -13,7 +13,7 @@ import pytest
 
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostJoined, HostLeft, HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
-from tests.helpers.apps import App, Finished, Running, interrupted
+from tests.helpers.apps import STAYS, App, Finished, Running, interrupted
 from tests.helpers.hosts_here import pid_of
 
 pytestmark = pytest.mark.system
@@ -29,15 +29,6 @@ IN_PAIRS = """
     (here / f"runs.{cfg.x}").touch()
     while not (here / f"runs.{cfg.x ^ 1}").exists():
         time.sleep(0.02)
-    return cfg.x * 10
-"""
-# The first attempt at a job waits for ever.
-STAYS = """
-    mark = Path(HydraConfig.get().runtime.output_dir) / "tried"
-    if cfg.x == 1 and not mark.exists():
-        mark.touch()
-        print("waits for ever")
-        time.sleep(600)
     return cfg.x * 10
 """
 
