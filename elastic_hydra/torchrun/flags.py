@@ -119,6 +119,7 @@ FLAGS = (
         ("--print-completion",),
         "",
         "(torch 2.14) Hydra has its own: `python train.py --shell-completion install=bash`",
+        is_variable=False,
     ),
     Flag(
         ("--use-env",),
