@@ -33,6 +33,8 @@ TRANSPORT = 2.0
 """A launcher waits for ssh, srun or whatever leads to a host to end after SIGTERM; then it kills that."""
 SCONTROL = 30.0
 """A launcher that is about to end waits for Slurm's answer; a controller that is away costs scontrol nine seconds."""
+SLURM = 60.0
+"""A launcher that starts waits for the answer of one of Slurm's commands."""
 REQUEUE = 60.0
 """A launcher whose Slurm job goes back into the queue waits to be told to end."""
 LEASE = 60.0

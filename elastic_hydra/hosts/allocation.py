@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.advised import FOUND, python_advice
-from elastic_hydra.hosts.srun import SrunTransport, answer_of, require_programs, srun_environment
+from elastic_hydra.hosts.slurm_commands import answer_of, require_programs
+from elastic_hydra.hosts.srun import SrunTransport, srun_environment
 from elastic_hydra.hosts.transport import host_command
 
 __all__ = ["AllocationEngine", "engine"]
@@ -150,10 +151,13 @@ def _of_components(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _asked(*argv: str, environ: Mapping[str, str]) -> str:
-    code, answer = answer_of(argv, environ)
-    if code != 0:
+    try:
+        answer = answer_of(argv, environ)
+    except TimeoutError as error:
+        raise ConfigError(f"{_KEY}: {error}") from error
+    if answer.code != 0:
         raise ConfigError(
-            f"{_KEY}: `{' '.join(argv)}` fails with {answer!r}: the allocation {environ['SLURM_JOB_ID']} "
+            f"{_KEY}: `{' '.join(argv)}` fails with {answer.said!r}: the allocation {environ['SLURM_JOB_ID']} "
             "may have ended; ask for a new one"
         )
-    return answer
+    return answer.output

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.advised import advice_for, python_advice
-from elastic_hydra.hosts.srun import SrunTransport, answer_of, require_programs, srun_environment
+from elastic_hydra.hosts.slurm_commands import answer_of, require_programs
+from elastic_hydra.hosts.srun import SrunTransport, srun_environment
 from elastic_hydra.hosts.transport import host_command
 
 __all__ = ["SlurmEngine", "SlurmTransport", "engine", "options_of"]
@@ -109,10 +110,13 @@ class SlurmEngine:
             ConfigError: it could not; with what to do.
         """
         argv = ["srun", "--test-only", *options_of(self.keys), "true"]
-        code, answer = answer_of(argv, srun_environment(os.environ))
-        if code != 0:
-            said = answer.replace("\n", "; ")
-            what = advice_for([answer], advice(self.keys)) or f"`{shlex.join(argv)}` must work"
+        try:
+            answer = answer_of(argv, srun_environment(os.environ))
+        except TimeoutError as error:
+            raise ConfigError(f"{_KEY}.engine=slurm: {error}") from error
+        if answer.code != 0:
+            said = answer.said.replace("\n", "; ")
+            what = advice_for([answer.said], advice(self.keys)) or f"`{shlex.join(argv)}` must work"
             raise ConfigError(f"{_KEY}.engine=slurm: Slurm refuses such a host ({said}). {what}")
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from elastic_hydra import timeouts
+from elastic_hydra.hosts.slurm_commands import answer_of
 from elastic_hydra.supervisor.client import ENDS
 from elastic_hydra.supervisor.signal_queue import SignalQueue, interruptibly
 from elastic_hydra.sweeps.stop import Order
@@ -72,24 +70,10 @@ class SlurmJob:
             interruptibly(time.sleep, timeouts.REQUEUE)
 
     def _scontrol(self, *arguments: str) -> str:
-        program = shutil.which("scontrol") or "scontrol"
-        # It must not hear the signals that Slurm sends to the launcher's processes meanwhile.
-        try:
-            done = subprocess.run(
-                [program, *arguments],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=timeouts.SCONTROL,
-                start_new_session=True,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"scontrol {arguments[0]} does not answer within {timeouts.SCONTROL:g} s") from error
-        if done.returncode != 0:
-            raise OSError(done.stderr.strip() or f"scontrol {arguments[0]} has ended with {done.returncode}")
-        return done.stdout
+        answer = answer_of(("scontrol", *arguments), timeout=timeouts.SCONTROL)
+        if answer.code != 0:
+            raise OSError(answer.errors or f"scontrol {arguments[0]} has ended with {answer.code}")
+        return answer.output
 
 
 class _Told(Exception):
