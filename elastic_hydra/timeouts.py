@@ -40,8 +40,11 @@ REQUEUE = 60.0
 LEASE = 60.0
 """A launcher in a batch system is killed when its sweep's directory was out of its reach for so long: a launcher on
 another host may begin a little later."""
-HOST_HELLO = 120.0
-"""A host process waits for the first word of its launcher."""
+HOST_HELLO = 600.0
+"""A host process waits for the first word of its launcher, which may compose a job or hear its sweeper out first."""
+LAUNCHER_AWAY = 86400.0
+"""Hosts stay with a launcher that runs, but does something else: its sweeper trains a model, or somebody has stopped
+its output by Ctrl-S for the night. One that is stuck keeps them no longer."""
 HOST_FAREWELL = 5.0
 """A host process that ends tries to write what its launcher has not read yet."""
 HOST_MARGIN = 15.0

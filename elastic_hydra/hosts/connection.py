@@ -27,7 +27,6 @@ from elastic_hydra import timeouts
 from elastic_hydra.hosts.hello import Hello, NoHelloError, take_hello
 from elastic_hydra.hosts.link import Link
 from elastic_hydra.hosts.processes import RemoteProcesses
-from elastic_hydra.hosts.signs_of_life import Pings
 from elastic_hydra.hosts.transport import Transport
 from elastic_hydra.hosts.wanted import Heard, Wanted
 from elastic_hydra.supervisor import entry, pickles
@@ -42,7 +41,6 @@ from elastic_hydra.supervisor.protocol import (
     Message,
     Open,
     Opened,
-    Pong,
     Preload,
     Prepare,
     ProtocolError,
@@ -104,17 +102,17 @@ class HostConnection:
         self._heard = heard
         self._longest_timeout = wanted.shutdown_timeout
         self._processes = RemoteProcesses()
-        self._pings = Pings(wanted.silence, time.monotonic(), 0.0)
         self._certain_at = math.inf
         """When nothing of a doubtful host can run any more."""
         self._close_by: float | None = None
         """When it must have ended, since it was told to; None: it was not."""
-        self._link = Link(transport)
+        self.link = Link(transport, wanted.silence)
+        """For the thread of `KeepAlive`."""
 
     @property
     def name(self) -> str:
         """The host's name; until it has spoken, that of the way to it."""
-        return self._link.transport.name if self.hello is None else self.hello.host
+        return self.link.transport.name if self.hello is None else self.hello.host
 
     @property
     def lost(self) -> bool:
@@ -124,14 +122,14 @@ class HostConnection:
     @property
     def clock_offset(self) -> float:
         """The host's monotonic clock minus that of this process, in seconds."""
-        return self._pings.offset
+        return self.link.pings.offset
 
     @property
     def wall_offset(self) -> float:
         """The host's clock, in seconds since the epoch, minus that of this process."""
         if self.hello is None:
             return 0.0
-        theirs = self.hello.wall - self.hello.monotonic + self._pings.offset
+        theirs = self.hello.wall - self.hello.monotonic + self.link.pings.offset
         return theirs - (time.time() - time.monotonic())
 
     # --- what it is asked for ------------------------------------------------------------------------------------
@@ -192,19 +190,19 @@ class HostConnection:
     def _ask(self, message: Message) -> None:
         if self.state is not State.ready or self._close_by is not None:
             raise ServerLost(self.fate or f"host {self.name} is not ready yet, or not any more")
-        self._link.send(message)
+        self.link.send(message)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
     def waits_for(self) -> list[tuple[int, int]]:
         """Return what is to be polled before a `pump`: file descriptors with events; nothing once all is over."""
-        return [] if self.state is State.ended else self._link.events()
+        return [] if self.state is State.ended else self.link.events()
 
     def next_deadline(self) -> float | None:
         """Return when `pump` is to be called at the latest, on the monotonic clock; None: once there is an event."""
-        times = [self._link.next_look()]
+        times = [self.link.next_look()]
         if self.state in (State.opening, State.ready):
-            times.append(self._pings.next_at if self._close_by is None else self._close_by)
+            times.append(self.link.pings.next_at if self._close_by is None else self._close_by)
         elif self.state is State.doubtful:
             times.append(self._certain_at)
         return None if self.state is State.ended else min((time for time in times if time is not None), default=None)
@@ -224,7 +222,7 @@ class HostConnection:
                 left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
                 timeout = min(left, math.inf if timeout is None else timeout)
                 poll(self.waits_for(), None if timeout == math.inf else timeout)
-            had = self._link.read()
+            had = self.link.read()
             self._hear_all()
             self._keep_time(time.monotonic())
         if self.state is State.ended:
@@ -237,41 +235,38 @@ class HostConnection:
         try:
             if self.hello is None:
                 self._greet()
-            while self.hello is not None and not self._has_ended() and (message := self._link.take()) is not None:
+            while self.hello is not None and not self._has_ended() and (message := self.link.take()) is not None:
                 self._hear(message)
         except NoHelloError as error:
-            self._end(f"{self._link.transport.name}: {error}")
+            self._end(f"{self.link.transport.name}: {error}")
         except ProtocolError as error:  # what runs there does not know of it
-            self._link.stop_reading()
+            self.link.stop_reading()
             if self.state is not State.doubtful:
                 self._doubt(str(error))
         self._show_lines()
 
     def _show_lines(self) -> None:
-        lines = self._link.transport.lines()
+        lines = self.link.lines()
         if lines and self.hello is not None:
             self._heard.console(lines)
 
     def _greet(self) -> None:
         """Answer the first words of a host process, once they are there."""
-        self.hello = hello = take_hello(self._link.received)
+        self.hello = hello = take_hello(self.link.received)
         if hello is None:
             return
         if different := hello.differences(Hello.of_this_process()):
             all_of_them, self.refuses = "; ".join(different), True
             self._end(f"{all_of_them}: both must be the same (hydra.launcher.hosts.python names an interpreter)")
             return
-        now, wanted = time.monotonic(), self._wanted
-        self._pings = Pings(wanted.silence, now, hello.monotonic - now)
+        wanted, here, environment = self._wanted, os.getcwd(), dict(os.environ)
+        first = Open(here, environment, wanted.load, wanted.data, wanted.silence, wanted.shutdown_timeout)
         self.state = State.opening
-        here, environment = os.getcwd(), dict(os.environ)
-        self._link.send(Open(here, environment, wanted.load, wanted.data, wanted.silence, wanted.shutdown_timeout))
+        self.link.greet(first, hello.monotonic - time.monotonic())
 
     def _hear(self, message: Message) -> None:
         """Note what the host says."""
         match message:
-            case Pong():
-                self._pings.hear(message, time.monotonic())
             case Started() | Refused() | ResultPart() | Exited():
                 self._processes.note(message, self.wall_offset)
             case Lines(data):
@@ -280,7 +275,7 @@ class HostConnection:
                 self._heard.told(number)
             case Opened(reason, environment, journal):
                 self.reason, self.environment, self.journal_path = reason, environment, journal
-                self._pings.last_answer = time.monotonic()  # the lease of the host has begun before
+                self.link.pings.last_answer = time.monotonic()  # the lease of the host has begun before
                 if self.state is State.opening:
                     self.state = State.ready
             case CannotServe(reason):
@@ -296,9 +291,9 @@ class HostConnection:
 
     def _keep_time(self, now: float) -> None:
         """Do what the clock, or the end of the stream, says."""
-        is_cut = self._link.cut_at is not None
+        is_cut = self.link.cut_at is not None
         if self.state is State.coming:
-            if said := self._link.end_in_words(now):
+            if said := self.link.end_in_words(now):
                 self._end(f"{self.name} has not started a host process: {said}")
         elif self.state in (State.opening, State.ready):
             if is_cut:
@@ -306,24 +301,24 @@ class HostConnection:
             elif self._close_by is not None:
                 if now >= self._close_by:
                     self._doubt("it was told to end, and has not said that it has")
-            elif now >= self._pings.silent_at:
+            elif now >= self.link.pings.silent_at:
                 self._doubt(f"no sign of life for {self._wanted.silence:g} s (hydra.launcher.hosts.silence)")
-            elif (ping := self._pings.due(now)) is not None:
-                self._link.send(ping, urgent=True)
+            else:
+                self.link.send_ping(now)
         if self.state is State.doubtful:
             self._look_whether_it_is_certain(now)
 
     def _doubt(self, why: str) -> None:
         """Give the host up; what it had started may still run."""
         self.state, self.fate = State.doubtful, f"host {self.name} was lost: {why}"
-        self._certain_at = self._pings.silent_at + self._time_to_end()
-        self._link.stop_writing()  # should it be there again, it ends everything at once, and says so
+        self.link.stop_writing()  # should it be there again, it ends everything at once, and says so
+        self._certain_at = self.link.pings.silent_at + self._time_to_end()  # no ping prolongs its lease any more
 
     def _look_whether_it_is_certain(self, now: float) -> None:
-        cut_at = self._link.cut_at
-        if cut_at is not None and (ended := self._link.ended(now)) is not None and ended.host_is_gone:
+        cut_at = self.link.cut_at
+        if cut_at is not None and (ended := self.link.ended(now)) is not None and ended.host_is_gone:
             self._certain_at = min(self._certain_at, cut_at + self._time_to_end())
-        said = self._link.end_in_words(now) if cut_at is not None else ""
+        said = self.link.end_in_words(now) if cut_at is not None else ""
         if now >= self._certain_at or (not self._processes.any_runs and (said or cut_at is None)):
             self._end(f"{self.fate} ({said})" if said else self.fate)
 
@@ -338,7 +333,7 @@ class HostConnection:
         """Note that nothing runs there any more."""
         if self.state is not State.ended:
             self.state, self.fate = State.ended, fate
-            self._link.close()
+            self.link.close()
             self._show_lines()
             self._processes.have_ended(fate)
 
@@ -353,7 +348,7 @@ class HostConnection:
             return 0.0
         now = time.monotonic()
         if self._close_by is None:
-            self._link.send(Bye("the launcher needs it no more"))
+            self.link.send(Bye("the launcher needs it no more"))
             running = timeouts.end_of_server(self._longest_timeout) if self._processes.any_runs else timeouts.REMAINS
             self._close_by = now + running + timeouts.HOST_FAREWELL
         return max(0.0, self._close_by - now)

@@ -79,6 +79,11 @@ class Pings:
         return self.last_answer + self._silence
 
     @property
+    def patience(self) -> float:
+        """Seconds without a ping after which somebody else has to send one, long before a lease ends."""
+        return 2.0 * self._interval
+
+    @property
     def next_at(self) -> float:
         """When there is something to do: a ping is due, or the host has become silent."""
         return min(self._next, self.silent_at)

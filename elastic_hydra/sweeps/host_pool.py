@@ -19,6 +19,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.hosts.connection import HostConnection, State, close_all
 from elastic_hydra.hosts.engines import Engine
+from elastic_hydra.hosts.keep_alive import KeepAlive
 from elastic_hydra.hosts.wanted import Heard, Wanted
 from elastic_hydra.jobs.job import Attempt
 from elastic_hydra.journal import events
@@ -48,7 +50,7 @@ from elastic_hydra.sweeps.place import Place, wanted_hosts
 from elastic_hydra.sweeps.scheduler import Scheduler
 from elastic_hydra.sweeps.token_file import TokenFile
 
-__all__ = ["HostPool"]
+__all__ = ["HostPool", "write_on"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -104,7 +106,10 @@ class HostPool:
         self._is_new = True
         """Whether something has happened that `look` has not seen yet."""
         self._open: list[HostConnection] = []
-        self._end = weakref.finalize(self, _close, self._open, token_file, os.getpid())
+        self._held = ExitStack()
+        """What is given back when the sweep is over."""
+        self._held.callback(_close, self._open, token_file)
+        self._end = weakref.finalize(self, _release, self._held, os.getpid())
 
     # --- servers of agents ----------------------------------------------------------------------------------------
 
@@ -378,6 +383,9 @@ class HostPool:
                     f"hydra.launcher.hosts.engine={self._keys.engine}: what the app hands to its jobs cannot travel to "
                     f"another host ({type(error).__name__}: {error}). Leave queues, locks and open files out of it"
                 ) from error
+            connections = self._open
+            keep_alive = KeepAlive(lambda: [connection.link for connection in connections], self._keys.silence)
+            self._held.callback(keep_alive.close)
         self._token_file.write()
         place.transport = self._engine.transport(place.name)
         try:
@@ -386,7 +394,7 @@ class HostPool:
                 self._wanted,
                 Heard(
                     lines=lambda lines: self._take_lines(place, lines),
-                    console=_write_on,
+                    console=write_on,
                     told=lambda number: self._take_told(place, number),
                 ),
             )
@@ -479,14 +487,21 @@ def _outcome_of(examination: Process) -> Examined | str:
     return found
 
 
-def _write_on(lines: Sequence[str]) -> None:
-    """Write what agents and workers on a host have written."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
+def write_on(lines: Sequence[str]) -> None:
+    """Write what agents and workers on a host have written; the sweep goes on when nobody reads it any more."""
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except OSError as error:
+        log.debug("standard output takes nothing any more (%s); the logs of the jobs have it all", error)
 
 
-def _close(connections: list[HostConnection], token_file: TokenFile, owner: int) -> None:
+def _close(connections: list[HostConnection], token_file: TokenFile) -> None:
+    close_all(connections)
+    connections.clear()
+    token_file.remove()
+
+
+def _release(held: ExitStack, owner: int) -> None:
     if os.getpid() == owner:  # a fork of the owner has copies of the connections, but not the hosts
-        close_all(connections)
-        connections.clear()
-        token_file.remove()
+        held.close()

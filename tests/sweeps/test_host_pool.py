@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.transport import CommandTransport
-from elastic_hydra.sweeps.host_pool import HostPool
+from elastic_hydra.sweeps.host_pool import HostPool, write_on
 from elastic_hydra.sweeps.token_file import TokenFile
 
 pytestmark = pytest.mark.system
@@ -82,3 +83,14 @@ def test_a_request_that_waits_for_the_next_batch_does_not_keep_the_launcher_busy
     assert asked.looks == 0
     os.close(asked.reader)
     os.close(asked.writer)
+
+
+def test_the_sweep_goes_on_when_nobody_reads_its_standard_output_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    file = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", file)
+    for _ in range(2):
+        write_on(["a line of a job's"])
+    with contextlib.suppress(BrokenPipeError):
+        file.close()

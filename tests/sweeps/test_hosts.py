@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,36 @@ def test_the_hosts_of_one_batch_run_the_jobs_of_the_next(tmp_path: Path) -> None
     assert finished.returncode == 0, finished.output
     assert values(finished) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(events(finished, HostJoined)) == 2
+
+
+SLOW_SWEEPER = """
+import time
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+class SlowSweeper(BasicSweeper):
+    def setup(self, **kwargs):
+        super().setup(**kwargs)
+        launch = self.launcher.launch
+        def launch_and_think(*args, **kwargs):
+            returned = launch(*args, **kwargs)
+            time.sleep(18.0)
+            return returned
+        self.launcher.launch = launch_and_think
+"""
+
+
+def test_a_sweeper_that_thinks_for_longer_than_the_silence_keeps_its_hosts(tmp_path: Path) -> None:
+    plugins = tmp_path / "hydra_plugins"
+    plugins.mkdir()
+    (plugins / "slow_sweeper.py").write_text(SLOW_SWEEPER)
+    slow = ["hydra.sweeper._target_=hydra_plugins.slow_sweeper.SlowSweeper", "hydra.sweeper.max_batch_size=1"]
+    few = ["hydra.launcher.hosts.max=1", "hydra.launcher.hosts.silence=8", "hydra/launcher/retry=preemptible"]
+    for number in count():  # a busy machine may miss so short a deadline
+        there = f"hydra.sweep.dir={tmp_path}/{number}"
+        finished = App(tmp_path, "return cfg.x").run(*QUICK, *slow, *few, "+x=1,2", there, environ=environ(tmp_path))
+        joined = re.findall(r"host n1: \d+ CPUs", finished.output)
+        if finished.returncode == 0 and len(joined) == 1:
+            return
 
 
 def test_the_restarts_of_workers_on_a_host_are_in_the_journal(tmp_path: Path) -> None:
