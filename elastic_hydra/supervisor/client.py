@@ -112,8 +112,8 @@ class Client:
     def _hear_first_word(self) -> None:
         try:
             while (received := self._channel.take()) is None:
-                waiting.poll(self.waits_for(), None, self.listener)
-                self._channel.fill()
+                if self.sock.fileno() in waiting.poll(self.waits_for(), None, self.listener):
+                    self._channel.fill()  # would wait for the server, where only the listener has something to do
         except EOFError:
             raise CannotFork("it ended at its start") from None
         match reply := received.message:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import socket
 import sys
 import threading
 import traceback
@@ -18,9 +20,12 @@ from elastic_hydra.elastic.logs import JobLogs, TemporaryLogs, for_one_launch, s
 from elastic_hydra.elastic.worker_failure import WorkerFailure, WorkersFailedError
 from elastic_hydra.supervisor import fork_safety, outcome, pickles
 from elastic_hydra.supervisor.anonymous_files import anonymous_file
+from elastic_hydra.supervisor.channel import send
+from elastic_hydra.supervisor.client import Client
 from elastic_hydra.supervisor.outcome import Outcome
 from elastic_hydra.supervisor.packed_error import WorkerError, pack, unpack
 from elastic_hydra.supervisor.process_state import environment
+from elastic_hydra.supervisor.protocol import Ready
 from tests.helpers.launching import in_a_fork
 
 # --- outcomes ----------------------------------------------------------------------------------------------------
@@ -329,3 +334,38 @@ def test_a_variable_is_set_for_a_while() -> None:
     with environment("ELASTIC_HYDRA_TEST", "1"):
         assert os.environ["ELASTIC_HYDRA_TEST"] == "1"
     assert "ELASTIC_HYDRA_TEST" not in os.environ
+
+
+# --- a server that starts ----------------------------------------------------------------------------------------
+
+
+class Requests:
+    """A listener that has something to do three times before a server says its first word."""
+
+    has_requests = False
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._ours, self._theirs = socket.socketpair()
+        self._theirs.send(b"...")
+        self.served = 0
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def serve(self) -> None:
+        self._ours.recv(1)
+        self.served += 1
+        if self.served == 3:
+            send(self._server, Ready())
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+
+def test_whoever_waits_for_a_server_that_starts_serves_others_again_and_again() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.closing(Requests(theirs)) as requests:
+        Client(ours, {}, "a test", listener=requests).await_ready()
+        assert requests.served == 3
