@@ -62,6 +62,7 @@ TYPES = {
     "omp_num_threads": "1 or more, `auto` or null",
     "rendezvous.endpoint": "`HOST:PORT` or empty",
     "hosts.list": "list of texts, or the name of a file",
+    "resources.duration": "time such as `90min`, seconds, or null",
     "numa.threads": "1 or more, `auto` or null",
     "retry.only_on": _FAILURES,
     "retry.never_on": _FAILURES,

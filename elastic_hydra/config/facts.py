@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from elastic_hydra.config.backends import BACKENDS
 
@@ -30,6 +30,9 @@ class HostFacts:
     """Whether the client package of etcd is installed."""
     quota: float | None = None
     """CPUs' worth of time that its container may use; None without a limit."""
+    time_left: float | None = field(default=None, compare=False)
+    """Seconds for which it was still there when it was looked at; None: nothing limits it, or nobody has asked.
+    Hosts that came at different moments are alike all the same."""
 
     def within_quota(self, cpus: int) -> int:
         """Return how many threads some of the CPUs can keep busy: their share of the quota, 1 or more.

@@ -9,11 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
+from elastic_hydra.config.durations import number_of_seconds
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.nodes import nodes_of
 from elastic_hydra.config.problems import Problems
 
-__all__ = ["ENGINES", "LOCAL", "HostsConfig", "check_hosts", "check_nodes_on_hosts", "hosts_keys"]
+__all__ = [
+    "ENGINES",
+    "LOCAL",
+    "HostsConfig",
+    "check_duration_on_hosts",
+    "check_hosts",
+    "check_nodes_on_hosts",
+    "hosts_keys",
+]
 
 LOCAL = "local"
 """The engine whose only host is the machine of the launcher."""
@@ -147,6 +156,19 @@ def check_nodes_on_hosts(engine: str, value: Any, problems: Problems) -> None:
     if engine != LOCAL and nodes_of(value, Problems()).most > 1:
         what = f"with hosts.engine={engine} each job runs on one host: set nodes=1, or start a launcher on each node"
         problems.add("nodes", value, f"{what}, with hydra/launcher/hosts={LOCAL} and a rendezvous")
+
+
+def check_duration_on_hosts(engine: str, timeout_min: int | None, value: Any, problems: Problems) -> None:
+    """Refuse jobs that take longer than a host may, before one is waited for in the queue.
+
+    Args:
+        engine: how hosts are reached.
+        timeout_min: of the key `hosts.timeout_min`.
+        value: of the key `resources.duration`.
+        problems: takes what is wrong.
+    """
+    if engine == "slurm" and timeout_min and (number_of_seconds(value) or 0.0) > timeout_min * 60:
+        problems.add("resources.duration", value, f"must be at most hosts.timeout_min={timeout_min}, a host's time")
 
 
 def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:

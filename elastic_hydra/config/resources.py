@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from elastic_hydra.config.durations import number_of_seconds
 from elastic_hydra.config.errors import nearest
 from elastic_hydra.config.facts import HostFacts
 from elastic_hydra.config.keys import names_its_keys
@@ -47,6 +48,10 @@ class ResourcesConfig:
     gpu_memory_wait: float = 10.0
     """Seconds that a GPU stays empty at most until the memory of the job that has ended there is free again; 0: the
     next job starts at once. A GPU that several jobs share is not waited for."""
+    duration: Any = None
+    """How long a job takes at most, as `90min`, `2h`, or in seconds: it starts on no host whose time is over before, as
+    that of a Slurm job with a time limit. null: nobody knows, or the job writes checkpoints when it is told to stop and
+    goes on from them elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Demand:
     """Lists of CPUs, such as `0-3,8`, which the job takes. They replace `cpus`."""
     cores: int = 1
     """Physical cores that the workers cannot do without, of those that belong to the job's GPUs."""
+    duration: float = 0.0
+    """Seconds for which the host must still be there; 0: any time is enough."""
 
 
 def demand_in_words(demand: Demand) -> str:
@@ -78,6 +85,7 @@ def demand_in_words(demand: Demand) -> str:
         f"{demand.instances} times {cores}": demand.instances,
         f"CPUs {' and '.join(demand.listed)}": demand.listed,
         f"{bytes_in_words(demand.memory)} of memory": demand.memory,
+        f"{demand.duration / 60:.3g} minutes": demand.duration,
     }
     return ", ".join(words for words, needed in parts.items() if needed)
 
@@ -151,10 +159,11 @@ def demand_of(
     gpus_per_worker = _count("resources.gpus_per_worker", keys.gpus_per_worker, 0, problems)
     cpus_per_worker = _count("resources.cpus_per_worker", keys.cpus_per_worker, 1, problems)
     memory = _memory_of(keys, facts, problems)
+    duration = _duration_of(keys, facts, problems)
     if parallel == 1:
         asked = {"GPUs": workers * (gpus_per_worker or 0), "CPUs": workers * (cpus_per_worker or 0)}
         _check_it_fits(keys, asked, workers, facts, problems)
-        return Demand()
+        return Demand(duration=duration)
     gpus = workers * (min(1, facts.gpus) if gpus_per_worker is None else gpus_per_worker)
     cpus: int | None = None
     instances, listed = 0, tuple[str, ...]()
@@ -170,7 +179,7 @@ def demand_of(
     instance_cores = numa.cores_per_worker if instances else None
     has_part_of_gpus = parallel is None and gpus and cpus is None
     cores = _least_cores(numa, workers) if has_part_of_gpus else 1
-    return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores)
+    return Demand(gpus, cpus, memory, instances, instance_cores, listed, cores, duration)
 
 
 def _memory_of(keys: ResourcesConfig, facts: HostFacts, problems: Problems) -> int:
@@ -180,6 +189,24 @@ def _memory_of(keys: ResourcesConfig, facts: HostFacts, problems: Problems) -> i
         problem = f"this host has {bytes_in_words(facts.memory)}: the job can never run"
         problems.add("resources.memory_per_job", keys.memory_per_job, problem)
     return memory
+
+
+def _duration_of(keys: ResourcesConfig, facts: HostFacts, problems: Problems) -> float:
+    """Read `duration`, in seconds."""
+    if keys.duration is None:
+        return 0.0
+    duration = number_of_seconds(keys.duration)
+    if duration is None:
+        problems.add("resources.duration", keys.duration, "must be a time such as 90min, 2h, or a number of seconds")
+        return 0.0
+    if facts.time_left is not None and duration > facts.time_left:
+        problem = (
+            f"the time limit of this host comes in {facts.time_left / 60:.3g} minutes: the job can never run. Ask for "
+            "more time (with hosts=slurm, by hydra.launcher.hosts.timeout_min), or leave the key out if the job writes "
+            "checkpoints, and goes on from them elsewhere"
+        )
+        problems.add("resources.duration", keys.duration, problem)
+    return duration
 
 
 def cpus_of(demand: Demand, facts: HostFacts, parallel: int | None, jobs_per_gpu: int) -> int:

@@ -40,7 +40,7 @@ __all__ = [
     "WorkersStarted",
 ]
 
-VERSION = "1.3"
+VERSION = "1.4"
 """Of the format that is written: MAJOR.MINOR."""
 
 State: TypeAlias = Literal["finished", "failed", "interrupted", "preempted"]
@@ -123,6 +123,8 @@ class JobComposed(Event):
     """Where the job's workers write: folders `restart_0`, `restart_1`, …; absent: `logs` in `dir`."""
     needs: str = ""
     """What the job needs of a host, in words; empty: no particular part of it."""
+    duration: float | None = None
+    """Seconds for which its host must still be there: `resources.duration`; absent: any time is enough."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +157,8 @@ class HostJoined(Event):
     """How many GPUs there are."""
     memory: int | None = None
     """How many bytes of memory jobs may use there."""
+    ends: float | None = None
+    """When it will not be there any more, in seconds since the epoch: at its time limit; absent: it has none."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from elastic_hydra.journal.lines import Lines
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.overview.time_left import TimeLeft
-from elastic_hydra.overview.words import duration
+from elastic_hydra.overview.words import duration, moment
 
 __all__ = ["happened", "why_now"]
 
@@ -184,6 +184,9 @@ def _why_waiting(sweep: SweepOverview, job: JobOverview, now: float) -> str:
     running = sweep.running()
     before = sum(other.state == "waiting" for other in _until(sweep, job))
     queue = f"; {before} {'job waits' if before == 1 else 'jobs wait'} before it" if before else ""
+    if (end := sweep.hosts.too_short_until(job.duration, now)) is not None and job.duration is not None:
+        hosts = f"the time of all hosts is over {moment(end, now)}, and it takes {duration(job.duration)}"
+        return f"waits for another host: {hosts} (hydra.launcher.resources.duration)"
     if not running:
         return f"waits for its turn{queue}"
     names = ", ".join(f"#{other.num}" for other in running[:_SHOWN]) + (", …" if len(running) > _SHOWN else "")

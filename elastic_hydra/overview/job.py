@@ -28,6 +28,8 @@ class JobOverview:
     """Where its workers write."""
     needs: str = ""
     """What it needs of a host, in words; empty: no particular part of it."""
+    duration: float | None = None
+    """Seconds for which its host must still be there when it starts; None: any time is enough."""
     state: str = "waiting"
     """`waiting`, `running`, `finished`, `failed`, `interrupted`, `preempted` or `not started`. Where the launcher is
     known to be dead, `SweepOverview.state_of` says `not started` and `lost` instead of the first two."""
@@ -74,7 +76,7 @@ class JobOverview:
         """
         folder = place_now(event.dir)
         log_dir = f"{folder}/logs" if event.log_dir is None else place_now(event.log_dir)
-        return cls(event.num, _of_task(event.overrides), folder, log_dir, event.needs)
+        return cls(event.num, _of_task(event.overrides), folder, log_dir, event.needs, event.duration)
 
     @classmethod
     def untold(cls, num: int, overrides: Sequence[str], tell: Callable[[], JobOverview]) -> JobOverview:

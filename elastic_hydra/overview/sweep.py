@@ -15,6 +15,9 @@ from elastic_hydra.journal.events import (
     AttemptStarted,
     BatchBegan,
     Event,
+    HostJoined,
+    HostLeft,
+    HostLost,
     JobComposed,
     JobEnded,
     JobsLeftOut,
@@ -24,6 +27,7 @@ from elastic_hydra.journal.events import (
     WorkersFailed,
 )
 from elastic_hydra.journal.place import place_now
+from elastic_hydra.overview.hosts import HostsOverview
 from elastic_hydra.overview.job import FAILED_STATES, JobOverview
 
 __all__ = ["OF_JOBS", "SHOWN", "SweepOverview"]
@@ -60,6 +64,8 @@ class SweepOverview:
         """How many jobs run at once: `hydra.launcher.parallel`; empty: unknown."""
         self.held_up = ""
         """What keeps all jobs from being started now; empty: nothing."""
+        self.hosts = HostsOverview()
+        """Those on which jobs run beside the launcher's own."""
         self._counts: Counter[str] = Counter()
         """How many jobs are in each state."""
         self._overrides: Counter[str] = Counter()
@@ -227,7 +233,7 @@ class SweepOverview:
             self._overrides.clear()
             self._uncounted.clear()
             self.first_began = event.time
-        self.began, self.stopped, self.held_up = event, None, ""
+        self.began, self.stopped, self.held_up, self.hosts = event, None, "", HostsOverview()
         self.planned = self._never_composed = 0
         self.first_began = self.first_began or event.time
         if event.dir:
@@ -306,6 +312,9 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     SweepStopped: SweepOverview._stop,
     BatchBegan: SweepOverview._plan,
     StartsHeldUp: SweepOverview._hold_up,
+    HostJoined: lambda sweep, event: sweep.hosts.join(event),
+    HostLeft: lambda sweep, event: sweep.hosts.leave(event),
+    HostLost: lambda sweep, event: sweep.hosts.leave(event),
     JobsLeftOut: SweepOverview._leave_out,
 }
 

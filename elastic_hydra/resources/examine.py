@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from elastic_hydra.config.facts import HostFacts
@@ -39,11 +40,12 @@ class Examined:
     """The addresses of GPUs on which processes run already."""
 
 
-def examine(token_file: str) -> Examined:
+def examine(token_file: str, time_left: Callable[[Mapping[str, str]], float | None]) -> Examined:
     """Look at the host of this process.
 
     Args:
         token_file: a file that the launcher has written into the sweep's directory.
+        time_left: returns for how many seconds the host will be there, by this process's environment.
     """
     machine = read_machine()
     devices = machine.devices(NumaConfig(), os.environ)
@@ -51,7 +53,7 @@ def examine(token_file: str) -> Examined:
     used = used_memory(devices, library=library)
     path = Path(token_file)
     return Examined(
-        facts=facts_of_this_host(),
+        facts=replace(facts_of_this_host(), time_left=time_left(os.environ)),
         machine=machine,
         token=path.read_text() if path.is_file() else "",
         shared_memory=shutil.disk_usage(_SHARED_MEMORY).free if os.path.isdir(_SHARED_MEMORY) else -1,

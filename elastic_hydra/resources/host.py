@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +27,8 @@ class Host:
     facts: HostFacts
     allocator: Allocator
     gpu_memory: GpuMemory
+    ends: float = math.inf
+    """When it will not be there any more, in seconds on the launcher's monotonic clock."""
 
     @classmethod
     def here(cls, settings: DictConfig, facts: HostFacts) -> Host:
@@ -38,7 +42,7 @@ class Host:
             ConfigError: the sweep cannot run on this host as configured.
         """
         allocator = Allocator(settings, facts, os.uname().nodename, read_machine(), os.environ)
-        return cls(allocator.host, facts, allocator, allocator.gpu_memory())
+        return cls(allocator.host, facts, allocator, allocator.gpu_memory(), _end(facts))
 
     @classmethod
     def elsewhere(cls, name: str, settings: DictConfig, examined: Examined, environ: Mapping[str, str]) -> Host:
@@ -53,5 +57,10 @@ class Host:
         Raises:
             ConfigError: the sweep cannot run there as configured.
         """
-        allocator = Allocator(settings, examined.facts, name, examined.machine, environ)
-        return cls(name, examined.facts, allocator, GpuMemory(examined.facts.gpus, lambda _: {}, 0.0))
+        facts = examined.facts
+        allocator = Allocator(settings, facts, name, examined.machine, environ)
+        return cls(name, facts, allocator, GpuMemory(facts.gpus, lambda _: {}, 0.0), _end(facts))
+
+
+def _end(facts: HostFacts) -> float:
+    return math.inf if facts.time_left is None else time.monotonic() + facts.time_left

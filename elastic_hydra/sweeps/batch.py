@@ -108,6 +108,7 @@ class Batch:
                 dir=str(job.output_dir),
                 log_dir=str(job.log_dir),
                 needs=demand_in_words(job.launch.demand),
+                duration=job.launch.demand.duration or None,
             )
             self._journal.write(event)
 

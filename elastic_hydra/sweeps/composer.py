@@ -93,11 +93,13 @@ class Composer:
         return self._last_hosts
 
     def _facts(self) -> list[HostFacts]:
-        """Return what was found on the hosts; of those that are alike only the first."""
+        """Return what was found on the hosts; of those that are alike only the one that is there for longest."""
         found: list[HostFacts] = []
         for host in self._known_hosts():
             if host.facts not in found:
                 found.append(host.facts)
+            elif _is_there_longer(host.facts, found[index := found.index(host.facts)]):
+                found[index] = host.facts
         return found
 
     def _fitted(self, job: Job) -> Job:
@@ -117,3 +119,7 @@ class Composer:
             ConfigError: it names each such key with all its values.
         """
         check_same(self._settings, jobs)
+
+
+def _is_there_longer(host: HostFacts, other: HostFacts) -> bool:
+    return other.time_left is not None and (host.time_left is None or host.time_left > other.time_left)

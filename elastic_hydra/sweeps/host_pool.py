@@ -12,6 +12,7 @@ A pool lives as long as its sweep, over all batches of jobs. Nothing here waits,
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from elastic_hydra.config.sizes import bytes_in_words
 from elastic_hydra.hosts.connection import HostConnection, State, close_all
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.keep_alive import KeepAlive
+from elastic_hydra.hosts.time_left import time_left
 from elastic_hydra.hosts.wanted import Heard, Wanted
 from elastic_hydra.jobs.job import Attempt
 from elastic_hydra.journal import events
@@ -202,7 +204,7 @@ class HostPool:
         for name, host in self.hosts.items():
             place = self._by_host[name]
             if not place.leaving and not self.on(name).lost:
-                made.add(name, host.allocator.slots(), host.allocator.serves)
+                made.add(name, host.allocator.slots(), host.allocator.serves, host.ends)
         return made
 
     def look(self, now: float, scheduler: Scheduler | None, jobs: int = 0) -> None:
@@ -272,7 +274,7 @@ class HostPool:
         if self._learned:
             connection.preload(self._learned)
         spec = ProcessSpec(None, dict(connection.environment), os.getcwd(), current_umask())
-        return connection.start(spec, (examine, (str(self._token_file.path),)))
+        return connection.start(spec, (examine, (str(self._token_file.path), time_left)))
 
     def _judge(
         self, place: Place, connection: HostConnection, examination: Process, scheduler: Scheduler | None
@@ -304,12 +306,13 @@ class HostPool:
         self.hosts[host.name] = host
         self._by_host[host.name] = place
         if scheduler is not None:
-            scheduler.hosts.add(host.name, host.allocator.slots(), host.allocator.serves)
+            scheduler.hosts.add(host.name, host.allocator.slots(), host.allocator.serves, host.ends)
         gpus = f", {facts.gpus} GPU{'s' * (facts.gpus > 1)}" if facts.gpus else ""
         log.info("host %s: %d CPUs%s, %s", host.name, facts.cpus, gpus, bytes_in_words(facts.memory))
         if abs(apart := place.clocks.wall) > _CLOCKS_APART:
             log.warning("host %s: its clock is %+.0f s off; times in the journal are the launcher's", host.name, apart)
-        joined = events.HostJoined(host=host.name, cpus=facts.cpus, gpus=facts.gpus, memory=facts.memory)
+        ends = None if facts.time_left is None else round(time.time() + facts.time_left)
+        joined = events.HostJoined(host=host.name, cpus=facts.cpus, gpus=facts.gpus, memory=facts.memory, ends=ends)
         self._write(joined)
 
     def _name_of(self, place: Place, connection: HostConnection) -> str:
@@ -352,6 +355,11 @@ class HostPool:
         if self._engine.is_elastic and not is_needed and now >= place.idle_since + _IDLE:
             place.leaving = place.leaving or "it had nothing to do"
             self._drain(place, scheduler)
+        elif self._engine.is_elastic and scheduler is not None and place.host is not None and not place.leaving:
+            place.useless_from = scheduler.useless_from(place.host.name)
+            if now >= place.useless_from:
+                place.leaving = "its time is over before a job that waits could end (hydra.launcher.resources.duration)"
+                self._drain(place, scheduler)
         if place.leaving:
             place.close()
 
@@ -433,6 +441,8 @@ class HostPool:
         if self._engine.is_elastic:
             idle = [place.idle_since + _IDLE for place in self._places if place.idle_since is not None]
             moments += [moment for moment in idle if moment > now]
+            useless = [place.useless_from for place in self._places if place.idle_since is not None]
+            moments += [moment for moment in useless if now < moment < math.inf]
         if self._alone_since is not None and self._keys.start_timeout is not None:
             moments.append(self._alone_since + self._keys.start_timeout)
         return min(moments, default=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from elastic_hydra.config.resources import Demand
@@ -17,7 +18,17 @@ class _HostOfJobs:
     slots: Slots
     serves: Callable[[Demand], bool] | None
     """Whether the host could serve a job if it were idle; None: it can serve every job, as the composer has seen."""
+    ends: float = math.inf
+    """When the host will not be there any more."""
     is_drained: bool = False
+
+    def could_serve(self, demand: Demand) -> bool:
+        """Whether a job could run there if no other did."""
+        return not self.is_drained and (self.serves is None or self.serves(demand))
+
+    def has_time_for(self, demand: Demand, now: float) -> bool:
+        """Whether a job that starts now would end before the host does."""
+        return not demand.duration or now + demand.duration <= self.ends
 
     def take(self, demand: Demand) -> Slot | NumaError | None:
         """Hold a slot for a job; or say why the host can never have one."""
@@ -45,17 +56,20 @@ class HostSlots:
         for name, of_host in (slots or {}).items():
             self.add(name, of_host)
 
-    def add(self, name: str, slots: Slots, serves: Callable[[Demand], bool] | None = None) -> None:
+    def add(
+        self, name: str, slots: Slots, serves: Callable[[Demand], bool] | None = None, ends: float = math.inf
+    ) -> None:
         """Have jobs on one more host.
 
         Args:
             name: the host's, unlike that of any other.
             slots: all of them free.
             serves: whether the host could serve a job if it were idle; None: it can serve every job.
+            ends: when the host will not be there any more, on the clock of `now`.
         """
         if name in self._hosts:
             raise ValueError(f"host {name} is there already")
-        self._hosts[name] = _HostOfJobs(slots, serves)
+        self._hosts[name] = _HostOfJobs(slots, serves, ends)
         self._look_anew()
 
     def drain(self, name: str) -> None:
@@ -72,13 +86,17 @@ class HostSlots:
         """Whether a host of this name is there, drained or not."""
         return name in self._hosts
 
-    def take(self, demand: Demand) -> Slot | None:
-        """Hold a slot for a job on the fullest host that has room for it; None while none has.
+    def take(self, demand: Demand, now: float = 0.0) -> Slot | None:
+        """Hold a slot for a job on the fullest host that has room for it, and time; None while none has.
+
+        Args:
+            demand: the job's.
+            now: the time, which matters to jobs with a duration.
 
         Raises:
             NumaError: no host has such CPUs, or nodes with so many cores.
         """
-        hosts = [host for host in self._hosts.values() if not host.is_drained]
+        hosts = [host for host in self._hosts.values() if not host.is_drained and host.has_time_for(demand, now)]
         if len(hosts) > 1:
             hosts.sort(key=lambda host: host.slots.room)
         problems: list[NumaError] = []
@@ -91,14 +109,30 @@ class HostSlots:
             raise problems[0]
         return None
 
-    def can_serve(self, demand: Demand) -> bool:
-        """Whether a host that is there, and is not drained, could serve a job if it were idle."""
+    def can_serve(self, demand: Demand, now: float = 0.0) -> bool:
+        """Whether a host that is there, and is not drained, could serve a job if it were idle, from now on.
+
+        Args:
+            demand: the job's.
+            now: the time, which matters to jobs with a duration.
+        """
+        if demand.duration:
+            return any(host.could_serve(demand) and host.has_time_for(demand, now) for host in self._hosts.values())
         if self._serves_all:
             return True
         if demand not in self._servable:
-            hosts = [host for host in self._hosts.values() if not host.is_drained]
-            self._servable[demand] = any(host.serves is None or host.serves(demand) for host in hosts)
+            self._servable[demand] = any(host.could_serve(demand) for host in self._hosts.values())
         return self._servable[demand]
+
+    def useless_from(self, name: str, demands: Iterable[Demand]) -> float:
+        """Return from when on a host's time is too short for each of some jobs; infinity: it never is.
+
+        Args:
+            name: the host's.
+            demands: of the jobs.
+        """
+        shortest = min((demand.duration for demand in demands), default=0.0)
+        return self._hosts[name].ends - shortest if shortest else math.inf
 
     def _look_anew(self) -> None:
         self._servable.clear()

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from elastic_hydra.hosts.connection import HostConnection, State
@@ -54,6 +55,8 @@ class Place:
     """When it may be tried again, on the monotonic clock."""
     idle_since: float | None = None
     """Since when no job runs there; None: one does."""
+    useless_from: float = math.inf
+    """When its time becomes too short for all jobs that wait; infinity: it does not, as far as is known."""
     last_fate: str = ""
     """Why the last host was not there, or is not there any more."""
 
@@ -87,6 +90,7 @@ class Place:
         refused = self.connection.refuses
         self.transport = self.connection = self.examination = self.host = None
         self.leaving, self.is_drained, self.is_closing, self.idle_since, self.died = "", False, False, None, 0
+        self.useless_from = math.inf
         if orderly:
             return
         self.in_vain += 1

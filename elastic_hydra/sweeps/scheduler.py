@@ -6,6 +6,7 @@ it. A dry run asks the same scheduler and starts nothing, so that it shows what 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -169,11 +170,11 @@ class Scheduler:
             for attempt in self.waiting:
                 demand = attempt.job.launch.demand
                 # A job that no host could ever serve waits for another host, and keeps no others waiting for it.
-                if attempt.not_before <= now and self.hosts.can_serve(demand):
+                if attempt.not_before <= now and self.hosts.can_serve(demand, now):
                     looked_at.append(attempt)
                     yield demand
 
-        chosen = next_to_start(demands(), self.hosts.take, self._overtaken)
+        chosen = next_to_start(demands(), lambda demand: self.hosts.take(demand, now), self._overtaken)
         if chosen is None:
             return None
         index, slot = chosen
@@ -240,6 +241,12 @@ class Scheduler:
         """Note that a job which has ended holds nothing any more."""
         self.leaving.remove(leaving)
         self.hosts.give_back(leaving.slot)
+
+    def useless_from(self, host: str) -> float:
+        """Return from when on no job that waits can start on a host, since its time is too short; infinity: one can."""
+        if self.planned:  # what these need is not known yet
+            return math.inf
+        return self.hosts.useless_from(host, (attempt.job.launch.demand for attempt in self.waiting))
 
     def known(self) -> set[int]:
         """Return the numbers of the jobs that run, or wait to run."""

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.compat.omegaconf import parent_of, set_parent
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.hosts import LOCAL, HostsConfig, check_nodes_on_hosts
+from elastic_hydra.config.hosts import LOCAL, HostsConfig, check_duration_on_hosts, check_nodes_on_hosts
 from elastic_hydra.config.problems import ROOT, Problems
 from elastic_hydra.config.resolve import resolve
 from elastic_hydra.config.tree import as_schema
@@ -52,6 +52,9 @@ def sweep_settings(config: DictConfig) -> DictConfig:
     check_whole_sweep(whole_sweep_of(plain), problems)
     if not OmegaConf.is_interpolation(settings, "nodes"):
         check_nodes_on_hosts(plain["hosts"]["engine"], settings.nodes, problems)  # before a host is asked for
+    if not OmegaConf.is_interpolation(settings.resources, "duration"):
+        hosts = plain["hosts"]
+        check_duration_on_hosts(hosts["engine"], hosts["timeout_min"], settings.resources.duration, problems)
     if problems.lines:
         _add_what_jobs_would_say(settings, problems)
     problems.raise_any()

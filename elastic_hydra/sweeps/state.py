@@ -91,5 +91,7 @@ class SweepState:
         if self.pool is not None:
             hosts = self.pool.slots()
         else:
-            hosts = HostSlots({name: host.allocator.slots() for name, host in self.hosts.items()})
+            hosts = HostSlots()
+            for name, host in self.hosts.items():
+                hosts.add(name, host.allocator.slots(), ends=host.ends)
         return Scheduler(planned, hosts, stagger=float(self.settings.stagger), failures=self.failures)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
@@ -19,6 +20,7 @@ from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.schema import INLINE
 from elastic_hydra.hosts.engines import engine_of
+from elastic_hydra.hosts.time_left import time_left
 from elastic_hydra.jobs.console import prepare_console
 from elastic_hydra.jobs.errors import JobError
 from elastic_hydra.jobs.job import Attempt, Job
@@ -96,7 +98,10 @@ class Sweep:
                 f"hydra.launcher.debug={POST_MORTEM}: standard input is no terminal, so nobody could type into the "
                 "debugger. Start the sweep in a terminal, or leave the key out"
             )
-        self._facts = facts = facts_of_this_host()
+        facts = facts_of_this_host()
+        if settings.resources.duration is not None:
+            facts = replace(facts, time_left=time_left(os.environ))
+        self._facts = facts
         shared = Shared(task_function, context, HydraState())
         keys = hosts_keys_of(settings)
         engine = engine_of(keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from elastic_hydra.journal.events import (
     BatchBegan,
     Event,
     FailedWorker,
+    HostJoined,
+    HostLost,
     JobEnded,
     JobsLeftOut,
     StartsHeldUp,
@@ -25,6 +28,7 @@ from elastic_hydra.journal.events import (
 )
 from elastic_hydra.overview.history import happened, why_now
 from elastic_hydra.overview.sweep import SweepOverview
+from elastic_hydra.overview.words import moment
 from tests.cli.recorded import composed, record
 
 BOOM = FailedWorker(kind="exception", reason="rank 1 raised ValueError: boom", rank=1)
@@ -98,6 +102,8 @@ def overview(*events: Event, alive: bool = True) -> SweepOverview:
 
 JOBS = [composed(Path("/s"), num, f"lr={num}") for num in range(3)]
 STARTED = AttemptStarted(time=90.0, num=2, attempt=0)
+KEY = "(hydra.launcher.resources.duration)"
+LONG = replace(JOBS[2], duration=3600.0)
 RESUME = "`elastic-hydra resume` runs"
 
 
@@ -121,6 +127,13 @@ RESUME = "`elastic-hydra resume` runs"
             True,
             "waits 2.0 s more before it is tried again: why",
         ),
+        (
+            [HostJoined(host="n1", ends=2000.0), LONG],
+            True,
+            f"waits for another host: the time of all hosts is over {moment(2000.0, 100.0)}, and it takes 60 min {KEY}",
+        ),
+        ([HostJoined(host="n1", ends=2000.0), HostJoined(host="n2"), LONG], True, "waits for its turn"),
+        ([HostJoined(host="n1", ends=2000.0), HostLost(host="n1"), LONG], True, "waits for its turn"),
         ([*JOBS, STARTED], True, "runs for 10 s"),
         (
             [*JOBS, JobEnded(num=0, state="finished", reason="", seconds=15.0), STARTED],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.hosts import check_hosts
+from elastic_hydra.config.hosts import check_duration_on_hosts, check_hosts
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.whole_sweep import whole_sweep_of
 from tests.config.settings import launch, settings
@@ -112,3 +112,29 @@ def test_what_only_this_machine_can_give_is_refused_on_others(changed: dict[str,
     with pytest.raises(ConfigError) as refused:
         launch(hosts__engine="ray", **changed)
     assert words in str(refused.value)
+
+
+DURATION = "hydra.launcher.resources.duration"
+
+
+@pytest.mark.parametrize(
+    ("engine", "timeout_min", "duration", "lines"),
+    [
+        ("slurm", 60, "1h", []),
+        (
+            "slurm",
+            60,
+            "2h",
+            ["hydra.launcher.resources.duration=2h: must be at most hosts.timeout_min=60, a host's time"],
+        ),
+        ("slurm", None, "2h", []),
+        ("slurm", 60, None, []),
+        ("ssh", 60, "2h", []),
+    ],
+)
+def test_a_job_is_not_longer_than_a_host_is_there(
+    engine: str, timeout_min: int | None, duration: str | None, lines: list[str]
+) -> None:
+    problems = Problems()
+    check_duration_on_hosts(engine, timeout_min, duration, problems)
+    assert problems.lines == lines

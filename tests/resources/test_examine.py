@@ -43,9 +43,9 @@ def test_a_host_whose_gpus_are_in_use_is_not(found: Examined) -> None:
 
 def test_this_host_is_examined_and_what_is_found_can_travel(tmp_path: Path) -> None:
     token_file = tmp_path / "token"
-    assert examine(str(token_file)).token == ""
+    assert examine(str(token_file), lambda environ: 60.0).token == ""
     token_file.write_text("abc")
-    found = examine(str(token_file))
+    found = examine(str(token_file), lambda environ: 60.0)
     assert found.token == "abc"
     assert found.facts.cpus > 0
     assert pickles.loads(pickles.dumps(found)) == found
