@@ -16,6 +16,7 @@ Nothing here waits, but for `close`: whoever has connections waits for all of th
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -29,6 +30,7 @@ from elastic_hydra.hosts.link import Link
 from elastic_hydra.hosts.processes import RemoteProcesses
 from elastic_hydra.hosts.transport import Transport
 from elastic_hydra.hosts.wanted import Heard, Wanted
+from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.supervisor import entry, pickles
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.passing import Pickled
@@ -57,6 +59,8 @@ from elastic_hydra.supervisor.waiting import ServerLost, poll, ready
 
 __all__ = ["HostConnection", "State", "close_all"]
 
+log = logging.getLogger("elastic_hydra")
+
 
 class State(Enum):
     """How far a connection is."""
@@ -80,12 +84,13 @@ class HostConnection:
         transport: not open yet.
         wanted: what the server is told.
         heard: takes what comes.
+        record: is there as long as something may run on the host; None: nobody else needs to know.
 
     Raises:
         OSError: the transport cannot be opened.
     """
 
-    def __init__(self, transport: Transport, wanted: Wanted, heard: Heard) -> None:
+    def __init__(self, transport: Transport, wanted: Wanted, heard: Heard, record: HostRecord | None = None) -> None:
         self.state = State.coming
         self.hello: Hello | None = None
         """What the host process has said of itself; None: it has not spoken yet."""
@@ -100,6 +105,7 @@ class HostConnection:
         """Where agents and workers on the host append their events; empty until it is ready."""
         self._wanted = wanted
         self._heard = heard
+        self._record = record
         self._longest_timeout = wanted.shutdown_timeout
         self._processes = RemoteProcesses()
         self._certain_at = math.inf
@@ -136,8 +142,14 @@ class HostConnection:
 
     def set_shutdown_timeout(self, shutdown_timeout: float) -> None:
         """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
-        self._longest_timeout = max(self._longest_timeout, shutdown_timeout)
-        self._ask(ShutdownTimeout(shutdown_timeout))
+        before, self._longest_timeout = self._longest_timeout, max(self._longest_timeout, shutdown_timeout)
+        try:
+            self._note()
+        except OSError as error:  # launchers that come after this process would not wait for so long
+            self._longest_timeout = before
+            log.warning("host %s: what runs there has no more than %g s to end: %s", self.name, before, error)
+        else:
+            self._ask(ShutdownTimeout(shutdown_timeout))
 
     def preload(self, names: Iterable[str]) -> None:
         """Have the server import modules, so that the processes that it starts from now on need not."""
@@ -259,10 +271,21 @@ class HostConnection:
             all_of_them, self.refuses = "; ".join(different), True
             self._end(f"{all_of_them}: both must be the same (hydra.launcher.hosts.python names an interpreter)")
             return
+        try:
+            self._note()
+        except OSError as error:
+            self._end(f"host {self.name}: that jobs run there cannot be noted for other launchers: {error}")
+            return
         wanted, here, environment = self._wanted, os.getcwd(), dict(os.environ)
-        first = Open(here, environment, wanted.load, wanted.data, wanted.silence, wanted.shutdown_timeout)
+        record = "" if self._record is None else self._record.path
+        first = Open(here, environment, wanted.load, wanted.data, wanted.silence, wanted.shutdown_timeout, record)
         self.state = State.opening
         self.link.greet(first, hello.monotonic - time.monotonic())
+
+    def _note(self) -> None:
+        """Note for launchers that come after this process how long the host may live without it."""
+        if self._record is not None:
+            self._record.write(self.name, self._wanted.silence + self._time_to_end())
 
     def _hear(self, message: Message) -> None:
         """Note what the host says."""
@@ -329,10 +352,12 @@ class HostConnection:
     def _has_ended(self) -> bool:
         return self.state is State.ended
 
-    def _end(self, fate: str) -> None:
-        """Note that nothing runs there any more."""
+    def _end(self, fate: str, *, certain: bool = True) -> None:
+        """Note that nothing runs there any more, or that nobody here waits any longer for that."""
         if self.state is not State.ended:
             self.state, self.fate = State.ended, fate
+            if certain and self._record is not None:
+                self._record.remove()
             self.link.close()
             self._show_lines()
             self._processes.have_ended(fate)
@@ -355,7 +380,8 @@ class HostConnection:
 
     def finish_closing(self) -> None:
         """Release all that is held here, whether or not the host has ended."""
-        self._end(self.fate or f"host {self.name} has not ended in time")
+        certain = not self._processes.any_runs  # else the record says so to launchers that come later
+        self._end(self.fate or f"host {self.name} has not ended in time", certain=certain)
         self._processes.forget()
 
     def close(self) -> None:

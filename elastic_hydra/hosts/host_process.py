@@ -12,7 +12,8 @@ that may have written them.
 Who dies with whom:
 
 - When the stream ends, when the launcher says farewell, or when the lease (`signs_of_life`) has ended, this process
-  ends the server, and with it everything, in order. Then it says farewell itself, and ends.
+  ends the server, and with it everything, in order. Then it says farewell itself, removes its record from the sweep's
+  directory (`journal.host_record`), and ends.
 - When the server is lost, so is all that it had started. This process says that in its farewell, and ends.
 - When this process is killed, the server ends everything in order: its only client is gone.
 
@@ -122,6 +123,9 @@ class HostProcess:
         finally:
             self._end_all()
         self._say_farewell(reason)
+        if self._open is not None and self._open.record:
+            with contextlib.suppress(OSError):  # whoever reads the record then waits until it is out of date
+                os.unlink(self._open.record)
 
     def _take_signals(self) -> None:
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)

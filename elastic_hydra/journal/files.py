@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import stat
+from pathlib import Path
 
-__all__ = ["distrust", "free", "is_at", "open_private", "user_name"]
+__all__ = ["distrust", "free", "is_at", "open_private", "replace_durably", "user_name"]
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
@@ -30,6 +32,26 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
         return os.open(path, flags | os.O_CREAT, 0o600)
     os.fchmod(fd, 0o600)  # the umask may have removed bits of the mode above
     return fd
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Write a small file in one step, for its owner only, and so that other hosts see it.
+
+    Raises:
+        OSError: it cannot be written; then the file is as it was.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = open_private(new, os.O_WRONLY)
+        try:
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def is_at(fd: int, path: str | os.PathLike[str]) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from elastic_hydra.journal.files import replace_durably
+
 __all__ = ["Owner", "await_end", "owner_of", "remove", "write"]
 
 _LOOK_INTERVAL = 0.5
@@ -76,15 +78,7 @@ def write(journal: Path, owner: Owner) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path = _path(journal)
-    new = path.with_name(f"{path.name}.{owner.id}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, json.dumps(asdict(owner)).encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(new, path)
+    replace_durably(_path(journal), json.dumps(asdict(owner)).encode())
 
 
 def remove(journal: Path, owner_id: str) -> None:

@@ -21,7 +21,7 @@ from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private
 from elastic_hydra.journal.place import FILE_NAME
 
-__all__ = ["FILE_NAME", "Journal", "append", "path_of_another"]
+__all__ = ["FILE_NAME", "Journal", "append", "claim", "path_of_another"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -40,26 +40,11 @@ class Journal:
     """
 
     def __init__(self, folder: Path, shared: bool = False, key: str = "hydra.sweep.dir") -> None:
-        path = folder / FILE_NAME
+        path, held = claim(folder, shared, key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            other = owner.owner_of(path)
-            elsewhere = shared and other is not None and not other.is_here
-            held = None if elsewhere else lock.acquire(path)
-            if held is None and shared:
-                path = path_of_another(folder, os.getpid())
-                held = lock.acquire(path)
-            if held is None:
-                raise ConfigError(
-                    f"{key}={folder}: another launcher, or a worker of it, is still at work there. Wait for "
-                    "it, stop it, or choose another directory"
-                )
             fd = open_private(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
-            raise ConfigError(
-                f"{key}={folder}: the sweep's journal cannot be written there ({error}). Make it writable, "
-                "or choose another directory"
-            ) from error
+            raise _not_writable(folder, key, error) from error
         self.path = path
         self.problem = ""
         """Why the journal is not complete, or not where it was; empty when all is well."""
@@ -196,6 +181,46 @@ class _End:
     def size(self) -> int:
         """Estimate how many bytes the line and its file will take."""
         return 1000 + values.size(self.value)
+
+
+def claim(folder: Path, shared: bool, key: str) -> tuple[Path, int]:
+    """Keep other launchers from a sweep's directory for as long as this process, or a fork of it, lives.
+
+    Args:
+        folder: the sweep's directory; it is made if need be.
+        shared: whether launchers on other nodes may use it as well.
+        key: that names the directory, for messages.
+
+    Returns:
+        the journal that is this launcher's, and the file descriptor that keeps others out.
+
+    Raises:
+        ConfigError: another launcher is at work in that directory, or the directory cannot be written to.
+    """
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        other = owner.owner_of(path)
+        elsewhere = shared and other is not None and not other.is_here
+        held = None if elsewhere else lock.acquire(path)
+        if held is None and shared:
+            path = path_of_another(folder, os.getpid())
+            held = lock.acquire(path)
+    except OSError as error:
+        raise _not_writable(folder, key, error) from error
+    if held is None:
+        raise ConfigError(
+            f"{key}={folder}: another launcher, or a worker of it, is still at work there. Wait for it, stop it, or "
+            "choose another directory"
+        )
+    return path, held
+
+
+def _not_writable(folder: Path, key: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{key}={folder}: the sweep's journal cannot be written there ({error}). Make it writable, or choose another "
+        "directory"
+    )
 
 
 def path_of_another(folder: Path, pid: int) -> Path:

@@ -227,6 +227,8 @@ class Open:
     """When nothing was heard of the launcher for so many seconds, everything on the host is ended."""
     shutdown_timeout: float
     """Seconds between SIGTERM and SIGKILL for what runs then."""
+    record: str
+    """Path of a file that the host process removes when nothing runs there any more; empty: there is none."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ from elastic_hydra.hosts.time_left import time_left
 from elastic_hydra.hosts.wanted import Heard, Wanted
 from elastic_hydra.jobs.job import Attempt
 from elastic_hydra.journal import events
+from elastic_hydra.journal.host_record import HostRecord
+from elastic_hydra.journal.place import FILE_NAME
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.resources.examine import Examined, examine, unfit
 from elastic_hydra.resources.host import Host
@@ -405,6 +407,7 @@ class HostPool:
                     console=write_on,
                     told=lambda number: self._take_told(place, number),
                 ),
+                None if self._settings.dry_run else HostRecord(self._token_file.folder / FILE_NAME),
             )
         except OSError as error:
             place.left_alone = place.last_fate = str(error)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.journal import owner
+from elastic_hydra.journal import host_record, owner
 from elastic_hydra.supervisor import entry
 from elastic_hydra.sweeps import lease_keeper
 from elastic_hydra.sweeps.slurm_job import SlurmJob
 
-__all__ = ["await_other_host", "keep"]
+__all__ = ["await_other_host", "await_other_hosts", "keep"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -41,6 +41,22 @@ def await_other_host(journal: Path, key: str, job: SlurmJob | None) -> None:
     if other is not None:
         what = f"{other} is at work there. Wait for it, stop it, or choose another directory"
         raise ConfigError(f"{key}={journal.parent}: {what}")
+
+
+def await_other_hosts(journal: Path, key: str) -> None:
+    """Wait until nothing runs on other hosts any more that a launcher which is gone had started for a sweep.
+
+    Args:
+        journal: of the sweep. This process holds its lock.
+        key: that names the directory, for messages.
+
+    Raises:
+        ConfigError: what there is to know of it cannot be read.
+    """
+    try:
+        host_record.await_end(journal, log.warning)
+    except OSError as error:
+        raise ConfigError(f"{key}={journal.parent}: it cannot be read ({error}). Correct that") from error
 
 
 def keep(journal: Path, job: SlurmJob, shutdown_timeout: float) -> None:

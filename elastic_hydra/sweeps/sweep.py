@@ -43,7 +43,7 @@ from elastic_hydra.sweeps.environment import environment
 from elastic_hydra.sweeps.failure_limit import FailureLimit
 from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.kept_server import KeptServer
-from elastic_hydra.sweeps.lease import await_other_host, keep
+from elastic_hydra.sweeps.lease import await_other_host, await_other_hosts, keep
 from elastic_hydra.sweeps.plan import planned_slots
 from elastic_hydra.sweeps.requeue import Requeue
 from elastic_hydra.sweeps.rerun import program_of
@@ -195,6 +195,9 @@ class Sweep:
         """Wait for the first host, if jobs run on others: what they have decides how jobs are composed."""
         if (pool := self._state.pool) is None:
             return
+        if self._journal is None and not self._settings.dry_run:
+            writer.claim(self._dir, False, self._dir_key)  # before a queue is asked for hosts in vain
+            await_other_hosts(self._dir / writer.FILE_NAME, self._dir_key)
         with stop_signals(self._settings.signals_to_handle):
             try:
                 pool.first(jobs)
@@ -297,6 +300,8 @@ class Sweep:
         if self._journal is None:
             several_nodes = any(job.launch.several_nodes for job in jobs)
             self._journal = Journal(self._dir, shared=several_nodes, key=self._dir_key)
+            if self._state.pool is None:
+                await_other_hosts(self._journal.path, self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
                 raise ConfigError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from elastic_hydra.hosts.connection import HostConnection, State
 from elastic_hydra.hosts.transport import CommandTransport, Transport, host_command
 from elastic_hydra.hosts.wanted import Heard, Wanted
+from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.supervisor.forked import ProcessSpec
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import wait
@@ -30,11 +31,16 @@ class Record:
 
 
 def connect(
-    transport: Transport | None = None, record: Record | None = None, *, silence: float = 60.0, timeout: float = 1.0
+    transport: Transport | None = None,
+    record: Record | None = None,
+    *,
+    silence: float = 60.0,
+    timeout: float = 1.0,
+    host_record: HostRecord | None = None,
 ) -> HostConnection:
     wanted = Wanted.of({}, [], timeout, silence)
     heard = (Record() if record is None else record).heard()
-    return HostConnection(transport or CommandTransport(host_command()), wanted, heard)
+    return HostConnection(transport or CommandTransport(host_command()), wanted, heard, host_record)
 
 
 def is_there(connection: HostConnection) -> bool:

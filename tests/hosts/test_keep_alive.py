@@ -65,7 +65,7 @@ def wire() -> Wire:
 def link(wire: Wire) -> Iterator[Link]:
     link = Link(wire, SILENCE)
     with closing(link):
-        link.greet(Open("/", {}, Load.__new__(Load), b"", SILENCE, 1.0), 0.0)
+        link.greet(Open("/", {}, Load.__new__(Load), b"", SILENCE, 1.0, ""), 0.0)
         wire.heard()
         yield link
 

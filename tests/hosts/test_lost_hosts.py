@@ -20,6 +20,7 @@ import pytest
 from elastic_hydra import timeouts
 from elastic_hydra.hosts.connection import HostConnection, State, close_all
 from elastic_hydra.hosts.transport import CommandTransport, Ended, host_command
+from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import ServerLost, wait
 from tests.helpers.launching import wait_until_gone
@@ -272,3 +273,28 @@ def test_a_connection_that_is_closed_ends_what_runs(tmp_path: Path) -> None:
     assert wait_until_gone(pids, PATIENCE) == []
     assert process.exitcode == -signal.SIGKILL
     assert "has ended: the launcher needs it no more" in process.fate
+
+
+def test_the_record_of_a_host_is_there_as_long_as_something_may_run_there(tmp_path: Path) -> None:
+    record = HostRecord(tmp_path / "journal.jsonl")
+    with patient(connect(host_record=record)) as connection:
+        _, pids = busy(connection, tmp_path / "ready")
+        assert Path(record.path).exists()
+    assert not Path(record.path).exists()
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_the_record_of_a_host_whose_end_is_not_awaited_stays(tmp_path: Path) -> None:
+    record = HostRecord(tmp_path / "journal.jsonl")
+    with patient(connect(host_record=record)) as connection:
+        _, pids = busy(connection, tmp_path / "ready")
+        os.kill(pids[0], signal.SIGSTOP)
+        connection.finish_closing()
+    assert Path(record.path).exists()
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
+def test_a_host_that_cannot_be_noted_is_not_used(tmp_path: Path) -> None:
+    connection = connect(host_record=HostRecord(tmp_path / "no such folder" / "journal.jsonl"))
+    assert not is_there(connection)
+    assert "that jobs run there cannot be noted for other launchers: [Errno 2]" in connection.fate

@@ -60,7 +60,7 @@ class Asked:
 
 @contextlib.contextmanager
 def pool_of(engine: Programs, folder: Path, start_timeout: float | None) -> Iterator[HostPool]:
-    settings = OmegaConf.create({"shutdown_timeout": 1.0, "preload": [], "parallel": "auto"})
+    settings = OmegaConf.create({"shutdown_timeout": 1.0, "preload": [], "parallel": "auto", "dry_run": False})
     keys = HostsConfig(start_timeout=start_timeout)
     with contextlib.closing(HostPool(engine, keys, settings, {}, TokenFile(folder, "hydra.sweep.dir"))) as pool:
         yield pool
