@@ -53,7 +53,7 @@ class HostsConfig:
     max: Optional[int] = None
     """How many hosts the sweep has at most; null: all that there are."""
     list: Any = field(default_factory=lambda: [])  # noqa: PIE807 (the name of this key hides the type)
-    """`ssh`: the names of the hosts, as ssh takes them, or a file that has one in each line."""
+    """`ssh`, or a way of your own: the names of the hosts, as ssh takes them, or a file that has one in each line."""
     python: Optional[str] = None
     """The Python interpreter on the hosts; null: the path of the launcher's own."""
     silence: float = 60.0
@@ -136,7 +136,7 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
         problems.require(
             bool(listed), "hosts.list", "[]", "ssh needs the names of the hosts, as [n1, n2], or of a file with them"
         )
-    elif listed:
+    elif listed and engine in ENGINES:
         problems.add("hosts.list", listed, f"only hosts={_WITH_LIST} has a list of hosts: choose it, or leave this out")
     _check_slurm(values, problems)
     _check_ray(values, problems)

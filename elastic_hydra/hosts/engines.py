@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import LOCAL, HostsConfig
@@ -22,6 +22,7 @@ _MODULES = {
 """The modules of the engines that this package has. Each has a function `engine(keys: HostsConfig) -> Engine`."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where hosts may be, and how each of them is reached."""
 
@@ -60,5 +61,9 @@ def engine_of(keys: HostsConfig) -> Engine | None:
     make: Any = getattr(import_module(name), "engine", None)
     if make is None:
         raise ConfigError(f"{key}: {name} has no function engine(keys), which would return how hosts are reached")
-    made: Engine = make(keys)
+    made = make(keys)
+    if not isinstance(made, Engine):
+        raise ConfigError(
+            f"{key}: what {name}.engine(keys) has returned, {made!r}, needs is_elastic, places and transport"
+        )
     return made

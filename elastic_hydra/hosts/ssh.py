@@ -11,23 +11,20 @@ launcher is gone by the end of its stream, or by silence: sshd kills nothing.
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.advised import AdvisedTransport, python_advice
+from elastic_hydra.hosts.listed import LIST_KEY, listed_hosts
 from elastic_hydra.hosts.transport import Ended, host_command
 
 __all__ = ["SshEngine", "SshTransport", "engine"]
 
-_KEY = "hydra.launcher.hosts.list"
 _OPTIONS = (
     "-T",  # no terminal: it would change bytes
     "-a",
@@ -52,7 +49,7 @@ _ADVICE = {
     ),
     r": Permission denied \(": (
         "{place} takes none of your keys, and nobody is here to type a password: `ssh {place} true` must work without "
-        "one; copy your key there (ssh-copy-id {place}), or start an ssh-agent"
+        "one; look at the user's name, copy your key there (ssh-copy-id {place}), or start an ssh-agent"
     ),
     r"Connection refused": "{place} has no ssh server at that port: start sshd, or set the port in ~/.ssh/config",
     r"No route to host|Connection timed out|Operation timed out|Network is unreachable": (
@@ -76,7 +73,7 @@ def engine(keys: HostsConfig) -> SshEngine:
     """
     if shutil.which("ssh") is None:
         raise ConfigError("hydra.launcher.hosts.engine=ssh: there is no program ssh here; install OpenSSH's client")
-    return SshEngine(_names(keys.list), keys.python or "", tuple(keys.ssh_options), keys.max)
+    return SshEngine(listed_hosts(keys.list), keys.python or "", tuple(keys.ssh_options), keys.max)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ class SshTransport(AdvisedTransport):
     ) -> None:
         # The login shell, whichever it is, gets one line. `exec` lets ssh have the exit code of the host process.
         remote = f"exec {shlex.join(host_command(python))}"
-        advice = {pattern: text.format(place=place, key=_KEY) for pattern, text in _ADVICE.items()}
+        advice = {pattern: text.format(place=place, key=LIST_KEY) for pattern, text in _ADVICE.items()}
         advice |= python_advice(python or sys.executable, place)
         super().__init__(["ssh", *_OPTIONS, *options, "--", place, remote], environment, f"ssh {place}", advice)
 
@@ -127,36 +124,3 @@ class SshTransport(AdvisedTransport):
         if ended is None or not 0 <= ended.code < _OF_SSH:
             return ended
         return replace(ended, host_is_gone=True)
-
-
-def _names(listed: Any) -> tuple[str, ...]:
-    """Return the hosts of a list, or of a file.
-
-    Raises:
-        ConfigError: with what to do.
-    """
-    names = _names_in_file(listed) if isinstance(listed, str) else tuple(listed)
-    shown = listed if isinstance(listed, str) else f"[{', '.join(names)}]"
-    if not names:
-        raise ConfigError(f"{_KEY}={shown}: there is no host in it; write the name of one in each line")
-    for name in names:
-        if not re.fullmatch(r"[^\s-]\S*", name):
-            raise ConfigError(f"{_KEY}={shown}: {name!r} is no name of a host as ssh takes it: n1, or user@n1")
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"{_KEY}={shown}: {name} stands there {names.count(name)} times; name each host once, and set "
-                "hydra.launcher.parallel for several jobs on it"
-            )
-    return names
-
-
-def _names_in_file(path: str) -> tuple[str, ...]:
-    try:
-        text = Path(path).expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(
-            f"{_KEY}={path}: cannot read that file ({why}); write [{path}] for a host of that name"
-        ) from None
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return tuple(line for line in lines if line)

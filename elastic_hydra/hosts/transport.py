@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -130,7 +129,7 @@ class CommandTransport:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise OSError(error.errno, f"cannot run {shlex.join(self._argv)}: {error.strerror}") from error
+                raise type(error)(f"cannot run {self._argv[0]}: {error.strerror}") from error
         assert self._program.stderr is not None
         own_ends.own(self._program.stderr)
         self._errors = Lines(self._program.stderr)

@@ -97,6 +97,7 @@ def test_a_list_that_nobody_would_read_is_refused() -> None:
     assert lines(engine="slurm", list=["n1"]) == [
         "list=['n1']: only hosts=ssh has a list of hosts: choose it, or leave this out"
     ]
+    assert lines(engine="my_package.docker", list=["n1"]) == [], "a way of one's own reads what it likes"
 
 
 @pytest.mark.parametrize(

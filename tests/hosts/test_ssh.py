@@ -49,7 +49,7 @@ def test_hosts_are_listed_or_in_a_file(tmp_path: Path) -> None:
     [
         (["n1", "n1"], "list=[n1, n1]: n1 stands there 2 times; name each host once"),
         (["-oProxyCommand=evil"], "'-oProxyCommand=evil' is no name of a host"),
-        (["n1 slots=2"], "'n1 slots=2' is no name of a host as ssh takes it: n1, or user@n1"),
+        (["n1 slots=2"], "'n1 slots=2' is no name of a host: write n1, or user@n1"),
         ("/no/such/file", "list=/no/such/file: cannot read that file (No such file or directory)"),
         ("/dev/null", "list=/dev/null: there is no host in it"),
     ],

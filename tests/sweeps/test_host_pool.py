@@ -71,7 +71,7 @@ def test_another_host_is_asked_for_when_the_way_to_one_cannot_be_opened(tmp_path
     with pool_of(engine, tmp_path, 120.0) as pool, pytest.raises(ConfigError, match="no host is there") as error:
         pool.first(1)
     assert engine.asked == ["n1", "n2", "n3", "n3", "n3"]
-    assert "n1: [Errno 2] cannot run /no/such/program" in str(error.value)
+    assert "n1: cannot run /no/such/program: No such file or directory" in str(error.value)
     assert "n3 has not started a host process: it ended with exit code 3" in str(error.value)
 
 
