@@ -7,9 +7,10 @@ in the schema, and what must hold between two of them is checked together with t
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
-__all__ = ["ORDERS", "Order", "end_of_agent", "end_of_job", "end_of_server"]
+__all__ = ["ORDERS", "Order", "end_of_agent", "end_of_job", "end_of_server", "now"]
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
 
@@ -47,6 +48,9 @@ LAUNCHER_AWAY = 86400.0
 its output by Ctrl-S for the night. One that is stuck keeps them no longer."""
 HOST_FAREWELL = 5.0
 """A host process that ends tries to write what its launcher has not read yet."""
+HOST_PROCESS = 3.0
+"""The warm server on another host ends everything when its host process, which somebody may have stopped, has not done
+so: so much later than the host process should have begun."""
 HOST_MARGIN = 15.0
 """A launcher takes what has run on a host that is lost for ended: so much later than the host process begins to end
 it, and the shutdown time-out of what runs there."""
@@ -132,7 +136,7 @@ ORDERS = (
         "an agent that writes stacks and stops its workers is taken for one that hangs",
     ),
     Order(
-        ("SERVER_MARGIN",),
+        ("HOST_PROCESS", "SERVER_MARGIN"),
         "HOST_MARGIN",
         "a job is started again while the server of a lost host still ends its processes",
     ),
@@ -149,6 +153,11 @@ ORDERS = (
     Order(("ROOT_CAUSE_DELAY",), "TRACEBACK_HELD", "the traceback of a secondary failure is shown like a cause"),
 )
 """What must hold between the time-outs."""
+
+
+def now() -> float:
+    """Return the time in seconds on a clock that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def end_of_agent(shutdown_timeout: float) -> float:

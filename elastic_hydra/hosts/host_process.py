@@ -15,7 +15,8 @@ Who dies with whom:
   ends the server, and with it everything, in order. Then it says farewell itself, removes its record from the sweep's
   directory (`journal.host_record`), and ends.
 - When the server is lost, so is all that it had started. This process says that in its farewell, and ends.
-- When this process is killed, the server ends everything in order: its only client is gone.
+- When this process is killed, the server ends everything in order: its only client is gone. So it is when somebody has
+  stopped this process for longer than its lease: the server knows the end of the lease, too.
 
 What must never happen: somebody else holds the stream, which could then not end; so the first act is to take it from
 where every child would find it. Nor does a signal end this process: it is the launcher that decides what to do.
@@ -91,7 +92,7 @@ class HostProcess:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._lease = Lease(timeouts.HOST_HELLO, time.monotonic())
+        self._lease = Lease(timeouts.HOST_HELLO, timeouts.now())
         self._open: Open | None = None
         self._server: Client | None = None
         self._journal = EventFile()
@@ -160,18 +161,23 @@ class HostProcess:
         self._server.listener = None
         with self._server.adopting_orphans():
             self._server.set_shutdown_timeout(orders.shutdown_timeout)
+            self._renew(self._server)
             self._stream.send(Opened(self._server.reason, environment, self._journal.path))
             while True:
                 self._wait(self._server.waits_for())
                 self._server.pump()
                 self._pass_on()
 
+    def _renew(self, server: Client) -> None:
+        """Tell the server when to end everything by itself, should this process be stopped."""
+        server.renew(time.monotonic() + self._lease.end - timeouts.now() + timeouts.HOST_PROCESS)
+
     def _end_all(self) -> None:
         """End the server and all that it has started."""
         server, self._server = self._server, None
         if server is None:
             return
-        late = time.monotonic() - self._lease.end
+        late = timeouts.now() - self._lease.end
         if late > 0.0 and not server.lost:
             # This process was stopped, or its machine was. The launcher counts on what runs here to be gone by now.
             with contextlib.suppress(ServerLost):
@@ -194,7 +200,7 @@ class HostProcess:
         events = [*events, (self._stream.reader, select.POLLIN), (self._wakeup.fileno(), select.POLLIN)]
         if self._stream.is_behind:
             events += [(self._stream.writer, select.POLLOUT)]
-        timeout = max(0.0, self._lease.end - time.monotonic())
+        timeout = max(0.0, self._lease.end - timeouts.now())
         if self._processes:
             timeout = min(timeout, _LOOK_INTERVAL)
         found = ready(events, timeout)
@@ -207,7 +213,7 @@ class HostProcess:
             self.serve()
         while self._told:
             self._stream.send(Told(self._told.pop(0)), urgent=True)
-        if time.monotonic() >= self._lease.end:
+        if timeouts.now() >= self._lease.end:
             raise _OverError("there was no sign of life of the launcher")
 
     def fileno(self) -> int:
@@ -230,9 +236,11 @@ class HostProcess:
         match request:
             case Open() if self._open is None:
                 self._open = request
-                self._lease = Lease(request.silence, time.monotonic())
+                self._lease = Lease(request.silence, timeouts.now())
             case Ping():
-                self._stream.send(self._lease.answer(request, time.monotonic()), urgent=True)
+                self._stream.send(self._lease.answer(request, timeouts.now(), time.monotonic()), urgent=True)
+                if server is not None:
+                    self._renew(server)
             case Bye(reason):
                 raise _OverError(reason)
             case RemoteStart(start, payload) if server is not None:

@@ -2,8 +2,8 @@
 
 ::
 
-    launcher   ping(heard)  ─────▶   host     its lease ends `silence` after the answer that the launcher has heard last
-               heard = now  ◀─────  pong(now)
+    launcher   ping(heard)    ─────▶   host   its lease ends `silence` after the answer that the launcher has heard last
+               heard = awake  ◀─────  pong(awake)
 
 The host's lease begins anew with an answer of its own of which it knows that the launcher has got it. So the launcher
 knows when the lease ends, at the latest: `silence` after the last answer that it has got, whatever was lost or delayed
@@ -31,7 +31,7 @@ class Lease:
 
     Args:
         silence: seconds.
-        now: the host's monotonic clock, as all that the host knows of time.
+        now: the host's clock that goes on while the host is suspended.
     """
 
     def __init__(self, silence: float, now: float) -> None:
@@ -43,10 +43,16 @@ class Lease:
         """When it ends."""
         return self._heard + self._silence
 
-    def answer(self, ping: Ping, now: float) -> Pong:
-        """Take a ping in, and return the answer."""
+    def answer(self, ping: Ping, now: float, monotonic: float) -> Pong:
+        """Take a ping in, and return the answer.
+
+        Args:
+            ping: it.
+            now: as above.
+            monotonic: the host's monotonic clock, by which its events have their times.
+        """
         self._heard = max(self._heard, ping.heard)
-        return Pong(ping.sent, now)
+        return Pong(ping.sent, monotonic, now)
 
 
 class Pings:
@@ -98,7 +104,7 @@ class Pings:
     def hear(self, pong: Pong, now: float) -> None:
         """Take an answer in."""
         self.last_answer = now
-        self._heard = max(self._heard, pong.now)
+        self._heard = max(self._heard, pong.awake)
         if len(self._samples) < _QUICK_SAMPLES:
             self._next = now
         way = now - pong.sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -24,6 +25,8 @@ class Connection:
     """Seconds between SIGTERM and SIGKILL for what still runs when this client is gone."""
     sessions: set[int] = field(default_factory=set)
     """Session ids of everything it has started so far."""
+    silent_at: float = math.inf
+    """When this client counts as gone, unless it says before that it is not; on the monotonic clock."""
     will: str = ""
     """What to write to standard output when this client is gone."""
     gone: bool = False

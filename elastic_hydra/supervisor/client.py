@@ -42,6 +42,7 @@ from elastic_hydra.supervisor.protocol import (
     ProtocolError,
     Ready,
     Refused,
+    Renew,
     Request,
     ShutdownTimeout,
     Signal,
@@ -128,6 +129,10 @@ class Client:
         """Say how long what still runs has between SIGTERM and SIGKILL when the connection ends, in seconds."""
         self.shutdown_timeout = shutdown_timeout
         self._send(ShutdownTimeout(shutdown_timeout))
+
+    def renew(self, until: float) -> None:
+        """Have the server end the connection at some moment on the monotonic clock, unless it hears this again."""
+        self._send(Renew(until))
 
     def preload(self, names: Iterable[str]) -> None:
         """Have the server import modules, so that the processes that it starts from now on need not."""

@@ -70,6 +70,7 @@ __all__ = [
     "Ready",
     "Refused",
     "RemoteStart",
+    "Renew",
     "Reply",
     "Request",
     "ResultPart",
@@ -91,6 +92,14 @@ class ShutdownTimeout:
     """When this connection ends, what still runs has so long between SIGTERM and SIGKILL."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Treat this connection as if it had ended, unless this is said again before some moment."""
+
+    until: float
+    """The moment, on the monotonic clock, which both sides have in common."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,7 @@ class Ping:
     sent: float
     """On the launcher's monotonic clock."""
     heard: float
-    """`Pong.now` of the last answer that the launcher has got; minus infinity: it has got none."""
+    """`Pong.awake` of the last answer that the launcher has got; minus infinity: it has got none."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +287,8 @@ class Pong:
     """The ping's."""
     now: float
     """The host's monotonic clock."""
+    awake: float
+    """The host's clock that goes on while the host is suspended."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +312,7 @@ class Bye:
     reason: str
 
 
-Request = ShutdownTimeout | Preload | Prepare | Start | Signal | Clean | LastWill
+Request = ShutdownTimeout | Renew | Preload | Prepare | Start | Signal | Clean | LastWill
 Reply = Ready | CannotServe | Started | Refused | Exited | Cleaned
 Remote = Open | Opened | RemoteStart | ResultPart | Ping | Pong | Told | Lines | Bye
 Message = Request | Reply | Become | Load | Remote

@@ -14,7 +14,7 @@ Who dies with whom:
 
 - Each process lives as long as the connection by which it was asked for. When that closes, for whatever reason, the
   process gets SIGTERM and, after the client's shutdown time-out, SIGKILL. So workers end with their agent, and agents
-  with the launcher.
+  with the launcher. A client that has said until when it will speak again (`Renew`), and has not, is gone as well.
 - The server ends when it has neither clients nor children. When it is killed, the kernel kills its children.
 
 What must never happen: that one client or one process keeps the server from the others. So it waits for events only,
@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 import os
 import selectors
 import signal
@@ -55,6 +56,7 @@ from elastic_hydra.supervisor.protocol import (
     ProtocolError,
     Ready,
     Refused,
+    Renew,
     ShutdownTimeout,
     Signal,
     Start,
@@ -124,6 +126,7 @@ class Server:
             for key, events in self._selector.select(self._next_deadline()):
                 key.data(events)
             self._reap()
+            self._drop_silent()
             self._kill_overdue()
         kill_all_remains()
 
@@ -133,6 +136,7 @@ class Server:
 
     def _next_deadline(self) -> float | None:
         deadlines = [child.kill_at for child in self._children.values() if child.kill_at is not None]
+        deadlines += [client.silent_at for client in self._clients if client.silent_at != math.inf]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     # --- requests ------------------------------------------------------------------------------------------------
@@ -165,6 +169,8 @@ class Server:
         match request:
             case ShutdownTimeout(seconds):
                 client.shutdown_timeout = seconds
+            case Renew(until):
+                client.silent_at = until
             case Preload(modules):
                 self._preload(modules)
             case Prepare(count):
@@ -287,9 +293,15 @@ class Server:
     def _signal(self, client: Connection, ids: tuple[int, ...], number: int) -> None:
         for child in list(self._children.values()):
             if child.client is client and child.id in ids:
-                if number == signal.SIGKILL and child.own is not None:
-                    child.own.shutdown_timeout = 0.0  # `_drop` kills at once what an agent that is killed has started
-                send_signal(child, number)
+                if number == signal.SIGKILL:
+                    self._kill(child)
+                else:
+                    send_signal(child, number)
+
+    def _kill(self, child: Child) -> None:
+        if child.own is not None:
+            child.own.shutdown_timeout = 0.0  # `_drop` kills at once what an agent that is killed has started
+        signal_group(child.pid, signal.SIGKILL)
 
     # --- replies -------------------------------------------------------------------------------------------------
 
@@ -367,11 +379,16 @@ class Server:
         if not started:
             kill_remains_of(client, self._children)
 
+    def _drop_silent(self) -> None:
+        now = time.monotonic()
+        for client in [client for client in self._clients if client.silent_at <= now]:
+            self._drop(client, "it has not said in time that it still works")
+
     def _kill_overdue(self) -> None:
         now = time.monotonic()
         for child in self._children.values():
             if child.kill_at is not None and child.kill_at <= now:
-                signal_group(child.pid, signal.SIGKILL)
+                self._kill(child)
                 child.kill_at = now + 1.0  # again, should it be stuck in the kernel
 
 

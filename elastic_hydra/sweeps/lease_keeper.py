@@ -23,6 +23,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from elastic_hydra import timeouts
 from elastic_hydra.journal import lock, owner
 
 __all__ = ["ENDED", "main"]
@@ -37,7 +38,7 @@ class _Renewal(threading.Thread):
     def __init__(self, journal: Path, owner_id: str, interval: float) -> None:
         super().__init__(daemon=True)
         self._journal, self._id, self._interval = journal, owner_id, interval
-        self.last = _now()
+        self.last = timeouts.now()
         """When the last renewal that has succeeded was begun."""
         self.lost_to: owner.Owner | None = None
         """Who has taken the directory over."""
@@ -46,7 +47,7 @@ class _Renewal(threading.Thread):
         """Renew until this process ends."""
         while self.lost_to is None:
             time.sleep(self._interval)
-            begun = _now()
+            begun = timeouts.now()
             try:
                 found = owner.owner_of(self._journal)
                 if found is not None and found.id == self._id:
@@ -86,10 +87,5 @@ def _end_of_lease(renewal: _Renewal, lease: float) -> str:
     """Say why the lease is over; empty: it is not."""
     if renewal.lost_to is not None:
         return f"{renewal.lost_to} has taken the sweep's directory over"
-    silent = _now() - renewal.last
+    silent = timeouts.now() - renewal.last
     return f"the sweep's directory was out of reach for {silent:.0f} s" if silent > lease else ""
-
-
-def _now() -> float:
-    """Return the time in seconds on a clock that goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

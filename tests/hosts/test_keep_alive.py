@@ -93,7 +93,7 @@ def test_a_lease_lasts_as_long_as_the_launcher_is_away_but_not_for_ever(
         link.keep_alive(now)
         for message in wire.heard():
             assert isinstance(message, Ping)
-            wire.stream.send(lease.answer(message, now))
+            wire.stream.send(lease.answer(message, now, now))
         link.keep_alive(now)
         now += 0.25
     assert 50.0 < lease.end - link.used_at <= 50.0 + SILENCE

@@ -214,6 +214,18 @@ def test_a_stream_that_is_cut_without_a_sign(tmp_path: Path, monkeypatch: pytest
         assert wait_until_gone(pids, PATIENCE) == []
 
 
+def test_a_host_process_that_somebody_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HOST_MARGIN", 3.0)
+    _, connection, process, pids = busy_behind_relay(tmp_path, silence=8.0, timeout=1.0)
+    with contextlib.closing(connection):
+        os.kill(pids[0], signal.SIGSTOP)
+        await_loss(connection, process)
+        assert wait_until_gone(pids[1:], PATIENCE) == [], "its server ends everything by itself"
+        os.kill(pids[0], signal.SIGCONT)
+        await_end(connection, process)
+    assert wait_until_gone(pids, PATIENCE) == []
+
+
 def test_a_stream_that_comes_back_too_late(tmp_path: Path) -> None:
     relay, connection, process, pids = busy_behind_relay(tmp_path, silence=8.0, timeout=10 * PATIENCE)
     with contextlib.closing(connection):

@@ -21,12 +21,21 @@ from elastic_hydra.supervisor.protocol import Bye, Lines, Message, Ping, Pong, P
 
 def test_a_lease_is_prolonged_by_answers_that_have_arrived_and_by_nothing_else() -> None:
     lease = Lease(10.0, now=100.0)
-    assert lease.answer(Ping(5.0, heard=-math.inf), now=103.0) == Pong(5.0, now=103.0)
+    assert lease.answer(Ping(5.0, heard=-math.inf), now=103.0, monotonic=3.0) == Pong(5.0, now=3.0, awake=103.0)
     assert lease.end == 110.0, "nobody knows yet whether that answer has arrived"
-    lease.answer(Ping(6.0, heard=103.0), now=109.0)
+    lease.answer(Ping(6.0, heard=103.0), now=109.0, monotonic=9.0)
     assert lease.end == 113.0
-    lease.answer(Ping(5.5, heard=-math.inf), now=112.0)
+    lease.answer(Ping(5.5, heard=-math.inf), now=112.0, monotonic=12.0)
     assert lease.end == 113.0, "a ping that was on its way for long changes nothing"
+
+
+def test_a_lease_goes_on_while_the_host_is_suspended() -> None:
+    lease, pings = Lease(10.0, now=100.0), Pings(10.0, now=50.0, offset=-50.0)
+    pings.hear(lease.answer(Ping(50.0, heard=-math.inf), now=100.0, monotonic=0.0), now=50.0)
+    ping = pings.due(50.0)
+    assert ping is not None
+    lease.answer(ping, now=3700.0, monotonic=1.0)  # it was suspended for an hour with that ping unread
+    assert lease.end == 110.0
 
 
 def test_the_launcher_knows_when_a_lease_has_ended_whatever_was_lost() -> None:
@@ -35,7 +44,7 @@ def test_the_launcher_knows_when_a_lease_has_ended_whatever_was_lost() -> None:
     for arrives in answers:
         ping = pings.due(now)
         assert ping is not None
-        pong = lease.answer(ping, now + 0.01)
+        pong = lease.answer(ping, now + 0.01, now + 0.01)
         if arrives:
             pings.hear(pong, now + 0.02)
         assert lease.end <= pings.last_answer + 8.0
@@ -52,9 +61,9 @@ def test_pings_go_out_often_enough_that_some_may_be_lost() -> None:
 def test_the_offset_is_that_of_the_fastest_answer() -> None:
     pings = Pings(8.0, now=0.0, offset=7.0)
     assert pings.offset == 7.0
-    pings.hear(Pong(sent=1.0, now=1001.9), now=2.0)
-    pings.hear(Pong(sent=3.0, now=1003.05), now=3.1)
-    pings.hear(Pong(sent=4.0, now=1004.1), now=5.0)
+    pings.hear(Pong(sent=1.0, now=1001.9, awake=0.0), now=2.0)
+    pings.hear(Pong(sent=3.0, now=1003.05, awake=0.0), now=3.1)
+    pings.hear(Pong(sent=4.0, now=1004.1, awake=0.0), now=5.0)
     assert pings.offset == pytest.approx(1000.0)
 
 

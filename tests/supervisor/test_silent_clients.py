@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from elastic_hydra import timeouts
 from elastic_hydra.supervisor.channel import send
 from elastic_hydra.supervisor.client import Client, Process
 from elastic_hydra.supervisor.forked import ProcessSpec
@@ -124,3 +126,47 @@ def test_a_new_process_that_is_stopped_before_it_has_read_its_orders_stops_no_ot
         outcome = stopped.outcome()
         assert outcome is not None
         assert outcome.value == long.environment["LONG"]
+
+
+def stop_when_it_should_speak(path: str) -> None:
+    with open_server("warm", {}, 5.0) as client:
+        children = [client.start(spec(), (signal.pause, ())) for _ in range(2)]
+        client.wait(lambda: all(child.pid is not None for child in children))
+        client.renew(time.monotonic() + 600.0)
+        client.renew(time.monotonic() + 0.1)
+        say(path, " ".join(str(child.pid) for child in children).encode())
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_client_that_does_not_say_in_time_that_it_works_is_dropped_with_all_that_it_has_started() -> None:
+    with server_with_agent(stop_when_it_should_speak) as (server, agent, readable):
+        pids = [int(word) for word in os.read(readable, 100).split()]
+        assert wait_until_gone(pids, 120.0) == []
+        assert agent.exitcode is None
+        assert others_go_on(server)
+        assert server.stop([agent], signal.SIGTERM, 30.0) == []
+
+
+def hear_nothing(path: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(path, b".")
+    while True:
+        signal.pause()
+
+
+def be_stuck(path: str) -> None:
+    with open_server("warm", {}, 600.0) as client:
+        client.start(spec(), (hear_nothing, (path,)))
+        hear_nothing(path)
+
+
+def test_an_agent_that_is_stuck_takes_no_more_time_than_its_own_for_what_it_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timeouts, "SERVER_MARGIN", 120.0)
+    with server_with_agent(be_stuck) as (server, _, readable):
+        heard = b""
+        while len(heard) < 2:
+            heard += os.read(readable, 2)
+        server.set_shutdown_timeout(0.1)
+    assert not server.lost, "it has ended all by itself, in time"
