@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from elastic_hydra.compat import shortcuts
 from elastic_hydra.compat.omegaconf import set_parent
 
-__all__ = ["call_at_start", "configure_hydra_log", "get_args_parser", "hydra_config", "returned", "set_hydra_config"]
+__all__ = [
+    "call_at_start",
+    "configure_hydra_log",
+    "get_args_parser",
+    "hydra_config",
+    "returned",
+    "set_hydra_config",
+    "without_callbacks",
+]
 
 
 def set_hydra_config(config: DictConfig) -> None:
@@ -81,6 +90,13 @@ def _after(look: Callable[[DictConfig], None], original: Callable[..., None]) ->
         original(self, config=config, **kwargs)
 
     return notify
+
+
+def without_callbacks(context: HydraContext) -> HydraContext:
+    """Return a context like this one whose jobs call no callbacks."""
+    copied = copy.copy(context)
+    copied.callbacks = Callbacks()
+    return copied
 
 
 def configure_hydra_log(logging_config: DictConfig, config: DictConfig, context: HydraContext) -> None:

@@ -146,16 +146,17 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
 
 
 def check_nodes_on_hosts(engine: str, value: Any, problems: Problems) -> None:
-    """Refuse jobs of several nodes on other machines than the launcher's.
+    """Refuse jobs on other machines than the launcher's whose number of nodes may vary.
 
     Args:
         engine: how hosts are reached.
         value: of the key `nodes`.
         problems: takes what is wrong.
     """
-    if engine != LOCAL and nodes_of(value, Problems()).most > 1:
-        what = f"with hosts.engine={engine} each job runs on one host: set nodes=1, or start a launcher on each node"
-        problems.add("nodes", value, f"{what}, with hydra/launcher/hosts={LOCAL} and a rendezvous")
+    least, most = nodes_of(value, Problems())
+    if engine != LOCAL and least < most:
+        what = f"with hosts.engine={engine} the number of nodes is fixed: set nodes={least}, or nodes={most}"
+        problems.add("nodes", value, what)
 
 
 def check_duration_on_hosts(engine: str, timeout_min: int | None, value: Any, problems: Problems) -> None:

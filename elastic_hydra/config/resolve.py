@@ -11,7 +11,8 @@ from elastic_hydra.compat.versions import lack_of_torch
 from elastic_hydra.config.debug import check_debug, check_inline, rank_of, undisturbed, without
 from elastic_hydra.config.environment import with_environment
 from elastic_hydra.config.facts import HostFacts
-from elastic_hydra.config.hosts import check_nodes_on_hosts
+from elastic_hydra.config.gangs import rendezvous_of_gang
+from elastic_hydra.config.hosts import LOCAL, check_nodes_on_hosts
 from elastic_hydra.config.logs import Streams, check_logs, line_prefix_of, streams_of
 from elastic_hydra.config.nodes import Nodes, nodes_of
 from elastic_hydra.config.numa import Cpus, check_numa
@@ -66,6 +67,16 @@ class Launch:
         """Whether the job may have more than one node."""
         return self.nodes.most > 1
 
+    @property
+    def is_gang(self) -> bool:
+        """Whether it has several nodes, and one launcher starts all of them."""
+        return self.several_nodes and self.keys.hosts.engine != LOCAL
+
+    @property
+    def launcher_per_node(self) -> bool:
+        """Whether it may have several nodes, and each of them has a launcher of its own."""
+        return self.several_nodes and not self.is_gang
+
 
 def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str, str]) -> Launch:
     """Check a job's settings and compute what they leave open.
@@ -90,10 +101,13 @@ def resolve(settings: Mapping[str, Any], facts: HostFacts, environ: Mapping[str,
     parallel = read_parallel(keys.parallel, Problems())  # `check_whole_sweep` says what is wrong with `parallel`
     workers = workers_of(keys.nproc_per_node, facts, parallel, problems)
     check_numa(keys.numa, problems)
+    is_gang = nodes.most > 1 and keys.hosts.engine != LOCAL
     demand = demand_of(keys.resources, keys.numa, workers, parallel, facts, problems)
+    demand = dataclasses.replace(demand, nodes=nodes.least) if is_gang else demand
     check_whole_sweep(whole_sweep_of(settings), problems)
     _check_job(keys, facts, problems)
-    rendezvous = rendezvous_of(keys.rendezvous, nodes, facts, problems)
+    meeting = rendezvous_of_gang if is_gang else rendezvous_of
+    rendezvous = meeting(keys.rendezvous, nodes, facts, problems)
     check_logs(keys.logs, problems)
     redirects = streams_of("logs.redirects", keys.logs.redirects, problems)
     tee = streams_of("logs.tee", keys.logs.tee, problems)

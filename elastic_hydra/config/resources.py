@@ -56,7 +56,7 @@ class ResourcesConfig:
 
 @dataclass(frozen=True)
 class Demand:
-    """The part of a host that a job takes while it runs beside others."""
+    """The part of a host that a job takes while it runs beside others, and on how many hosts it takes it."""
 
     gpus: int = 0
     cpus: int | None = None
@@ -74,10 +74,12 @@ class Demand:
     """Physical cores that the workers cannot do without, of those that belong to the job's GPUs."""
     duration: float = 0.0
     """Seconds for which the host must still be there; 0: any time is enough."""
+    nodes: int = 1
+    """Different hosts that the launcher gives to the job. Where each node has a launcher of its own, each gives one."""
 
 
 def demand_in_words(demand: Demand) -> str:
-    """Say what a job needs of a host, for people; empty: no particular part of it."""
+    """Say what a job needs, for people; empty: no particular part of one host."""
     cores = "all cores of a NUMA node" if demand.instance_cores is None else f"{demand.instance_cores} cores"
     parts = {
         counted(demand.gpus, "GPU"): demand.gpus,
@@ -87,7 +89,10 @@ def demand_in_words(demand: Demand) -> str:
         f"{bytes_in_words(demand.memory)} of memory": demand.memory,
         f"{demand.duration / 60:.3g} minutes": demand.duration,
     }
-    return ", ".join(words for words, needed in parts.items() if needed)
+    needed = ", ".join(words for words, needed in parts.items() if needed)
+    if demand.nodes == 1:
+        return needed
+    return f"{demand.nodes} hosts" + (f", and on each {needed}" if needed else "")
 
 
 def read_parallel(value: Any, problems: Problems) -> int | None:

@@ -29,6 +29,8 @@ class JobLogs(LogsSpecs):
         redirects: streams that go to a file instead of the console, for all workers or by local rank.
         tee: streams that go to a file and the console.
         local_ranks_filter: local ranks whose output reaches the console at all; None means all.
+        first_restart: number of the first folder, where agents of several nodes share `folder` and must agree on the
+            numbers; None: the first that is free.
     """
 
     def __init__(
@@ -37,8 +39,11 @@ class JobLogs(LogsSpecs):
         redirects: Std | dict[int, Std] = Std.NONE,
         tee: Std | dict[int, Std] = Std.NONE,
         local_ranks_filter: set[int] | None = None,
+        *,
+        first_restart: int | None = None,
     ) -> None:
         super().__init__(str(folder), redirects, tee, local_ranks_filter)
+        self._next_restart = first_restart
 
     @property
     def root_log_dir(self) -> str:
@@ -53,7 +58,9 @@ class JobLogs(LogsSpecs):
         """
         # Numbers of our own: torch's restart count stays the same when a group starts again for a new node, and starts
         # anew when a job is run again in its old directory.
-        number = next_restart(self.root_log_dir)
+        number = next_restart(self.root_log_dir) if self._next_restart is None else self._next_restart
+        if self._next_restart is not None:
+            self._next_restart += 1
         redirects, tees = to_map(self._redirects, len(envs)), to_map(self._tee, len(envs))
         files: dict[str, dict[int, str]] = {
             name: {} for name in ("stdout", "stderr", "tee_stdout", "tee_stderr", "error")

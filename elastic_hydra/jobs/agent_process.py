@@ -25,7 +25,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from elastic_hydra.compat import cpython
-from elastic_hydra.compat.hydra import returned
+from elastic_hydra.compat.hydra import returned, without_callbacks
 from elastic_hydra.compat.hydra_run_job import run_job
 from elastic_hydra.config.words import Kind
 from elastic_hydra.elastic.worker_failure import WorkersFailedError, facts_of
@@ -40,6 +40,7 @@ from elastic_hydra.jobs.interpolations import evaluate_once
 from elastic_hydra.jobs.job import Attempt, Job
 from elastic_hydra.jobs.launch_config import launch_config
 from elastic_hydra.jobs.log_files import append_only, truncated_once
+from elastic_hydra.jobs.other_node import for_other_node
 from elastic_hydra.jobs.program import Program
 from elastic_hydra.jobs.task import HydraState, TaskResult, record_start, run_task
 from elastic_hydra.journal import events, writer
@@ -78,20 +79,25 @@ def run(
     def task(task_config: DictConfig) -> Any:
         tell_apart(attempt.label)
         evaluate_once(task_config)
-        truncated_once(job.config)
+        if attempt.is_first_node:
+            truncated_once(job.config)
         if isinstance(task_function, Program):
             return launched.run(task_function.entrypoint, list(task_function.arguments))
         level = job.launch.keys.logs.other_ranks_level
-        on_start = functools.partial(record_start, attempt.journal_path, job.num, attempt.number)
+        journal = attempt.journal_path if attempt.is_first_node else None
+        on_start = functools.partial(record_start, journal, job.num, attempt.number)
         arguments = [task_function, task_config, job.config, context, hydra_state, argv, level, on_start]
         return launched.run(run_task, arguments)
 
     if attempt.number:
         append_only(job.config)
+    config = job.config
+    if attempt.node is not None and attempt.node.rank > 0:
+        config, context = for_other_node(job, attempt.node.rank), without_callbacks(context)
     job_dir_key, job_subdir_key = job.dir_keys
     job_return = run_job(
         task_function=task,
-        config=job.config,
+        config=config,
         job_dir_key=job_dir_key,
         job_subdir_key=job_subdir_key,
         hydra_context=context,
@@ -182,7 +188,8 @@ class _LaunchedJob:
     def _record_start(self) -> None:
         """Write into the journal that the workers run."""
         attempt = self._attempt
-        record_start(attempt.journal_path, attempt.job.num, attempt.number)
+        if attempt.is_first_node:
+            record_start(attempt.journal_path, attempt.job.num, attempt.number)
 
     def _record_verdict(self, verdict: Verdict) -> None:
         """Write a decision about a failure into the journal, and count the restart if it follows."""
@@ -190,6 +197,8 @@ class _LaunchedJob:
         moment = time.monotonic()
         if decision.again and decision.counts:
             attempt.restarts = (*attempt.restarts, moment)
+        if not attempt.is_first_node:
+            return  # the nodes follow one verdict, and the first one records it
         worker = events.FailedWorker(
             kind=failure.kind.value,
             reason=failure.reason,
@@ -215,7 +224,8 @@ class _LaunchedJob:
     def _record_bindings(self, bindings: Sequence[Binding]) -> None:
         """Write the plan of where the workers run beside their logs, and into the journal."""
         attempt, plain = self._attempt, [binding.to_dict() for binding in bindings]
-        (attempt.job.log_dir / "bindings.json").write_text(json.dumps(plain, indent=1) + "\n")
+        name = "bindings.json" if attempt.node is None else f"bindings.node{attempt.node.rank}.json"
+        (attempt.job.log_dir / name).write_text(json.dumps(plain, indent=1) + "\n")
         event = events.WorkersBound(num=attempt.job.num, attempt=attempt.number, workers=plain)
         self._record(event, "plan of bindings")
 
@@ -223,7 +233,10 @@ class _LaunchedJob:
         """Write into the journal where the stacks are: who has asked for them finds them by that."""
         attempt = self._attempt
         workers = [{"rank": rank, "file": stacks.path, "start": stacks.start} for rank, stacks in written.items()]
-        self._record(events.StacksWritten(num=attempt.job.num, attempt=attempt.number, workers=workers), "answer")
+        event = events.StacksWritten(num=attempt.job.num, attempt=attempt.number, workers=workers)
+        if attempt.node is not None:
+            event.node, event.nodes = attempt.node.rank, attempt.job.launch.nodes.most
+        self._record(event, "answer")
 
     def _record(self, event: events.Event, what: str) -> None:
         """Write an event into the journal; when it cannot be written, the job goes on all the same."""

@@ -11,7 +11,7 @@ from elastic_hydra import timeouts
 from elastic_hydra.config.resolve import Launch
 from elastic_hydra.numa.allowance import Allowance
 
-__all__ = ["Attempt", "Job", "env_set_of"]
+__all__ = ["Attempt", "GangNode", "Job", "env_set_of"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class Job:
         return self.output_dir / (self.launch.keys.logs.dir or "logs")
 
 
+@dataclass(frozen=True)
+class GangNode:
+    """Which node of a job of several nodes an agent is, and where it meets those of the other nodes."""
+
+    rank: int
+    endpoint: str
+    """`HOST:PORT` of the store."""
+    run_id: str
+    """Names the rendezvous, unlike that of any other attempt."""
+    first_restart: int
+    """Number of the first folder in the job's `log_dir` that its workers write into."""
+
+
 @dataclass(eq=False)
 class Attempt:
     """How one try at a job goes; the launcher makes it and sends it to the agent.
@@ -75,6 +88,13 @@ class Attempt:
     """Where in the journal the lines of this job begin, in bytes."""
     restarts: tuple[float, ...] = ()
     """When its workers were restarted, in all attempts so far; only restarts that count."""
+    node: GangNode | None = None
+    """Which one this agent is of several that one launcher has started; None: there is one."""
+
+    @property
+    def is_first_node(self) -> bool:
+        """Whether the agent speaks for the job: it alone writes what a job has once, and calls the callbacks."""
+        return self.node is None or self.node.rank == 0
 
     def age(self, now: float) -> float:
         """Return the seconds since the first attempt at this job was started."""

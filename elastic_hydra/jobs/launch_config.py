@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from elastic_hydra.compat.torch import for_fields_of
 from elastic_hydra.config.debug import rank_of
@@ -43,15 +44,27 @@ def launch_config(
     debugged = rank_of(keys.debug)
     filtered = None if ranks is None else {*ranks, *([] if debugged is None else [debugged])}
     same_names = for_fields_of(LaunchConfig, vars(keys))
+    node, run_id, meeting = attempt.node, job.run_id, launch.rendezvous
+    if node is not None:
+        run_id = node.run_id
+        meeting = replace(
+            meeting, endpoint=node.endpoint, configs={**meeting.configs, "rank": node.rank, "is_host": False}
+        )
     computed = {
         "min_nodes": launch.nodes.least,
         "max_nodes": launch.nodes.most,
         "nproc_per_node": launch.nproc_per_node,
-        "rdzv_backend": launch.rendezvous.backend,
-        "rdzv_endpoint": launch.rendezvous.endpoint,
-        "rdzv_configs": launch.rendezvous.configs,
+        "rdzv_backend": meeting.backend,
+        "rdzv_endpoint": meeting.endpoint,
+        "rdzv_configs": meeting.configs,
         "local_addr": keys.rendezvous.local_addr,
-        "logs_specs": JobLogs(job.log_dir, std(launch.redirects), std(launch.tee), filtered),
+        "logs_specs": JobLogs(
+            job.log_dir,
+            std(launch.redirects),
+            std(launch.tee),
+            filtered,
+            first_restart=None if node is None else node.first_restart,
+        ),
         "log_line_prefix_template": line_prefix(launch.line_prefix, attempt.label),
         "duplicate_stdout_filters": keys.logs.duplicate_stdout_filters,
         "duplicate_stderr_filters": keys.logs.duplicate_stderr_filters,
@@ -62,7 +75,7 @@ def launch_config(
         "keep_finished": False,  # as under torchrun: who waits for a rank that has ended learns of it at once
     }
     of_the_job = {
-        "run_id": job.run_id,
+        "run_id": run_id,
         "history": attempt.restarts,
         "elapsed": attempt.age(time.monotonic()),
         "slot": attempt.allowance,

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.jobs.folders import refuse_unwritable
 
-__all__ = ["append_only", "check_log_files", "for_rank", "truncated_once"]
+__all__ = ["append_only", "check_log_files", "for_node", "for_rank", "truncated_once"]
 
 _FILE_KEY = re.compile(r"(file|path|file_?name)$", re.IGNORECASE)
 """What handlers call the argument that is their file: `filename`, but also `path`, `log_file`, `file_path`."""
@@ -31,11 +31,20 @@ def for_rank(logging_config: DictConfig, rank: int, console_level: str, output_d
         console_level: `hydra.launcher.logs.other_ranks_level`, in capitals or not.
         output_dir: of the job.
     """
+    return _apart(logging_config, f"rank{rank}", console_level, output_dir)
+
+
+def for_node(logging_config: DictConfig, rank: int, console_level: str, output_dir: str) -> DictConfig:
+    """Return the job logging of the agent of a node other than 0, see `for_rank`; `rank` is the node's."""
+    return _apart(logging_config, f"node{rank}", console_level, output_dir)
+
+
+def _apart(logging_config: DictConfig, whose: str, console_level: str, output_dir: str) -> DictConfig:
     config: Any = OmegaConf.to_container(logging_config, resolve=True)
     for handler in (config.get("handlers") or {}).values():
         keys = list(_file_keys(handler))
         for key in keys:
-            handler[key] = _of_rank(handler[key], rank, output_dir)
+            handler[key] = _own_file(handler[key], whose, output_dir)
         if not keys:
             handler["level"] = _higher(handler.get("level", logging.NOTSET), console_level.upper())
     created = OmegaConf.create(config)
@@ -112,7 +121,7 @@ def _file_keys(handler: Any) -> Iterator[str]:
             yield key
 
 
-def _of_rank(name: str, rank: int, output_dir: str) -> str:
+def _own_file(name: str, whose: str, output_dir: str) -> str:
     """Return the file beside rank 0's, or in the job's directory where that is impossible; devices are left alone."""
     path = Path(name)
     # /dev/stderr may lead to a regular file, which belongs to whoever started this process: it keeps its name.
@@ -122,7 +131,7 @@ def _of_rank(name: str, rank: int, output_dir: str) -> str:
     folder = path.parent
     if folder.is_dir() and not os.access(folder, os.W_OK):
         folder = Path(output_dir)
-    return str(folder / f"{path.stem}.rank{rank}{path.suffix}")
+    return str(folder / f"{path.stem}.{whose}{path.suffix}")
 
 
 def _higher(level: int | str, console_level: str) -> int | str:

@@ -129,7 +129,7 @@ class JobComposed(Event):
 
 @dataclass(slots=True, kw_only=True)
 class AttemptStarted(Event):
-    """The agent of a job was started, for the first or for another attempt."""
+    """The agents of a job were started, one for each of its nodes, for the first or for another attempt."""
 
     num: int
     """The job."""
@@ -143,6 +143,15 @@ class AttemptStarted(Event):
     """Name of the host on which it runs; empty: the launcher's own."""
     first_restart: int | None = None
     """The number of the first folder in `log_dir` that the workers of this attempt write into."""
+    nodes: Sequence[Mapping[str, Any]] | None = None
+    """Of a job of several nodes that one launcher has started: the `host`, `gpus` and `cpus` of each node, in the order
+    of node ranks; the fields above are those of node 0. Absent: the job runs on one host."""
+
+    def held(self) -> dict[str, tuple[Sequence[int], Sequence[int]]]:
+        """Return the GPUs and CPUs that the job holds, by host."""
+        if self.nodes is None:
+            return {self.host: (self.gpus, self.cpus)}
+        return {str(node.get("host", "")): (node.get("gpus", ()), node.get("cpus", ())) for node in self.nodes}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -259,6 +268,10 @@ class StacksWritten(Event):
     workers: Sequence[Mapping[str, Any]] = ()
     """For each worker of this node that runs, its `rank`, the `file` that has its stacks, and the position in bytes
     where they `start`."""
+    node: int = 0
+    """Rank of the node, of several on which one launcher has started the job."""
+    nodes: int = 1
+    """How many such nodes there are: each has a line of its own."""
 
 
 @dataclass(slots=True, kw_only=True)

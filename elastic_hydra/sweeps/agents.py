@@ -1,4 +1,4 @@
-"""The agent processes of the jobs that run, as the launcher sees them."""
+"""The agent processes of the jobs that run, as the launcher sees them: one for each node of a job."""
 
 from __future__ import annotations
 
@@ -103,6 +103,8 @@ class _Agent:
 class Agents:
     """Starts agents on servers, waits for their ends, and stops them.
 
+    An agent is known by the number of its job and the rank of its node, which is 0 where the job has one node.
+
     Args:
         servers: on all hosts.
         hosts: by their names. They may come and go.
@@ -113,23 +115,30 @@ class Agents:
         self._servers = servers
         self._hosts = hosts
         self._shared = shared
-        self._agents: dict[int, _Agent] = {}
+        self._agents: dict[tuple[int, int], _Agent] = {}
 
     @property
     def lost(self) -> bool:
         """Whether all servers have died, and all agents with them."""
         return self._servers.lost
 
-    def start(self, attempt: Attempt, slot: Slot) -> None:
-        """Start the agent of an attempt.
+    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot]) -> None:
+        """Start the agents of an attempt.
 
         Args:
-            attempt: with all that the agent needs to know.
-            slot: the job's.
+            attempts: the attempt as each of its agents is to see it, in the order of node ranks.
+            slots: the job's, in the same order.
 
         Raises:
-            ServerLost: it could not be started.
+            ServerLost: one could not be started, and none was.
         """
+        for slot in slots[1:]:  # none is started before it is known that all can be
+            if self._servers.on(slot.host).lost:
+                raise ServerLost(f"host {slot.host} was lost")
+        for rank, (attempt, slot) in enumerate(zip(attempts, slots, strict=True)):
+            self._start(attempt, slot, rank)
+
+    def _start(self, attempt: Attempt, slot: Slot, rank: int) -> None:
         host, server, shared = self._hosts[slot.host], self._servers.on(slot.host), self._shared
         cpus = None if slot.allowance is None else frozenset(slot.allowance.cpus)
         spec = ProcessSpec(None, host.allocator.environment(slot), os.getcwd(), current_umask(), cpus=cpus, agent=True)
@@ -143,7 +152,7 @@ class Agents:
             list(sys.argv),
         )
         process = server.start(spec, (agent_process.run, arguments))
-        self._agents[attempt.job.num] = _Agent(process, slot, host, server, clocks, gpu_memory)
+        self._agents[attempt.job.num, rank] = _Agent(process, slot, host, server, clocks, gpu_memory)
 
     def wait(self, until: float | None) -> None:
         """Wait until an agent has ended, or somebody asks for something.
@@ -154,36 +163,48 @@ class Agents:
         timeout = None if until is None else max(0.0, until - time.monotonic())
         self._servers.wait(lambda: bool(self.ended()), timeout)
 
-    def ended(self) -> list[int]:
-        """Return the numbers of the jobs whose agents have ended, and are not forgotten yet."""
-        return [num for num, agent in self._agents.items() if agent.process.exitcode is not None]
+    def ended(self) -> list[tuple[int, int]]:
+        """Return the agents that have ended, and are not forgotten yet: job's number and node's rank."""
+        return [of for of, agent in self._agents.items() if agent.process.exitcode is not None]
 
-    def process(self, num: int) -> Process:
-        """Return the process of a job's agent."""
-        return self._agents[num].process
+    def process(self, num: int, rank: int = 0) -> Process:
+        """Return the process of an agent."""
+        return self._agents[num, rank].process
 
-    def leaving(self, num: int) -> Leaving | None:
-        """Return what a job whose agent has ended still holds; None: nothing."""
-        agent = self._agents[num]
+    def leaving(self, num: int, rank: int = 0) -> Leaving | None:
+        """Return what an agent that has ended still holds; None: nothing."""
+        agent = self._agents[num, rank]
         return agent.host.gpu_memory.left(agent.slot, agent.gpu_memory)
 
-    def clocks(self, num: int) -> Clocks:
-        """Return the clocks of a job's host, as the job was told of them."""
-        return self._agents[num].clocks
+    def clocks(self, num: int, rank: int = 0) -> Clocks:
+        """Return the clocks of an agent's host, as the agent was told of them."""
+        return self._agents[num, rank].clocks
 
-    def forget(self, num: int) -> None:
+    def forget(self, num: int, rank: int = 0) -> None:
         """Drop what is kept of an agent that has ended."""
-        agent = self._agents.pop(num)
+        agent = self._agents.pop((num, rank))
         agent.server.forget([agent.process])
 
     def kill(self, num: int) -> None:
-        """Kill a job's agent; the server then ends the job's workers."""
+        """Kill a job's agents; their servers then end the job's workers."""
         self.signal(num, signal.SIGKILL)
 
-    def signal(self, num: int, number: int) -> None:
-        """Send a signal to a job's agent."""
+    def signal(self, num: int, number: int, host: str | None = None) -> None:
+        """Send a signal to a job's agents that have not ended.
+
+        Args:
+            num: the job.
+            number: of the signal.
+            host: only to the one on this host; None: to all.
+        """
+        for (of, rank), agent in self._agents.items():
+            if of == num and host in (None, agent.slot.host):
+                self._send(num, rank, number)
+
+    def _send(self, num: int, rank: int, number: int) -> None:
+        agent = self._agents[num, rank]
         with contextlib.suppress(ServerLost):  # it has ended, then
-            self._agents[num].server.signal([self._agents[num].process], number)
+            agent.server.signal([agent.process], number)
 
     def stop(self, attempts: Sequence[Attempt], order: Order, shutdown_timeout: float) -> None:
         """End all agents: in order, or at once if there is a second signal meanwhile.
@@ -194,7 +215,7 @@ class Agents:
             shutdown_timeout: seconds that an agent may need.
         """
         held: dict[AnyServer, list[Process]] = {}
-        for agent in (self._agents[attempt.job.num] for attempt in attempts):
+        for agent in self._agents.values():
             held.setdefault(agent.server, []).append(agent.process)
         jobs = ", ".join(f"#{attempt.job.num}" for attempt in attempts)
         while held:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn, filter_overrides
 
@@ -24,9 +26,10 @@ from elastic_hydra.journal.writer import Journal
 from elastic_hydra.live.view import View
 from elastic_hydra.overview.log_files import next_restart
 from elastic_hydra.overview.words import shown_path
+from elastic_hydra.resources.slots import Slot
 from elastic_hydra.supervisor import signal_queue, standard_input
 from elastic_hydra.supervisor.client import Client, ServerLost
-from elastic_hydra.sweeps import returns
+from elastic_hydra.sweeps import gang, returns
 from elastic_hydra.sweeps.agents import Agents, OwnServer
 from elastic_hydra.sweeps.compose import meet, task_yaml
 from elastic_hydra.sweeps.ends import Ends
@@ -42,6 +45,8 @@ __all__ = ["Batch"]
 
 log = logging.getLogger("elastic_hydra")
 
+_TELLS_NOBODY = (Kind.agent, Kind.exception, Kind.rendezvous)
+"""How an agent ends that has not told those of the other nodes: they would wait for it, and for its signs of life."""
 _SERVERS_IN_VAIN = 3
 """After so many servers that have died before they started a job, what waits is not started."""
 
@@ -88,8 +93,10 @@ class Batch:
         """Take the next job in, which is composed and checked: it is to run, unless its recorded end counts.
 
         Raises:
-            ConfigError: the nodes of the job cannot meet where they shall.
+            ConfigError: the nodes of the job cannot meet where they shall, or there are never so many hosts.
         """
+        if self._state.pool is not None:
+            self._state.pool.check_nodes(job)
         meet(job)
         history, num = self._state.history, job.num
         settled, value = history.settled_with_value(num)
@@ -204,10 +211,11 @@ class Batch:
     def _end_all(self, agents: Agents | InlineAgents, order: Order) -> None:
         """Note the ends of all jobs that ran when the launcher was told to stop."""
         for num, running in list(self._scheduler.running.items()):
+            for rank in running.nodes_left():
+                process = agents.process(num, rank)
+                running.ends[rank] = returns.of(running.attempt.job, process, running.order or order)
             self._scheduler.ended(num)
-            self._ends.ended(
-                running.attempt, returns.of(running.attempt.job, agents.process(num), running.order or order)
-            )
+            self._ends.ended(running.attempt, gang.end_of(running.ends, running.attempt.job))
 
     def _work_off(self, agents: Agents | InlineAgents) -> None:
         """Do what the scheduler says until all jobs have ended, or the server is lost."""
@@ -226,18 +234,18 @@ class Batch:
             if agents.lost and not scheduler.running and not scheduler.given_up:
                 return
             self._do(step, agents)
-            for num in agents.ended():
-                self._settle(num, agents)
+            for num, rank in agents.ended():
+                self._note_end(num, rank, agents)
 
     def _look_at_hosts(self, pool: HostPool, agents: Agents | InlineAgents, now: float) -> None:
         """See which hosts have come or gone; the jobs of a host that was told to stop get that signal."""
         pool.look(now, self._scheduler)
         for host, number in pool.take_told():
-            nums = [num for num, running in self._scheduler.running.items() if running.slot.host == host]
+            nums = [num for num, running in self._scheduler.running.items() if running.is_on(host)]
             jobs = ", ".join(f"#{num}" for num in nums) or "no job"
             log.warning("host %s: told to stop by %s; %s told as well", host, signal.Signals(number).name, jobs)
             for num in nums:
-                agents.signal(num, number)
+                agents.signal(num, number, host)
 
     def _do(self, step: Step, agents: Agents | InlineAgents) -> None:
         if isinstance(step, StartJob):
@@ -273,26 +281,25 @@ class Batch:
         return obstacle.blocked or (Blocked("the warm server has died") if lost else None)
 
     def _start(self, step: StartJob, agents: Agents | InlineAgents) -> None:
-        """Start a job's agent in its slot; if that fails, the job goes back to where it was."""
-        attempt, slot, job = step.attempt, step.slot, step.attempt.job
+        """Start a job's agents in its slots; if that fails, the job goes back to where it was."""
+        attempt, slots, job = step.attempt, step.slots, step.attempt.job
         try:
             if not self._state.single:
                 extra = IN_THE_LOG_ONLY if self._state.results.says_little else None
-                where = "" if self._state.pool is None else f" on {slot.host}"
+                where = "" if self._state.pool is None else f" on {', '.join(slot.host for slot in slots)}"
                 log.info("\t#%s%s : %s", job.num, where, " ".join(filter_overrides(job.overrides)), extra=extra)
             if said := in_words(job.launch.keys.debug):
                 log.info("%s", said)
             if attempt.journal_path is None:
                 attempt.journal_path, attempt.journal_start = self._journal.path, self._journal.position()
-            cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
             restart = next_restart(str(job.log_dir))
+            held = [_held(slot, "" if self._state.pool is None else slot.host) for slot in slots]
             event = events.AttemptStarted(
                 num=job.num,
                 attempt=attempt.number,
-                gpus=slot.gpus,
-                cpus=cpus,
-                host="" if self._state.pool is None else slot.host,
+                **held[0],
                 first_restart=restart,
+                nodes=held if len(held) > 1 else None,
             )
             self._journal.write(event)
             several_slots = str(self._state.settings.parallel) != "1" or self._state.pool is not None
@@ -301,31 +308,55 @@ class Batch:
             attempt.stdin = not side_by_side and standard_input.is_ours() and self._state.pool is None
             attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""
             attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
-            attempt.allowance = slot.allowance
-            agents.start(attempt, slot)
+            agents.start(self._for_nodes(attempt, slots, restart), slots)
         except ServerLost:
             self._scheduler.not_started(job.num)
         except BaseException:
             self._scheduler.not_started(job.num)
             raise
 
-    def _settle(self, num: int, agents: Agents | InlineAgents) -> None:
-        """Take a job whose agent has ended out of those that run: the job has ended, or it is tried again."""
+    def _for_nodes(self, attempt: Attempt, slots: Sequence[Slot], restart: int) -> list[Attempt]:
+        """Return an attempt as each of its agents is to see it."""
+        if len(slots) == 1:
+            attempt.allowance = slots[0].allowance
+            return [attempt]
+        endpoint = attempt.job.launch.rendezvous.endpoint
+        if not endpoint:
+            assert self._state.pool is not None
+            endpoint = self._state.pool.meeting_point([slot.host for slot in slots])
+        return gang.for_nodes(attempt, slots, endpoint, restart)
+
+    def _note_end(self, num: int, rank: int, agents: Agents | InlineAgents) -> None:
+        """Note how the agent of one node of a job has ended; with the last one, the attempt has."""
         running = self._scheduler.running[num]
-        attempt = running.attempt
-        overdue = running.overdue and running.order is None
-        end = signal_queue.interruptibly(returns.of, attempt.job, agents.process(num), running.order, overdue)
+        slot, process = running.slots[rank], agents.process(num, rank)
+        overdue = running.overdue and running.order is None and not running.ends
+        host = slot.host if len(running.slots) > 1 else ""
+        end = signal_queue.interruptibly(returns.of, running.attempt.job, process, running.order, overdue, host)
+        has_died = _has_died(end) and running.order is None
         if self._state.pool is not None and isinstance(agents, Agents):
-            end = agents.clocks(num).here(end)
+            end = agents.clocks(num, rank).here(end)
             self._state.pool.learn(end.imported)
-            self._state.pool.agent_ended(running.slot.host, died=_has_died(end, running))
+            self._state.pool.agent_ended(slot.host, died=has_died and not running.overdue)
         else:
             self._state.server.learn(end.imported)
-        self._scheduler.ended(num, agents.leaving(num))
-        following = self._ends.after(attempt, end)
+        running.ends[rank] = end
+        if (leaving := agents.leaving(num, rank)) is not None:
+            running.leaving.append(leaving)
+        agents.forget(num, rank)
+        if not running.nodes_left():
+            self._settle(num, running)
+        elif end.failure is not None and end.failure.kind is not Kind.preempted:
+            self._scheduler.node_failed(num, time.monotonic())
+            if end.failure.kind in _TELLS_NOBODY and end.failure.rank is None:
+                agents.signal(num, signal.SIGTERM)
+
+    def _settle(self, num: int, running: Running) -> None:
+        """Take a job whose agents have ended out of those that run: the job has ended, or it is tried again."""
+        self._scheduler.ended(num)
+        following = self._ends.after(running.attempt, gang.end_of(running.ends, running.attempt.job))
         if following is not None:
             self._scheduler.try_again(following)
-        agents.forget(num)
 
     def _give_back_emptied(self) -> None:
         """Give back the slots whose GPUs are empty again, or should have been long ago."""
@@ -345,9 +376,15 @@ class Batch:
                 )
 
 
-def _has_died(end: AttemptEnd, running: Running) -> bool:
-    """Whether an agent has died by itself."""
-    return end.agent_lost and end.failure is not None and end.failure.kind is Kind.agent and running.order is None
+def _held(slot: Slot, host: str) -> dict[str, Any]:
+    """Return what a job holds of a host, as the journal says it."""
+    cpus = sorted(slot.allowance.cpus) if slot.allowance is not None else []
+    return {"host": host, "gpus": slot.gpus, "cpus": cpus}
+
+
+def _has_died(end: AttemptEnd) -> bool:
+    """Whether it is an agent that has died, and not the workers, or a signal, that have ended an attempt."""
+    return end.agent_lost and end.failure is not None and end.failure.kind is Kind.agent
 
 
 def _size(launches: list[Launch]) -> str:

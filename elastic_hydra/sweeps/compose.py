@@ -152,11 +152,11 @@ def meet(job: Job) -> None:
     """Host the store where the nodes of this sweep meet, if it is this node that shall; agents only connect to it."""
     launch = job.launch
     backend = backend_of(launch.rendezvous.backend)
-    if not launch.several_nodes or not backend.one_of_them_hosts:
+    if not launch.several_nodes or not launch.rendezvous.endpoint or not backend.one_of_them_hosts:
         return
     host, port = parse_rendezvous_endpoint(launch.rendezvous.endpoint, default_port=0)
     wanted = launch.rendezvous.configs.get("is_host")
-    if backend.has_node_ranks:
+    if backend.has_node_ranks and not launch.is_gang:
         wanted = launch.rendezvous.configs["rank"] == 0
     key = f"hydra.launcher.rendezvous.endpoint={launch.rendezvous.endpoint}"
     try:
@@ -227,7 +227,7 @@ _OF_ONE_NODE = ("rendezvous.node_rank", "rendezvous.local_addr", "rendezvous.is_
 
 def _run_id(num: int, overrides: list[str], launch: Launch, config: DictConfig) -> str:
     """Name a job's rendezvous: unlike any other's on one node, the same for all launchers on several."""
-    if not launch.several_nodes:
+    if not launch.launcher_per_node:
         return f"{uuid.uuid4().hex}-{num}"
     name = launch.keys.rendezvous.id
     if name is None:

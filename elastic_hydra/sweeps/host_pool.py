@@ -35,7 +35,7 @@ from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.keep_alive import KeepAlive
 from elastic_hydra.hosts.time_left import time_left
 from elastic_hydra.hosts.wanted import Heard, Wanted
-from elastic_hydra.jobs.job import Attempt
+from elastic_hydra.jobs.job import Attempt, Job
 from elastic_hydra.journal import events
 from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.journal.place import FILE_NAME
@@ -50,6 +50,7 @@ from elastic_hydra.supervisor.waiting import AnyServer, Listener
 from elastic_hydra.sweeps.clocks import Clocks
 from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.kept_server import PRELOAD
+from elastic_hydra.sweeps.meeting_points import MeetingPoints
 from elastic_hydra.sweeps.place import Place, wanted_hosts
 from elastic_hydra.sweeps.scheduler import Scheduler
 from elastic_hydra.sweeps.token_file import TokenFile
@@ -103,6 +104,7 @@ class HostPool:
         self._journal: Journal | None = None
         self._unwritten: list[events.Event] = []
         self._wanted: Wanted | None = None
+        self._stores = MeetingPoints()
         self._learned: set[str] = set()
         self._told: list[tuple[str, int]] = []
         self._alone_since: float | None = None
@@ -133,6 +135,17 @@ class HostPool:
     def for_host(self, host: str, attempt: Attempt) -> Attempt:
         """Return an attempt as an agent on a host is to see it: with that host's clock and journal."""
         return replace(self.clocks(host).of_host(attempt), journal_path=Path(self.on(host).journal_path))
+
+    def meeting_point(self, hosts: Sequence[str]) -> str:
+        """Return the endpoint of the store where the nodes of jobs on several hosts meet.
+
+        Args:
+            hosts: of the job.
+
+        Raises:
+            ConfigError: this process can host no store.
+        """
+        return self._stores.endpoint({host: self.on(host).name for host in hosts})
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, until somebody asks for something, or until there is something to `look` at.
@@ -183,6 +196,19 @@ class HostPool:
             if not self.hosts:
                 self.wait(lambda: False, None)
 
+    def check_nodes(self, job: Job) -> None:
+        """Refuse a job of several nodes that needs more hosts at once than can be there, now or later.
+
+        Raises:
+            ConfigError: it does.
+        """
+        most, nodes = sum(not place.left_alone for place in self._places), job.launch.demand.nodes
+        if nodes > max(1, most):  # a job of one node waits, until all of the sweep is given up
+            raise ConfigError(
+                f"job #{job.num}: hydra.launcher.nodes={nodes}: at most {most} host{'s' * (most != 1)} can be there "
+                "(hydra.launcher.hosts); set fewer nodes, or have more hosts"
+            )
+
     def serve(self, journal: Journal, shutdown_timeout: float) -> None:
         """Serve a batch of jobs.
 
@@ -218,17 +244,18 @@ class HostPool:
             jobs: how many jobs there are, where no scheduler says it.
         """
         self._is_new = False
-        running = Counter(run.slot.host for run in scheduler.running.values()) if scheduler is not None else Counter()
-        self._most_at_once = max([self._most_at_once, *running.values()])
+        running: Counter[str] = Counter()
         if scheduler is not None:
-            jobs = len(scheduler.waiting) + len(scheduler.planned) + len(scheduler.running)
+            running.update(slot.host for run in scheduler.running.values() for slot in run.slots)
+            jobs = scheduler.slots_wanted()
+        self._most_at_once = max([self._most_at_once, *running.values()])
         for place in self._places:
             if place.connection is not None:
                 self._look_at(place, place.connection, now, scheduler)
             if place.connection is not None and place.host is not None:
                 self._let_go(place, place.connection, now, running[place.host.name], scheduler)
-        self._ask_for_more(now, jobs)
-        self._look_whether_alone(now, jobs)
+        self._ask_for_more(now, jobs, 1 if scheduler is None else scheduler.most_nodes)
+        self._look_whether_alone(now, jobs, is_stuck=scheduler is not None and scheduler.is_stuck(now))
 
     def take_told(self) -> list[tuple[str, int]]:
         """Return the hosts that were told to stop since the last call, each with the signal that has told it."""
@@ -252,6 +279,7 @@ class HostPool:
 
     def close(self) -> None:
         """Let all hosts go, in order and at once."""
+        self._stores.close()
         self.hosts.clear()
         self._by_host.clear()
         for place in self._places:
@@ -365,9 +393,9 @@ class HostPool:
         if place.leaving:
             place.close()
 
-    def _ask_for_more(self, now: float, jobs: int) -> None:
+    def _ask_for_more(self, now: float, slots: int, most_nodes: int) -> None:
         usable = [place for place in self._places if not place.left_alone and not place.leaving]
-        wanted = wanted_hosts(jobs, self._jobs_per_host(), len(usable))
+        wanted = wanted_hosts(slots, self._jobs_per_host(), len(usable), most_nodes)
         there = sum(place.is_open for place in usable)
         coming = 0 if self._engine.is_elastic else sum(place.is_coming for place in usable)
         for place in usable:
@@ -450,23 +478,25 @@ class HostPool:
             moments.append(self._alone_since + self._keys.start_timeout)
         return min(moments, default=None)
 
-    def _look_whether_alone(self, now: float, jobs: int) -> None:
-        """Give up when there is no host, and none is to be waited for any more."""
-        if self.hosts or not jobs:
+    def _look_whether_alone(self, now: float, jobs: int, *, is_stuck: bool) -> None:
+        """Give up when there is no host, or too few for each job, and none is to be waited for any more."""
+        if (self.hosts and not is_stuck) or not jobs:
             self._alone_since = None
             return
         self._alone_since = now if self._alone_since is None else self._alone_since
         limit = self._keys.start_timeout
-        if all(place.left_alone and not place.is_open for place in self._places):
-            self.problem = f"hydra.launcher.hosts.engine={self._keys.engine}: no host is there{self._fates()}"
+        there = f"the jobs that wait need more than {', '.join(self.hosts)}" if self.hosts else "no host is there"
+        if all(place.is_settled for place in self._places):
+            self.problem = f"hydra.launcher.hosts.engine={self._keys.engine}: {there}{self._fates()}"
         elif limit is not None and now >= self._alone_since + limit:
-            self.problem = f"hydra.launcher.hosts.start_timeout={limit:g}: no host has come in time{self._fates()}"
+            late = f"{there}, and no other host" if self.hosts else "no host"
+            self.problem = f"hydra.launcher.hosts.start_timeout={limit:g}: {late} has come in time{self._fates()}"
 
     def _fates(self) -> str:
-        """Say why there is no host, by place; of those that have not come, what was heard."""
+        """Say why there is no other host, by place; of those that have not come, what was heard."""
         told = {place.name: place.left_alone or place.last_fate for place in self._places}
         for place in self._places:
-            if place.connection is not None and place.transport is not None:
+            if place.connection is not None and place.transport is not None and place.host is None:
                 place.close()
                 ended = place.transport.ended()
                 said = " | ".join(ended.last_lines[-_SHOWN_LINES:]) if ended is not None else ""

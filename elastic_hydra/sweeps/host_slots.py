@@ -41,7 +41,8 @@ class _HostOfJobs:
 class HostSlots:
     """Hands out slots, and packs: of the hosts that have room for a job, the one that has least left gets it.
 
-    So hosts with much room stay whole for jobs that need much, and hosts that nobody needs become idle.
+    So hosts with much room stay whole for jobs that need much, and hosts that nobody needs become idle. A job of
+    several nodes gets a slot on as many hosts at once, or none.
 
     Args:
         slots: of the hosts that are there from the beginning, by their names; all of them free.
@@ -51,8 +52,8 @@ class HostSlots:
         self._hosts: dict[str, _HostOfJobs] = {}
         self._servable: dict[Demand, bool] = {}
         """What `can_serve` has said since a host has come or gone."""
-        self._serves_all = False
-        """Whether a host is there that can serve every job."""
+        self._serve_all = 0
+        """How many hosts are there that can serve every job."""
         for name, of_host in (slots or {}).items():
             self.add(name, of_host)
 
@@ -86,12 +87,15 @@ class HostSlots:
         """Whether a host of this name is there, drained or not."""
         return name in self._hosts
 
-    def take(self, demand: Demand, now: float = 0.0) -> Slot | None:
-        """Hold a slot for a job on the fullest host that has room for it, and time; None while none has.
+    def take(self, demand: Demand, now: float = 0.0) -> tuple[Slot, ...] | None:
+        """Hold slots for a job, one for each of its nodes, on the fullest hosts that have room for them, and time.
 
         Args:
             demand: the job's.
             now: the time, which matters to jobs with a duration.
+
+        Returns:
+            the slots, each on another host; None while too few hosts have room: then none is held.
 
         Raises:
             NumaError: no host has such CPUs, or nodes with so many cores.
@@ -100,29 +104,37 @@ class HostSlots:
         if len(hosts) > 1:
             hosts.sort(key=lambda host: host.slots.room)
         problems: list[NumaError] = []
+        taken: list[Slot] = []
         for host in hosts:
             found = host.take(demand)
             if isinstance(found, Slot):
-                return found
-            problems += [] if found is None else [found]
+                taken.append(found)
+                if len(taken) == demand.nodes:
+                    return tuple(taken)
+            problems += [found] if isinstance(found, NumaError) else []
+        self.give_back(taken)
         if problems and len(problems) == len(hosts):
             raise problems[0]
         return None
 
     def can_serve(self, demand: Demand, now: float = 0.0) -> bool:
-        """Whether a host that is there, and is not drained, could serve a job if it were idle, from now on.
+        """Whether hosts that are there could serve a job if they were idle from now on: one for each of its nodes.
 
         Args:
             demand: the job's.
             now: the time, which matters to jobs with a duration.
         """
         if demand.duration:
-            return any(host.could_serve(demand) and host.has_time_for(demand, now) for host in self._hosts.values())
-        if self._serves_all:
+            return self._able(demand, now) >= demand.nodes
+        if self._serve_all >= demand.nodes:
             return True
         if demand not in self._servable:
-            self._servable[demand] = any(host.could_serve(demand) for host in self._hosts.values())
+            self._servable[demand] = self._able(demand, now) >= demand.nodes
         return self._servable[demand]
+
+    def _able(self, demand: Demand, now: float) -> int:
+        """Count the hosts that could serve a node of a job if they were idle from now on."""
+        return sum(host.could_serve(demand) and host.has_time_for(demand, now) for host in self._hosts.values())
 
     def useless_from(self, name: str, demands: Iterable[Demand]) -> float:
         """Return from when on a host's time is too short for each of some jobs; infinity: it never is.
@@ -136,9 +148,10 @@ class HostSlots:
 
     def _look_anew(self) -> None:
         self._servable.clear()
-        self._serves_all = any(host.serves is None and not host.is_drained for host in self._hosts.values())
+        self._serve_all = sum(host.serves is None and not host.is_drained for host in self._hosts.values())
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slots: Iterable[Slot]) -> None:
         """Take back what a job held."""
-        if (host := self._hosts.get(slot.host)) is not None:
-            host.slots.give_back(slot)
+        for slot in slots:
+            if (host := self._hosts.get(slot.host)) is not None:
+                host.slots.give_back(slot)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,9 @@ class InlineAgents:
         self._shared = shared
         self._started: dict[int, tuple[Attempt, _Ran]] = {}
 
-    def start(self, attempt: Attempt, slot: Slot) -> None:
-        """Note that a job is to run; `slot` is all of the host."""
+    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot]) -> None:
+        """Note that a job is to run; its one slot is all of the host."""
+        (attempt,) = attempts
         self._started[attempt.job.num] = attempt, _Ran(attempt.job.num, -1, pid=os.getpid())
 
     def wait(self, until: float | None) -> None:
@@ -94,26 +95,26 @@ class InlineAgents:
                     ran.end = signal_queue.interruptibly(_run, attempt, self._shared)
                 ran.exitcode, ran.exit_time = 0, time.time()
 
-    def ended(self) -> list[int]:
-        """Return the numbers of the jobs that have ended, and are not forgotten yet."""
-        return [num for num, (_, ran) in self._started.items() if ran.exitcode is not None]
+    def ended(self) -> list[tuple[int, int]]:
+        """Return the jobs that have ended, and are not forgotten yet, each with the rank of its one node."""
+        return [(num, 0) for num, (_, ran) in self._started.items() if ran.exitcode is not None]
 
-    def process(self, num: int) -> Process:
+    def process(self, num: int, rank: int = 0) -> Process:
         """Return what stands for the process of a job's agent."""
         return self._started[num][1]
 
-    def leaving(self, num: int) -> Leaving | None:
+    def leaving(self, num: int, rank: int = 0) -> Leaving | None:
         """Return what a job still holds: what this process keeps, it keeps."""
         return None
 
-    def forget(self, num: int) -> None:
+    def forget(self, num: int, rank: int = 0) -> None:
         """Drop what is kept of a job that has ended."""
         del self._started[num]
 
     def kill(self, num: int) -> None:
         """Do nothing: no limit holds for these jobs."""
 
-    def signal(self, num: int, number: int) -> None:
+    def signal(self, num: int, number: int, host: str | None = None) -> None:
         """Do nothing: nobody can ask while a job runs."""
 
     def stop(self, attempts: list[Attempt], order: Order, shutdown_timeout: float) -> None:

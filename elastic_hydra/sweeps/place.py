@@ -66,6 +66,13 @@ class Place:
         return self.connection is not None
 
     @property
+    def is_settled(self) -> bool:
+        """Whether there is a host on which jobs can run, or there will be none."""
+        if self.host is not None:
+            return not self.is_drained
+        return bool(self.left_alone) and not self.is_open
+
+    @property
     def is_coming(self) -> bool:
         """Whether a host is asked for of which nothing was heard yet."""
         return self.connection is not None and self.connection.state is State.coming
@@ -125,12 +132,13 @@ def pause(in_vain: int) -> float:
     return float(min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** (in_vain - 1)))
 
 
-def wanted_hosts(jobs: int, jobs_per_host: int, most: int) -> int:
+def wanted_hosts(slots: int, jobs_per_host: int, most: int, most_nodes: int = 1) -> int:
     """Return how many hosts a batch is to have: enough for all its jobs at once, if there are so many.
 
     Args:
-        jobs: those that run, and those that wait.
+        slots: of the jobs that run, and of those that wait.
         jobs_per_host: how many run on one host at once, as far as that is known.
         most: how many hosts there may be.
+        most_nodes: of a job.
     """
-    return min(most, -(-jobs // max(1, jobs_per_host)))
+    return min(most, max(-(-slots // max(1, jobs_per_host)), most_nodes if slots else 0))

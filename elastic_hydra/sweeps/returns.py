@@ -30,7 +30,9 @@ _STOPPED = (Kind.preempted, Kind.agent, Kind.peer)
 """Kinds of failures that stopping a job brings about."""
 
 
-def of(job: Job, process: Process, stopped_by: Order | None = None, overdue: bool = False) -> AttemptEnd:
+def of(
+    job: Job, process: Process, stopped_by: Order | None = None, overdue: bool = False, host: str = ""
+) -> AttemptEnd:
     """Take what a job's agent has handed over, or say what became of the agent.
 
     Args:
@@ -38,8 +40,9 @@ def of(job: Job, process: Process, stopped_by: Order | None = None, overdue: boo
         process: its agent, which has ended.
         stopped_by: what has told the job to stop, if something has.
         overdue: whether the agent was killed because it did not see to the job's time limit.
+        host: on which the agent has run, where the job has several; empty: there is no need to say it.
     """
-    end = _of(job, process, overdue)
+    end = _of(job, process, overdue, host)
     if end.failure is None or stopped_by is None:
         return end
     if end.failure.kind in _STOPPED or end.failure.signal == stopped_by.number.name:
@@ -47,7 +50,7 @@ def of(job: Job, process: Process, stopped_by: Order | None = None, overdue: boo
     return end  # the job had failed before it was told to stop
 
 
-def _of(job: Job, process: Process, overdue: bool) -> AttemptEnd:
+def _of(job: Job, process: Process, overdue: bool, host: str) -> AttemptEnd:
     try:
         outcome = process.outcome()
     except Exception as error:  # unpickling runs code of the user's classes, which may raise anything
@@ -65,21 +68,22 @@ def _of(job: Job, process: Process, overdue: bool) -> AttemptEnd:
     if process.exitcode == 0 and outcome is not None:
         end: AttemptEnd = outcome.value
         return end.unpacked()
-    return _lost(job, process)
+    return _lost(job, process, host)
 
 
 def _failed(job: Job, error: BaseException, failure: Failure, lost: bool = False) -> AttemptEnd:
     return AttemptEnd(failed(job, error), failure, agent_lost=lost)
 
 
-def _lost(job: Job, process: Process) -> AttemptEnd:
+def _lost(job: Job, process: Process, host: str) -> AttemptEnd:
     code = process.exitcode or 0
     name = signal_name(code)
     how = f"it was killed by {name}" if name else f"it ended with exit code {code}"
     if name and not process.fate and name in job.launch.keys.signals_to_handle:
         return _stopped(job, Order(signal.Signals[name]), lost=True)  # the signal came before the agent could handle it
     what = process.refused or process.fate or how + (" without a result" if not code else "")
-    reason = f"its agent (pid {process.pid}) was lost: {what}"
+    where = f" on host {host}" if host else ""
+    reason = f"its agent{where} (pid {process.pid}) was lost: {what}"
     return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.agent, reason), lost=True)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from elastic_hydra import timeouts
 from elastic_hydra.config.resources import Demand
+from elastic_hydra.jobs.attempt_end import AttemptEnd
 from elastic_hydra.jobs.job import Attempt
 from elastic_hydra.resources import gpu_memory
 from elastic_hydra.resources.gpu_memory import Leaving
@@ -38,21 +39,34 @@ class Running:
     """A job that has been started."""
 
     attempt: Attempt
-    slot: Slot
+    slots: tuple[Slot, ...]
+    """One for each of its nodes, in the order of their ranks."""
     overdue: bool = False
-    """Whether its agent was killed because it has not ended the job in time."""
+    """Whether its agents were killed because they have not ended the job in time."""
     order: Order | None = None
     """What has told this job to stop; None: nothing has."""
     stopped_at: float | None = None
-    """When its agent was told so."""
+    """When its agents were told so, or when the first of several has failed: since then they have to end."""
+    ends: dict[int, AttemptEnd] = field(default_factory=dict)
+    """How the agents of its nodes have ended, by the nodes' ranks, in the order in which they have."""
+    leaving: list[Leaving] = field(default_factory=list)
+    """What those that have ended still hold."""
 
     @property
     def deadline(self) -> float | None:
-        """When its agent must have ended the job, and itself; None: there is no limit."""
+        """When its agents must have ended the job, and themselves; None: there is no limit."""
         deadlines = [] if self.attempt.deadline is None else [self.attempt.deadline]
         if self.stopped_at is not None:
             deadlines.append(self.stopped_at + timeouts.end_of_agent(self.attempt.job.launch.keys.shutdown_timeout))
         return min(deadlines, default=None)
+
+    def nodes_left(self) -> list[int]:
+        """Return the ranks of the nodes whose agents have not ended."""
+        return [rank for rank in range(len(self.slots)) if rank not in self.ends]
+
+    def is_on(self, host: str) -> bool:
+        """Whether one of its nodes is a host."""
+        return any(slot.host == host for slot in self.slots)
 
 
 class Scheduler:
@@ -90,6 +104,8 @@ class Scheduler:
         """Why no further job starts; empty: nothing is in the way."""
         self.starts = 0
         """How many attempts were started."""
+        self.most_nodes = 1
+        """Of a job that was composed so far: different hosts that it needs at once."""
         self._stagger = stagger
         self._next_start = 0.0
         self._overtaken = 0
@@ -161,7 +177,7 @@ class Scheduler:
         return LeaveOut(attempts, self.given_up)
 
     def _start(self, now: float) -> StartJob | None:
-        """Take the attempt that is to start now from those that wait, and a slot for it."""
+        """Take the attempt that is to start now from those that wait, and slots for it."""
         if self.pause(now) > 0.0:
             return None
         looked_at: list[Attempt] = []
@@ -169,7 +185,7 @@ class Scheduler:
         def demands() -> Iterator[Demand]:  # mostly only the first one is looked at
             for attempt in self.waiting:
                 demand = attempt.job.launch.demand
-                # A job that no host could ever serve waits for another host, and keeps no others waiting for it.
+                # A job that the hosts could never serve waits for others, and keeps no jobs waiting for it.
                 if attempt.not_before <= now and self.hosts.can_serve(demand, now):
                     looked_at.append(attempt)
                     yield demand
@@ -177,16 +193,16 @@ class Scheduler:
         chosen = next_to_start(demands(), lambda demand: self.hosts.take(demand, now), self._overtaken)
         if chosen is None:
             return None
-        index, slot = chosen
+        index, slots = chosen
         attempt = looked_at[index]
         self._overtaken = self._overtaken + 1 if index else 0
         self._next_start = now + self._stagger
         self.waiting.remove(attempt)
         if attempt.began is None:
             attempt.began = now
-        self.running[attempt.job.num] = Running(attempt, slot)
+        self.running[attempt.job.num] = Running(attempt, slots)
         self.starts += 1
-        return StartJob(attempt, slot)
+        return StartJob(attempt, slots)
 
     def _until(self, now: float, blocked: Blocked | None) -> float | None:
         """Return when to ask again although no job has ended; None: not before one has."""
@@ -212,26 +228,32 @@ class Scheduler:
         self.planned.popleft()
         if attempt is not None:
             self.waiting.append(attempt)
+            self.most_nodes = max(self.most_nodes, attempt.job.launch.demand.nodes)
 
     def not_started(self, num: int) -> None:
         """Put a job back to the front of the queue: it could not be started."""
         running = self.running.pop(num)
         self.starts -= 1
-        self.hosts.give_back(running.slot)
+        self.hosts.give_back(running.slots)
         self.waiting.insert(0, running.attempt)
 
-    def ended(self, num: int, leaving: Leaving | None = None) -> None:
-        """Note that an attempt has ended.
+    def node_failed(self, num: int, now: float) -> None:
+        """Note that one of a job's nodes has failed: those that are left have to end, and the attempt with them.
 
         Args:
-            num: of its job.
-            leaving: what the attempt still holds; None: its slot is free.
+            num: the job.
+            now: the time.
         """
+        running = self.running[num]
+        if running.stopped_at is None:
+            running.stopped_at = now
+
+    def ended(self, num: int) -> None:
+        """Note that an attempt has ended, on all of its nodes. What it does not still hold is free."""
         running = self.running.pop(num)
-        if leaving is not None:
-            self.leaving.append(leaving)
-        else:
-            self.hosts.give_back(running.slot)
+        self.leaving += running.leaving
+        held = [leaving.slot for leaving in running.leaving]
+        self.hosts.give_back(slot for slot in running.slots if slot not in held)
 
     def try_again(self, attempt: Attempt) -> None:
         """Put a further attempt at a job to the front of the queue."""
@@ -240,7 +262,20 @@ class Scheduler:
     def has_left(self, leaving: Leaving) -> None:
         """Note that a job which has ended holds nothing any more."""
         self.leaving.remove(leaving)
-        self.hosts.give_back(leaving.slot)
+        self.hosts.give_back([leaving.slot])
+
+    def slots_wanted(self) -> int:
+        """Return how many slots the jobs would hold if all of them ran at once."""
+        held = sum(len(running.slots) for running in self.running.values())
+        if self.most_nodes == 1:  # a long queue is not gone through for nothing
+            return len(self.waiting) + len(self.planned) + held
+        return sum(attempt.job.launch.demand.nodes for attempt in self.waiting) + len(self.planned) + held
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether nothing runs, and the hosts that are there could serve none of the jobs that wait."""
+        if self.running or self.planned or not self.waiting:
+            return False
+        return not any(self.hosts.can_serve(attempt.job.launch.demand, now) for attempt in self.waiting)
 
     def useless_from(self, host: str) -> float:
         """Return from when on no job that waits can start on a host, since its time is too short; infinity: one can."""
@@ -283,11 +318,11 @@ def next_to_start(
 
     Args:
         waiting: demands of the jobs that have not started, in their order.
-        take: holds a slot for a demand; None: there is no room for it.
+        take: holds slots for a demand; None: there is no room for it.
         overtaken: how many jobs have overtaken the first one so far.
 
     Returns:
-        the index of the job and the slot that it now holds, or None when none may start.
+        the index of the job and what it now holds, or None when none may start.
     """
     first: Demand | None = None
     for index, demand in enumerate(waiting):
@@ -297,7 +332,7 @@ def next_to_start(
             continue
         if first is None:
             first = demand
-        slot = take(demand)
-        if slot is not None:
-            return index, slot
+        held = take(demand)
+        if held is not None:
+            return index, held
     return None

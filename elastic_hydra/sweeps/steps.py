@@ -14,10 +14,10 @@ __all__ = ["Blocked", "ComposeJob", "Done", "KillAgent", "LeaveOut", "StartJob",
 
 @dataclass(frozen=True)
 class StartJob:
-    """Start this attempt in this slot. It counts as running from now on."""
+    """Start this attempt in these slots, one for each of its nodes. It counts as running from now on."""
 
     attempt: Attempt
-    slot: Slot
+    slots: tuple[Slot, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StopAgent:
 
 @dataclass(frozen=True)
 class KillAgent:
-    """Kill this job's agent, which should have ended the job: it hangs, or a signal has stopped it."""
+    """Kill this job's agents, which should have ended the job: they hang, or a signal has stopped them."""
 
     num: int
 

@@ -250,14 +250,17 @@ class Sweep:
         scheduler = self._state.scheduler(planned)
         for job in jobs:
             scheduler.composed(Attempt(job) if self._history.settled(job.num) is None else None)
-        slots = planned_slots(scheduler)
+        planned_for = planned_slots(scheduler)
         for job in jobs:
-            overrides, slot = " ".join(filter_overrides(job.overrides)), slots.get(job.num)
-            if slot is None:
+            overrides, slots = " ".join(filter_overrides(job.overrides)), planned_for.get(job.num)
+            if slots is None and self._history.settled(job.num) is None:
+                what = f"    it would wait until {job.launch.demand.nodes} hosts are there"
+            elif slots is None:
                 what = f"    recorded, and not run again: hydra.launcher.resume={self._history.mode}"
             else:
-                allocator = self._state.hosts[slot.host].allocator
-                what = describe(job, slot, allocator.bindings(job.launch, job.env_set, slot))
+                first = slots[0]  # the other nodes of a job hold the like of it
+                allocator = self._state.hosts[first.host].allocator
+                what = describe(job, first, allocator.bindings(job.launch, job.env_set, first))
             log.info("\t#%s : %s\n%s", job.num, overrides, what)
         return [returns.nothing(job) for job in jobs]
 
@@ -298,8 +301,8 @@ class Sweep:
 
     def _open_journal(self, jobs: Sequence[Job]) -> Journal:
         if self._journal is None:
-            several_nodes = any(job.launch.several_nodes for job in jobs)
-            self._journal = Journal(self._dir, shared=several_nodes, key=self._dir_key)
+            shared = any(job.launch.launcher_per_node for job in jobs)
+            self._journal = Journal(self._dir, shared=shared, key=self._dir_key)
             if self._state.pool is None:
                 await_other_hosts(self._journal.path, self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded

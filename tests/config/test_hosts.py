@@ -103,7 +103,6 @@ def test_a_list_that_nobody_would_read_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"nodes": 2, "rendezvous__backend": "c10d", "rendezvous__endpoint": "n1:29400"}, "nodes=2: with hosts.engine"),
         ({"debug": "rank0"}, "debug=rank0: works on the launcher's own machine only"),
         ({"start_method": "inline", "nproc_per_node": 1}, "start_method=inline: works on the launcher's own machine"),
     ],
@@ -139,3 +138,32 @@ def test_a_job_is_not_longer_than_a_host_is_there(
     problems = Problems()
     check_duration_on_hosts(engine, timeout_min, duration, problems)
     assert problems.lines == lines
+
+
+def test_a_job_of_several_nodes_needs_no_word_about_its_rendezvous() -> None:
+    gang = launch(hosts__engine="ray", nodes=3)
+    assert (gang.demand.nodes, gang.is_gang, gang.launcher_per_node) == (3, True, False)
+    assert (gang.rendezvous.backend, gang.rendezvous.endpoint) == ("static", "")
+    said = launch(hosts__engine="ray", nodes=3, rendezvous__endpoint="login:29400", rendezvous__join_timeout=60)
+    assert (said.rendezvous.endpoint, said.rendezvous.configs["timeout"]) == ("login:29400", 60)
+
+
+def test_launchers_on_each_node_take_one_slot_each() -> None:
+    several = launch(nodes=3, rendezvous__backend="c10d", rendezvous__endpoint="n0:29400")
+    assert (several.demand.nodes, several.is_gang, several.launcher_per_node) == (1, False, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"nodes": "2:4"}, "nodes=2:4: with hosts.engine=ray the number of nodes is fixed"),
+        ({"nodes": 2, "rendezvous__node_rank": 0}, "rendezvous.node_rank=0: one launcher starts all nodes"),
+        ({"nodes": 2, "rendezvous__backend": "c10d"}, "rendezvous.backend=c10d: a job on several hosts"),
+        ({"nodes": 2, "rendezvous__endpoint": "login"}, "rendezvous.endpoint=login: must be HOST:PORT"),
+    ],
+    ids=str,
+)
+def test_what_the_launcher_of_all_nodes_cannot_do_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        launch(hosts__engine="ray", **changed)
+    assert words in str(refused.value)

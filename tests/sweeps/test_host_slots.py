@@ -17,8 +17,8 @@ LISTED = Demand(listed=("7",))
 
 
 def names(hosts: HostSlots, *demands: Demand) -> list[str]:
-    slots = [hosts.take(demand) for demand in demands]
-    return ["-" if slot is None else slot.host for slot in slots]
+    taken = [hosts.take(demand) for demand in demands]
+    return ["-" if slots is None else "+".join(slot.host for slot in slots) for slots in taken]
 
 
 def test_small_jobs_fill_the_host_with_the_least_room_and_leave_the_others_whole() -> None:
@@ -44,23 +44,31 @@ def test_what_no_host_can_ever_give_is_an_error() -> None:
 
 def test_nothing_starts_on_a_drained_host_and_what_it_gets_back_is_kept() -> None:
     hosts = HostSlots({"a": host(2, name="a"), "b": host(4, name="b")})
-    slot = hosts.take(ONE)
-    assert slot is not None
-    assert slot.host == "a"
+    slots = hosts.take(ONE)
+    assert slots is not None
+    assert [slot.host for slot in slots] == ["a"]
     hosts.drain("a")
     assert names(hosts, ONE) == ["b"]
-    hosts.give_back(slot)
+    hosts.give_back(slots)
     hosts.remove("a")
     assert "a" not in hosts
     assert names(hosts, ONE) == ["b"]
 
 
+def test_the_nodes_of_a_job_are_different_hosts_the_fullest_that_have_room() -> None:
+    hosts = HostSlots({"a": host(4, name="a"), "b": host(2, name="b"), "c": host(1, name="c")})
+    pair, three = Demand(cpus=1, nodes=2), Demand(cpus=2, nodes=3)
+    assert names(hosts, three, pair, pair, pair) == ["-", "c+b", "b+a", "-"]
+    assert names(hosts, Demand(cpus=3)) == ["a"], "what did not suffice for a job was given back"
+    assert not hosts.can_serve(Demand(cpus=1, nodes=4))
+
+
 def test_a_slot_of_a_host_that_is_gone_is_nobodys() -> None:
     hosts = HostSlots({"a": host(2, name="a")})
-    slot = hosts.take(TWO)
-    assert slot is not None
+    slots = hosts.take(TWO)
+    assert slots is not None
     hosts.remove("a")
-    hosts.give_back(slot)
+    hosts.give_back(slots)
     assert names(hosts, ONE) == ["-"]
     hosts.add("a", host(2, name="a"))
     assert names(hosts, TWO, ONE) == ["a", "-"]

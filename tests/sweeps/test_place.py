@@ -104,3 +104,10 @@ def test_as_many_hosts_are_wanted_as_the_jobs_need_at_once(
     jobs: int, jobs_per_host: int, most: int, wanted: int
 ) -> None:
     assert wanted_hosts(jobs, jobs_per_host, most) == wanted
+
+
+def test_as_many_hosts_are_wanted_as_the_largest_job_has_nodes() -> None:
+    assert wanted_hosts(2, 4, 8, most_nodes=2) == 2
+    assert wanted_hosts(9, 4, 8, most_nodes=2) == 3
+    assert wanted_hosts(3, 1, 2, most_nodes=3) == 2
+    assert wanted_hosts(0, 1, 2, most_nodes=3) == 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def started(step: Step) -> int:
     return step.attempt.job.num
 
 
+def names(step: StartJob) -> str:
+    """Return the hosts on which a job starts."""
+    return "+".join(slot.host for slot in step.slots)
+
+
 def left_out(step: Step) -> list[int]:
     assert isinstance(step, LeaveOut), step
     return [attempt.job.num for attempt in step.attempts]
@@ -89,8 +95,8 @@ def test_as_many_jobs_start_as_there_is_room_for_and_the_next_when_one_has_ended
 
 def test_jobs_that_run_at_once_hold_different_parts_of_the_host() -> None:
     jobs = scheduler(*map(attempt, range(4)))
-    slots = [step.slot.allowance for step in (jobs.next(0.0) for _ in range(4)) if isinstance(step, StartJob)]
-    cpus = [cpu for allowance in slots if allowance is not None for cpu in allowance.cpus]
+    slots = [slot for step in (jobs.next(0.0) for _ in range(4)) if isinstance(step, StartJob) for slot in step.slots]
+    cpus = [cpu for slot in slots if slot.allowance is not None for cpu in slot.allowance.cpus]
     assert sorted(cpus) == [0, 1, 2, 3]
 
 
@@ -144,12 +150,82 @@ def test_slots_of_all_hosts_are_used_and_go_back_to_their_own() -> None:
     first, second = jobs.next(0.0), jobs.next(0.0)
     assert isinstance(first, StartJob)
     assert isinstance(second, StartJob)
-    assert (first.slot.host, second.slot.host) == ("a", "b")
+    assert (names(first), names(second)) == ("a", "b")
     assert jobs.next(0.0) == Wait(None)
     jobs.ended(1)
     third = jobs.next(0.0)
     assert isinstance(third, StartJob)
-    assert third.slot.host == "b"
+    assert names(third) == "b"
+
+
+# --- jobs of several nodes ----------------------------------------------------------------------------------------
+
+
+def pair(num: int, nodes: int = 2) -> Attempt:
+    return attempt(num, Demand(cpus=1, nodes=nodes))
+
+
+def single_hosts(letters: str) -> dict[str, Slots]:
+    """Hosts on each of which one job has room."""
+    return {name: host(1, name=name) for name in letters}
+
+
+def test_a_job_of_several_nodes_gets_a_slot_on_as_many_hosts_at_once_and_gives_them_back_together() -> None:
+    jobs = scheduler(attempt(0), pair(1), attempt(2), slots=single_hosts("abc"))
+    first, gang = jobs.next(0.0), jobs.next(0.0)
+    assert isinstance(first, StartJob)
+    assert isinstance(gang, StartJob)
+    assert (names(first), names(gang)) == ("a", "b+c")
+    assert jobs.next(0.0) == Wait(None)
+    jobs.ended(1)
+    last = jobs.next(1.0)
+    assert isinstance(last, StartJob)
+    assert names(last) == "b"
+
+
+def test_a_job_of_several_nodes_holds_nothing_while_too_few_hosts_have_room() -> None:
+    jobs = scheduler(attempt(0), pair(1), attempt(2), slots=single_hosts("ab"))
+    assert [started(jobs.next(0.0)) for _ in range(2)] == [0, 2], "the host that it cannot use alone is used by others"
+    jobs.ended(0)
+    assert jobs.next(1.0) == Wait(None)
+    jobs.ended(2)
+    assert started(jobs.next(1.0)) == 1
+
+
+def test_a_job_of_several_nodes_is_not_starved_by_small_ones() -> None:
+    jobs = scheduler(attempt(0), pair(1, 3), *map(attempt, range(2, 40)), slots=single_hosts("abc"))
+    order: list[int] = []
+    for _ in range(100):
+        step = jobs.next(0.0)
+        if isinstance(step, StartJob):
+            order.append(started(step))
+        elif 1 in jobs.running:
+            break
+        else:
+            jobs.ended(next(iter(jobs.running)))  # one host after the other becomes free, and never all at once
+    assert order == [0, *range(2, 2 + OVERTAKING_LIMIT), 1]
+
+
+def test_a_job_with_more_nodes_than_hosts_waits_for_hosts_and_keeps_nobody_waiting() -> None:
+    jobs = scheduler(pair(0, 3), *map(attempt, range(1, 30)), slots=single_hosts("ab"))
+    for num in range(1, 30):
+        assert started(jobs.next(0.0)) == num
+        jobs.ended(num)
+    assert jobs.next(0.0) == Wait(None)
+    assert jobs.slots_wanted() == 3
+    jobs.hosts.add("c", host(1, name="c"))
+    assert started(jobs.next(1.0)) == 0
+
+
+def test_the_nodes_of_a_job_that_are_left_when_one_has_failed_must_end_in_time() -> None:
+    jobs = scheduler(pair(0), slots=single_hosts("ab"))
+    assert started(jobs.next(0.0)) == 0
+    jobs.node_failed(0, 100.0)
+    deadline = 100.0 + timeouts.end_of_agent(30)
+    assert jobs.next(100.0) == Wait(deadline)
+    jobs.node_failed(0, 101.0)
+    assert jobs.next(deadline) == KillAgent(0)
+    assert jobs.next(deadline) == Wait(None)
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
@@ -294,8 +370,9 @@ def test_a_gpu_that_is_not_empty_yet_is_not_given_to_the_next_job() -> None:
     jobs = scheduler(*(attempt(num, Demand(gpus=1)) for num in range(2)), slots=host(gpus=1))
     first = jobs.next(0.0)
     assert isinstance(first, StartJob)
-    leaving = Leaving(first.slot, {0: 0}, deadline=60.0)
-    jobs.ended(0, leaving)
+    leaving = Leaving(first.slots[0], {0: 0}, deadline=60.0)
+    jobs.running[0].leaving.append(leaving)
+    jobs.ended(0)
     assert jobs.next(1.0) == Wait(1.0 + INTERVAL)
     jobs.has_left(leaving)
     assert started(jobs.next(2.0)) == 1
@@ -351,19 +428,21 @@ class Trial:
         self.dice = dice
         self.cpus = {name: dice.randint(1, 4) for name in dice.sample("abc", dice.randint(1, 3))}
         gpus = {name: dice.randint(0, 2) for name in self.cpus}
-        hosts = {name: host(self.cpus[name], gpus=gpus[name], name=name) for name in self.cpus}
+        hosts = HostSlots()
+        for name, cpus in self.cpus.items():
+            hosts.add(name, host(cpus, gpus=gpus[name], name=name), has_room(gpus[name], cpus))
         name = max(self.cpus, key=lambda name: (gpus[name], self.cpus[name]))
         self.largest = Demand(gpus=gpus[name], cpus=self.cpus[name])
         self.count = dice.randint(1, 12)
         self.failures = FailureLimit(dice.choice(["continue", "stop"]), dice.choice([None, "0", "2", "0.5"]))
         planned = [(num, [f"+x={num}"]) for num in range(self.count)]
-        self.scheduler = Scheduler(planned, HostSlots(hosts), stagger=dice.choice([0.0, 3.0]), failures=self.failures)
+        self.scheduler = Scheduler(planned, hosts, stagger=dice.choice([0.0, 3.0]), failures=self.failures)
         self.now = 0.0
         self.keeper = name
-        """The host that stays, and that has room for each job."""
+        """The host that stays, and that has room for each node of each job."""
         self.joined = 0
         self.drained: set[str] = set()
-        self.held: dict[int, Slot] = {}
+        self.held: dict[int, tuple[Slot, ...]] = {}
         self.over: list[int] = []
 
     def run(self) -> None:
@@ -381,19 +460,22 @@ class Trial:
     def change_hosts(self) -> None:
         """Have a host come, drained, or lost with its jobs, which then are nobody's to give back."""
         if self.dice.random() < 0.05:
-            self.joined += 1
-            name, cpus = f"n{self.joined}", self.dice.randint(1, 4)
-            self.cpus[name] = cpus
-            self.scheduler.hosts.add(name, host(cpus, name=name), lambda demand: (demand.cpus or 0) <= cpus)
+            self.join(0, self.dice.randint(1, 4))
         others = [name for name in self.cpus if name != self.keeper and name in self.scheduler.hosts]
         if others and self.dice.random() < 0.1:
             name = self.dice.choice(others)
             self.drained.add(name)
             self.scheduler.hosts.drain(name)
             if self.dice.random() < 0.5:
-                for num in [num for num, slot in self.held.items() if slot.host == name]:
+                for num in [num for num in self.held if self.scheduler.running[num].is_on(name)]:
                     self.end(num)
                 self.scheduler.hosts.remove(name)
+
+    def join(self, gpus: int, cpus: int) -> None:
+        self.joined += 1
+        name = f"n{self.joined}"
+        self.cpus[name] = cpus
+        self.scheduler.hosts.add(name, host(cpus, gpus=gpus, name=name), has_room(gpus, cpus))
 
     def react(self, step: Step) -> None:
         if isinstance(step, ComposeJob):
@@ -413,23 +495,28 @@ class Trial:
             self.over.append(num)
             return
         gpus, cpus = self.dice.randint(0, self.largest.gpus), self.dice.randint(1, self.largest.cpus or 1)
-        limit = self.dice.choice([None, 5.0])
-        self.scheduler.composed(attempt(num, Demand(gpus=gpus, cpus=cpus), limit, self.now + self.dice.choice([0, 4])))
+        limit, nodes = self.dice.choice([None, 5.0]), self.dice.choice([1, 1, 1, 2, 3])
+        demand = Demand(gpus=gpus, cpus=cpus, nodes=nodes)
+        self.scheduler.composed(attempt(num, demand, limit, self.now + self.dice.choice([0, 4])))
 
     def start(self, step: StartJob) -> None:
-        num, slot = step.attempt.job.num, step.slot
+        num, slots = step.attempt.job.num, step.slots
         assert num not in self.held
         assert num not in self.over
         assert step.attempt.not_before <= self.now
-        assert slot.host not in self.drained
-        for other in self.held.values():
+        assert len(slots) == step.attempt.job.launch.demand.nodes == len({slot.host for slot in slots})
+        assert not self.drained & {slot.host for slot in slots}
+        for slot, other in itertools.product(slots, itertools.chain(*self.held.values())):
             if other.host == slot.host:
                 assert not set(other.gpus) & set(slot.gpus)
                 assert not self.cpus_of(other) & self.cpus_of(slot)
         if self.dice.random() < 0.1:
             self.scheduler.not_started(num)
         else:
-            self.held[num] = slot
+            self.held[num] = slots
+
+    def can_serve(self, waiting: Attempt) -> bool:
+        return self.scheduler.hosts.can_serve(waiting.job.launch.demand)
 
     @staticmethod
     def cpus_of(slot: Slot) -> frozenset[int]:
@@ -437,7 +524,10 @@ class Trial:
         return frozenset(slot.allowance.cpus)
 
     def wait(self, until: float | None) -> None:
-        assert until is not None or self.held, "it would wait for ever"
+        if until is None and not self.held:
+            able = [attempt for attempt in self.scheduler.waiting if self.can_serve(attempt)]
+            assert not able, "it would wait for ever"
+            self.join(self.largest.gpus, self.largest.cpus or 1)
         if self.held and (until is None or self.dice.random() < 0.5):
             self.end(self.dice.choice(list(self.held)))
         elif until is not None:
@@ -448,14 +538,19 @@ class Trial:
                 self.scheduler.has_left(leaving)
 
     def end(self, num: int) -> None:
-        last = self.scheduler.running[num].attempt
-        slot = self.held.pop(num)
-        self.scheduler.ended(num, Leaving(slot, {}, 0.0) if self.dice.random() < 0.2 else None)
+        running = self.scheduler.running[num]
+        last = running.attempt
+        running.leaving += [Leaving(slot, {}, 0.0) for slot in self.held.pop(num) if self.dice.random() < 0.2]
+        self.scheduler.ended(num)
         if self.dice.random() < 0.2:
             self.scheduler.try_again(last.following((), self.now + self.dice.choice([0.0, 2.5])))
             return
         self.over.append(num)
         self.failures.count += self.dice.random() < 0.2
+
+
+def has_room(gpus: int, cpus: int) -> Callable[[Demand], bool]:
+    return lambda demand: demand.gpus <= gpus and (demand.cpus or 0) <= cpus
 
 
 # --- the dry run --------------------------------------------------------------------------------------------------
@@ -467,7 +562,7 @@ def test_a_dry_run_holds_what_a_run_holds_whose_jobs_end_in_the_order_of_their_s
     held, now = {}, 0.0
     while not isinstance(step := run.next(now), Done):
         if isinstance(step, StartJob):
-            held[started(step)] = step.slot
+            held[started(step)] = step.slots
         elif isinstance(step, Wait) and step.until is not None:
             now = step.until
         else:

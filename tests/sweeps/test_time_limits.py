@@ -35,7 +35,7 @@ def scheduler(*demands: Demand, **ends: float) -> Scheduler:
 def test_a_job_starts_where_it_ends_before_the_host_does() -> None:
     jobs = scheduler(LONG, n1=1.5 * HOUR, n2=3 * HOUR)
     assert started(jobs.next(0.0)) == 0
-    assert jobs.running[0].slot.host == "n2"
+    assert jobs.running[0].is_on("n2")
 
 
 def test_a_job_that_would_not_end_in_time_waits_and_keeps_no_other_waiting() -> None:

@@ -26,7 +26,14 @@ from elastic_hydra.compat.psutil import connections
 from elastic_hydra.elastic.rendezvous.listener import listen, reachable_at
 from elastic_hydra.supervisor import entry
 
-__all__ = ["NotAStoreError", "check_is_store", "host_store", "own_address", "wait_for_store"]
+__all__ = [
+    "NotAStoreError",
+    "OwnStore",
+    "check_is_store",
+    "host_store",
+    "own_address",
+    "wait_for_store",
+]
 
 logger = logging.getLogger("elastic_hydra")
 
@@ -62,14 +69,40 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
         raise OSError(errno.EADDRINUSE, f"port {port} is taken")
     if listener is None:
         return False
+    _hosted[host, port] = _serve(listener)
+    return True
+
+
+class OwnStore:
+    """A store at a free port of this machine, until it is closed, or this process ends.
+
+    Args:
+        host: the name or address by which clients come.
+
+    Raises:
+        OSError: the name is not known here.
+    """
+
+    def __init__(self, host: str) -> None:
+        listener = listen(host, 0)
+        self.endpoint = f"{host}:{listener.getsockname()[1]}"
+        self._process = _serve(listener)
+
+    def close(self) -> None:
+        """Have it end, as soon as its clients have left or a moment later."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+def _serve(listener: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the process of a store, which owns the socket from here on, and ends with its standard input."""
     with listener:
-        _hosted[host, port] = subprocess.Popen(
+        return subprocess.Popen(
             [*entry.interpreter(__name__), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-    return True
 
 
 def _bind(host: str, port: int) -> socket.socket | None:
