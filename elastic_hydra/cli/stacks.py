@@ -17,8 +17,8 @@ __all__ = ["command"]
 def command(directory: str, job: int) -> None:
     """Show the Python stacks of all ranks of a running job.
 
-    The workers go on undisturbed. What they have written is also in stacks.txt beside their logs. With several nodes,
-    these are the ranks of this one.
+    The workers go on undisturbed. What they have written is also in stacks.txt beside their logs. Where each node
+    has a launcher of its own, these are the ranks of this one.
     """
     launcher, follower = launcher_of(directory)
     found = or_user_error(lambda: stacks(launcher, follower.path, job))

@@ -65,25 +65,32 @@ def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
 
 
 def stacks(launcher: SweepBegan, journal: Path, num: int) -> dict[int, str]:
-    """Return the Python stacks of the workers of a running job, by rank; those of this host's workers.
+    """Return the Python stacks of the workers of a running job, by rank; those of all workers of its launcher.
 
     Args:
         launcher: what the sweep's journal says of it.
-        journal: that journal. The job's agent says in it where the stacks are.
+        journal: that journal. The job's agents say in it where the stacks are.
         num: the job.
 
     Raises:
         ControlError: they cannot be had.
     """
     start, deadline, again = journal.stat().st_size, time.monotonic() + timeouts.STACKS_ANSWER, 0.0
+    found: dict[int, str] = {}
     while (now := time.monotonic()) < deadline:
         if now >= again:
             ask(launcher, Request(STACKS, (num,)))
             again = now + timeouts.STACKS_ANSWER / 3.0  # an agent that has just been started did not hear it
+        nodes: set[int] = set()
         for _, event in Lines(journal, start):
             if isinstance(event, StacksWritten) and event.num == num:
-                return {int(worker["rank"]): _text(worker) for worker in event.workers}
+                nodes.add(event.node)
+                found.update({int(worker["rank"]): _text(worker) for worker in event.workers})
+                if len(nodes) == event.nodes:
+                    return found
         time.sleep(_LOOK)
+    if found:
+        return found  # a node that does not answer is mostly why somebody has asked
     raise ControlError(
         f"the agent of job #{num} has not answered within {timeouts.STACKS_ANSWER:g} s: its workers are not started "
         "yet, or it is stopped or hangs. Look at the job's log, or ask again"
