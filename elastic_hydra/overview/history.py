@@ -90,11 +90,16 @@ def _start(event: AttemptStarted) -> str:
 
 
 def _on(event: AttemptStarted) -> str:
-    parts = [f"GPUs {format_list(event.gpus)}"] if event.gpus else []
-    parts += [f"CPUs {format_list(event.cpus)}"] if event.cpus else []
-    places = [f"host {event.host}"] if event.host else []
+    places = [_place(host, gpus, cpus) for host, (gpus, cpus) in event.held().items()]
+    return f" on {'; '.join(places)}" if any(places) else ""
+
+
+def _place(host: str, gpus: Sequence[int], cpus: Sequence[int]) -> str:
+    parts = [f"GPUs {format_list(gpus)}"] if gpus else []
+    parts += [f"CPUs {format_list(cpus)}"] if cpus else []
+    places = [f"host {host}"] if host else []
     places += [" and ".join(parts)] if parts else []
-    return f" on {', '.join(places)}" if places else ""
+    return ", ".join(places)
 
 
 def _restart(event: WorkersFailed) -> str:

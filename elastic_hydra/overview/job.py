@@ -44,7 +44,7 @@ class JobOverview:
     not_before: float = 0.0
     """When the next attempt or restart may begin; 0: as soon as there is room."""
     host: str = ""
-    """The host on which it runs or ran; empty: the launcher's own."""
+    """The host on which it runs or ran, or those of its nodes, by node rank; empty: the launcher's own."""
     gpus: Sequence[int] = ()
     """The GPUs that it holds or held, counted among those that the launcher sees."""
     cpus: Sequence[int] = ()
@@ -121,7 +121,8 @@ class JobOverview:
         if event.first_restart is not None:
             self.first_restarts[event.attempt] = event.first_restart
         self.state, self.attempt, self.ended, self.not_before = "running", event.attempt, None, 0.0
-        self.host, self.gpus, self.cpus = event.host, event.gpus, event.cpus
+        self.host = event.host if event.nodes is None else ", ".join(event.held())
+        self.gpus, self.cpus = event.gpus, event.cpus
         self.kind, self.reason, self.decision, self.failed_rank, self.log = "", "", "", None, None
 
     def workers_failed(self, event: WorkersFailed) -> None:

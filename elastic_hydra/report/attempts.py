@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -50,8 +50,8 @@ class Attempt:
     number: int
     """Which attempt it is; the first one is 0."""
     begin: float
-    gpus: Sequence[int] = ()
-    cpus: Sequence[int] = ()
+    held: Mapping[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=lambda: {"": ((), ())})
+    """The GPUs and CPUs that it holds, by host; an empty name: the launcher's own."""
     end: float | None = None
     """When it ended; None: it has not."""
     state: str = "running"
@@ -60,8 +60,6 @@ class Attempt:
     """When its workers have called the task function."""
     failures: list[float] = field(default_factory=list)
     """When workers have failed that were restarted then."""
-    host: str = ""
-    """The host; empty: the launcher's own."""
 
     def stretches(self, now: float, starts_are_recorded: bool = True) -> list[Stretch]:
         """Return what it has gone through, earliest first.
@@ -157,7 +155,7 @@ class Attempts:
         self._open.clear()
 
     def _start(self, event: AttemptStarted) -> None:
-        attempt = Attempt(event.num, event.attempt, event.time, event.gpus, event.cpus, host=event.host)
+        attempt = Attempt(event.num, event.attempt, event.time, event.held())
         self.attempts.append(attempt)
         self._open[event.num] = attempt
 

@@ -27,7 +27,7 @@ class Lane:
 
     def name(self) -> str:
         """Return what people call it: its host, and the GPU, or the CPUs if all have held the same ones."""
-        held = {tuple(attempt.cpus) for attempt in self.attempts}
+        held = {tuple(attempt.held[self.host][1]) for attempt in self.attempts}
         cpus = held.pop() if len(held) == 1 else ()
         part = f"GPU {self.gpu}" if self.gpu is not None else f"CPUs {format_list(cpus)}" if cpus else ""
         return f"{self.host} {part}".strip()
@@ -36,7 +36,8 @@ class Lane:
 def in_lanes(attempts: Iterable[Attempt], now: float) -> list[tuple[str, Lane]]:
     """Set attempts in lanes, so that no two of a lane overlap.
 
-    An attempt that holds several GPUs is in the lane of each of them; GPUs that several jobs share have several lanes.
+    An attempt that holds several GPUs, or several hosts, is in the lane of each of them; GPUs that several jobs share
+    have several lanes.
 
     Args:
         attempts: in the order of their starts.
@@ -47,21 +48,22 @@ def in_lanes(attempts: Iterable[Attempt], now: float) -> list[tuple[str, Lane]]:
     """
     lanes: dict[tuple[str, int | None], list[Lane]] = {}
     for attempt in attempts:
-        for gpu in attempt.gpus or (None,):
-            lane = _free_lane(lanes.setdefault((attempt.host, gpu), []), attempt, gpu)
-            lane.attempts.append(attempt)
-            lane.until = now if attempt.end is None else attempt.end
+        for host, (gpus, _) in attempt.held.items():
+            for gpu in gpus or (None,):
+                lane = _free_lane(lanes.setdefault((host, gpu), []), attempt, host, gpu)
+                lane.attempts.append(attempt)
+                lane.until = now if attempt.end is None else attempt.end
     ordered = sorted(lanes, key=lambda of: (of[0], of[1] is None, of[1] or 0))
     return _named(list(itertools.chain.from_iterable(lanes[of] for of in ordered)))
 
 
-def _free_lane(lanes: list[Lane], attempt: Attempt, gpu: int | None) -> Lane:
+def _free_lane(lanes: list[Lane], attempt: Attempt, host: str, gpu: int | None) -> Lane:
     """Return a free lane, if possible one whose last job held the same CPUs."""
     free = [lane for lane in lanes if lane.until <= attempt.begin]
-    same = (lane for lane in free if lane.attempts[-1].cpus == attempt.cpus)
+    same = (lane for lane in free if lane.attempts[-1].held[host][1] == attempt.held[host][1])
     lane = next(same, None) or next(iter(free), None)
     if lane is None:
-        lane = Lane(gpu, attempt.host)
+        lane = Lane(gpu, host)
         lanes.append(lane)
     return lane
 

@@ -108,7 +108,7 @@ def test_a_short_time_between_two_launchers_is_no_pause() -> None:
 def attempt(
     num: int, begin: float, end: float | None, gpus: tuple[int, ...] = (), cpus: tuple[int, ...] = (), host: str = ""
 ) -> Attempt:
-    return Attempt(num, 0, begin, gpus, cpus, end, "finished", host=host)
+    return Attempt(num, 0, begin, {host: (gpus, cpus)}, end, "finished")
 
 
 @pytest.mark.parametrize(
