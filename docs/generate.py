@@ -54,6 +54,7 @@ TYPES = {
     "resources.memory_per_job": "size or null",
     "on_failure": "`continue` or `stop`",
     "max_failures": "whole number, fraction below 1, or null",
+    "detach": "`false`, `true`, `local` or `slurm`",
     "resume": "`true`, `false`, `failed`, `interrupted` or `all`",
     "requeue": "`never` or `auto`",
     "requeue_limit": "1 or more, or null",

@@ -78,6 +78,9 @@ STACKS_QUIET = 0.05
 CONTROL_ANSWER = 20.0
 """A command waits for the answer of a launcher, which answers between two steps: it may compose a job, or wait for a
 disk."""
+MAIL_ANSWER = 90.0
+"""A command on another host waits for the answer of a launcher, which looks for requests every few seconds; and both
+see what the other one has written when the network file system shows it."""
 STACKS_ANSWER = 15.0
 """A command waits for an agent whose workers write their stacks; after a third of that, it asks again."""
 

@@ -97,6 +97,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "resources.memory_per_job": (["1GB", "512MiB", "1000", None], ["much"]),
     "on_failure": (["continue", "stop"], ["go on"]),
     "max_failures": ([0, 3, 0.1, None], [-1, 1.5, "some"]),
+    "detach": ([True, False, "local", "slurm"], ["yes"]),
     "resume": ([True, False, "failed", "interrupted", "all"], ["some"]),
     "requeue": (["never", "auto"], ["always"]),
     "requeue_limit": ([1, None], [0]),

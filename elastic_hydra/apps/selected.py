@@ -43,7 +43,7 @@ def check_at_start(check: Callable[[DictConfig], None]) -> None:
 
 def watch_start() -> None:
     """See to the starts of this process's app from now on; other apps on the machine are left alone."""
-    call_at_start(_if_selected(_warn_of_single_run), _if_selected(_check_interpolations))
+    call_at_start(_if_selected(_look_at_run), _if_selected(_look_at_multirun))
 
 
 @contextlib.contextmanager
@@ -73,9 +73,11 @@ def _if_selected(look: Callable[[DictConfig], None]) -> Callable[[DictConfig], N
     return look_if_selected
 
 
-def _warn_of_single_run(config: DictConfig) -> None:
+def _look_at_run(config: DictConfig) -> None:
     rank = started_by_torchrun(os.environ)
-    if rank is None and not runs_are_taken_over():
+    if rank is None and runs_are_taken_over():
+        _detach_if_asked(config, single=True)
+    elif rank is None:
         log.warning(
             "hydra/launcher=elastic is not used: without -m (--multirun) Hydra runs the task function in this process. "
             "To launch its workers, decorate it with @elastic_hydra.main in place of @hydra.main, or add -m"
@@ -85,6 +87,19 @@ def _warn_of_single_run(config: DictConfig) -> None:
             "hydra/launcher=elastic is not used: RANK is set, since torchrun has started this process. To have the "
             "launcher start the workers, start it without torchrun, and with -m (--multirun) or @elastic_hydra.main"
         )
+
+
+def _look_at_multirun(config: DictConfig) -> None:
+    _check_interpolations(config)
+    _detach_if_asked(config, single=False)
+
+
+def _detach_if_asked(config: DictConfig, *, single: bool) -> None:
+    if OmegaConf.select(config, "hydra.launcher.detach"):
+        from elastic_hydra.apps.detach import detach_if_asked
+
+        with refusals():
+            detach_if_asked(config, single=single)
 
 
 def _check_interpolations(config: DictConfig) -> None:

@@ -6,37 +6,39 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
 
 from elastic_hydra.cli.errors import UserError
-from elastic_hydra.journal.events import SweepBegan
+from elastic_hydra.journal.events import LauncherSubmitted, SweepBegan
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.overview.words import shown_path
 
 __all__ = ["become", "launcher_of_command"]
 
+L = TypeVar("L", bound=SweepBegan | LauncherSubmitted)
 
-def launcher_of_command(sweep: SweepOverview, otherwise: str) -> SweepBegan:
-    """Return what is recorded of the last launcher, if it was started by a command.
+
+def launcher_of_command(sweep: SweepOverview, launcher: L | None, otherwise: str) -> L:
+    """Return what is recorded of a launcher, if it was started by a command.
 
     Args:
         sweep: the sweep.
+        launcher: what is recorded; None: nothing is.
         otherwise: what to do if it was not.
 
     Raises:
         UserError: the journal knows no command, or the directory in which it ran is gone.
     """
-    began = sweep.began
-    if began is None or not began.program or began.cwd is None:
+    if launcher is None or not launcher.program or launcher.cwd is None:
         raise UserError(
             f"{shown_path(sweep.folder)}: the journal knows no command that started the sweep, since Python code, a "
             f"notebook or an older elastic_hydra did: {otherwise}"
         )
-    if not os.path.isdir(began.cwd):
-        raise UserError(f"{began.cwd}, where the sweep was started, is gone: make it again, with the app in it")
-    return began
+    if not os.path.isdir(launcher.cwd):
+        raise UserError(f"{launcher.cwd}, where the sweep was started, is gone: make it again, with the app in it")
+    return launcher
 
 
 def become(command: Sequence[str], cwd: str, *, only_print: bool) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`elastic-hydra logs`: what the workers of a job have written."""
+"""`elastic-hydra logs`: what the workers of a job have written, or the launcher."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.arguments import DIRECTORY, JOB
 from elastic_hydra.cli.errors import UserError
+from elastic_hydra.overview.follow import Follower
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.log_files import rank_folder, ranks_in, restarts_in
 from elastic_hydra.overview.sweep import SweepOverview
@@ -33,6 +34,7 @@ _ALL = "all"
 @click.option("-a", "--attempt", type=click.IntRange(min=1), metavar="A", help="Show this attempt; 1 is the first.")
 @click.option("--restart", type=click.IntRange(min=0), metavar="N", help="Show the files of restart_N.")
 @click.option("-f", "--follow", is_flag=True, help="Show what follows, too, until the job has ended.")
+@click.option("--launcher", is_flag=True, help="Show the output of a launcher that was detached from its terminal.")
 @click.option("-g", "--grep", metavar="REGEX", help="Show only lines in which this regular expression matches.")
 def command(
     directory: str,
@@ -41,6 +43,7 @@ def command(
     attempt: int | None,
     restart: int | None,
     follow: bool,
+    launcher: bool,
     grep: str | None,
 ) -> None:
     """Show what the workers of a job have written.
@@ -49,9 +52,13 @@ def command(
     directory of the sweep. JOB may be left out where there is only one.
     """
     follower = sweeps.opened(sweeps.find(directory))[0]
+    shown = _Shown(_compiled(grep), prefixed=rank == _ALL)
+    if launcher:
+        if any(given is not None for given in (job, rank, attempt, restart)):
+            raise UserError("--launcher: its output is about all jobs: leave JOB, --rank, --attempt and --restart out")
+        _show_launcher(follower, shown, follow=follow)
+        return
     chosen = sweeps.job_of(follower.overview, job)
-    pattern = _compiled(grep)
-    shown = _Shown(pattern, prefixed=rank == _ALL)
     while True:
         going = follow and follower.overview.state_of(chosen) in ("running", "waiting")
         if not (going and not restarts_in(chosen.log_dir)):  # with --follow, a job may have yet to start
@@ -64,6 +71,27 @@ def command(
         chosen = sweeps.job_of(follower.overview, chosen.num)
     if not shown.has_files():
         raise UserError(_why_no_files(follower.overview, chosen))
+    shown.end()
+
+
+def _show_launcher(follower: Follower, shown: _Shown, *, follow: bool) -> None:
+    """Show the output of the launcher, until it has ended if it is followed."""
+    while True:
+        sweep = follower.overview
+        if not sweep.output:
+            where = f" on {sweep.host}" if sweep.host else ""
+            raise UserError(
+                f"--launcher: the output of the launcher of {shown_path(sweep.folder)} went to where it was "
+                f"started{where}; only with hydra.launcher.detach it goes to a file"
+            )
+        going = follow and sweep.state in ("submitted", "running")
+        shown.show_file(sweep.output)
+        if not going:
+            break
+        time.sleep(_INTERVAL)
+        sweeps.read(follower)
+    if not shown.has_files():
+        raise UserError(f"{shown_path(sweep.output)} is gone: somebody has removed it")
     shown.end()
 
 
@@ -181,8 +209,12 @@ class _Shown:
                 tails.append(self._tails.setdefault(path, _Tail(path, rank, stream)))
         self._pass_on_all(tails)
 
+    def show_file(self, path: str) -> None:
+        """Write what is new in a file that is no worker's."""
+        self._pass_on_all([self._tails.setdefault(path, _Tail(path, 0, "stdout"))])
+
     def has_files(self) -> bool:
-        """Whether any of the workers that are shown has a file."""
+        """Whether any of the files that are shown is there."""
         return any(map(os.path.exists, self._tails))
 
     def _pass_on_all(self, tails: Iterable[_Tail]) -> None:

@@ -43,7 +43,9 @@ def command(
     sweep = follower.overview
     num = sweeps.job_of(sweep, job).num
     composed = _composed(follower.path, num)
-    began = launcher_of_command(sweep, "start the app with the job's overrides: " + " ".join(composed.overrides))
+    began = launcher_of_command(
+        sweep, sweep.began, "start the app with the job's overrides: " + " ".join(composed.overrides)
+    )
     folder = Path(os.path.abspath(into)) if into is not None else _new_folder(place, num)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--dir={into}: {folder} is not an empty directory; choose another one")

@@ -11,6 +11,7 @@ from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.again import become, launcher_of_command
 from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.errors import UserError
+from elastic_hydra.cli.slurm_queue import job_in_queue
 from elastic_hydra.overview.words import shown_path
 
 __all__ = ["command"]
@@ -32,12 +33,15 @@ def command(directory: str, overrides: tuple[str, ...], only_print: bool) -> Non
     if sweep.alive:
         pid = f" (process {sweep.began.pid} on {sweep.host})" if sweep.began is not None else ""
         raise UserError(f"{shown}: its launcher still runs{pid}: wait for it, or `elastic-hydra stop {shown}`")
+    if job := job_in_queue(sweep):
+        raise UserError(f"{shown}: its launcher is Slurm job {job}: wait for it, or `elastic-hydra stop {shown}`")
     if sweep.state == "finished" and not overrides:
         click.echo(f"{shown}: all jobs have finished, nothing is left to run ({sweep.total} of {sweep.total})")
         return
-    key = "hydra.run.dir" if sweep.began is not None and sweep.began.single else "hydra.sweep.dir"
+    last = sweep.last_launcher
+    key = "hydra.run.dir" if last is not None and last.single else "hydra.sweep.dir"
     way_out = f"start it again there, with {key}={os.path.abspath(place)} hydra.launcher.resume=true"
-    began = launcher_of_command(sweep, way_out)
+    began = launcher_of_command(sweep, last, way_out)
     from elastic_hydra.sweeps.rerun import resuming_command  # imports Hydra
 
     again = resuming_command(

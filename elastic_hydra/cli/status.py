@@ -12,6 +12,7 @@ import click
 from elastic_hydra.cli import sweeps
 from elastic_hydra.cli.arguments import DIRECTORY
 from elastic_hydra.cli.columns import terminal_width
+from elastic_hydra.cli.slurm_queue import queue_text
 from elastic_hydra.cli.status_text import counts_text, status_text
 from elastic_hydra.cli.sweep_json import sweep_as_json
 from elastic_hydra.config.sizes import counted
@@ -22,6 +23,10 @@ __all__ = ["command"]
 
 _INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""
+_QUEUE_INTERVAL = 15.0
+"""Seconds between two questions to Slurm, whose controller serves many."""
+_GOING_ON = ("submitted", "running")
+"""States of sweeps that may change by themselves."""
 
 
 @click.command()
@@ -47,15 +52,17 @@ def command(directory: str | None, watch: bool, failed: bool, every: bool, as_js
     elif watch:
         _watch_in_pipe(first)
     else:
-        click.echo(_text(followers, failed, every))
-    return 0 if first.overview.state in ("running", "finished") else 1
+        click.echo(_text(followers, failed, every, queue_text(first.overview)))
+    return 0 if first.overview.state in ("submitted", "running", "finished") else 1
 
 
-def _text(followers: list[Follower], failed: bool, every: bool) -> str:
+def _text(followers: list[Follower], failed: bool, every: bool, queue: str) -> str:
     lines = [status_text(followers[0].overview, time.time(), terminal_width(), failed=failed, every=every)]
     for follower in followers[1:]:
         sweep = follower.overview
         lines.append(f"{sweep.host or follower.path.name}: {sweep.state}, {counts_text(sweep)}")
+    if queue:
+        lines.append(queue)
     if unusable := sum(follower.unusable for follower in followers):
         lines.append(f"{counted(unusable, 'line')} of the journal cannot be used; the others count")
     return "\n".join(lines)
@@ -66,10 +73,16 @@ def _watch_on_terminal(followers: list[Follower], failed: bool, every: bool) -> 
     from rich.live import Live
     from rich.text import Text
 
+    queue, asked = "", -_QUEUE_INTERVAL
     with Live(auto_refresh=False) as live:
         while True:
-            live.update(Text.from_ansi(_text(followers, failed, every)), refresh=True)
-            if followers[0].overview.state != "running":
+            sweep = followers[0].overview
+            if sweep.state == "running":
+                queue, asked = "", -_QUEUE_INTERVAL
+            elif time.monotonic() >= asked + _QUEUE_INTERVAL:
+                queue, asked = queue_text(sweep), time.monotonic()
+            live.update(Text.from_ansi(_text(followers, failed, every, queue)), refresh=True)
+            if sweep.state not in _GOING_ON:
                 return
             time.sleep(_INTERVAL)
             for follower in followers:
@@ -84,7 +97,7 @@ def _watch_in_pipe(follower: Follower) -> None:
         if (line := f"{sweep.state}: {counts_text(sweep)}") != said:
             said = line
             click.echo(f"{moment(time.time(), time.time())} {line}")
-        if sweep.state != "running":
+        if sweep.state not in _GOING_ON:
             return
         time.sleep(_INTERVAL)
         sweeps.read(follower)

@@ -18,6 +18,7 @@ from elastic_hydra.overview.words import cut, duration, moment, shown_path
 __all__ = ["COLOURS", "chosen", "command_text", "counts_text", "status_text"]
 
 COLOURS = {
+    "submitted": "cyan",
     "running": "cyan",
     "finished": "green",
     "failed": "red",

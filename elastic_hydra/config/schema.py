@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
+from elastic_hydra.config.detach import SbatchConfig
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.logs import LogsConfig
@@ -60,6 +61,10 @@ class ElasticConfig:
     terminal, where `TERM` is `dumb`, and where `CI` is set, there are plain lines all the same."""
     dry_run: bool = False
     """Compose and check all jobs, show what would be launched, and launch nothing."""
+    detach: Any = False
+    """Whether the command returns when the sweep has begun, and the launcher goes on without the terminal: `local` (on
+    this machine), `slurm` (as a Slurm job, see `sbatch`), or `true`, which is `slurm` where hosts are Slurm's, and else
+    `local`."""
     resume: Any = False
     """With the `hydra.sweep.dir` of an earlier sweep: `true` runs what has not finished, and returns the recorded
     values of what has; `failed` and `interrupted` run only those; `all` runs everything again."""
@@ -96,6 +101,7 @@ class ElasticConfig:
     """`OMP_NUM_THREADS` of each worker: a number, `auto` (the job's CPUs, within its container's quota, divided by its
     workers; for bound workers what `numa.threads` says), or null (leave it). The environment's own wins over `auto`."""
     hosts: HostsConfig = field(default_factory=HostsConfig)
+    sbatch: SbatchConfig = field(default_factory=SbatchConfig)
     rendezvous: RendezvousConfig = field(default_factory=RendezvousConfig)
     numa: NumaConfig = field(default_factory=NumaConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)

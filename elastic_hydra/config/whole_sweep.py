@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from elastic_hydra.config.detach import check_detach, sbatch_keys
 from elastic_hydra.config.hosts import LOCAL, check_hosts, hosts_keys
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.resources import read_parallel
@@ -23,6 +24,7 @@ WHOLE_SWEEP = (
     "on_failure",
     "max_failures",
     "debug",
+    "detach",
     "resume",
     "requeue",
     "requeue_limit",
@@ -33,6 +35,7 @@ WHOLE_SWEEP = (
     "resources.gpu_memory_wait",
     "numa.reserve_cores",
     *hosts_keys(),
+    *sbatch_keys(),
 )
 """Names, below `hydra.launcher`, of the keys that hold for a whole sweep."""
 
@@ -71,6 +74,7 @@ def check_whole_sweep(values: Mapping[str, Any], problems: Problems) -> None:
         here = f"works on the launcher's own machine only, and not with hosts.engine={engine}: leave one of them out"
         problems.require(values["debug"] is None, "debug", values["debug"], here)
         problems.require(values["start_method"] != INLINE, "start_method", values["start_method"], here)
+    check_detach(values, problems)
     problems.one_of("requeue", values["requeue"], ("never", "auto"))
     if values["requeue_limit"] is not None:
         problems.at_least(1, "requeue_limit", values["requeue_limit"], ", or null")

@@ -12,6 +12,7 @@ from typing import Any
 
 from elastic_hydra import timeouts
 from elastic_hydra.control.listener import peer_of
+from elastic_hydra.control.mailbox import ask_by_mail, has_mailbox
 from elastic_hydra.control.requests import STACKS, Request
 from elastic_hydra.journal.events import StacksWritten, SweepBegan
 from elastic_hydra.journal.files import user_name
@@ -27,12 +28,13 @@ class ControlError(Exception):
     """A launcher cannot be asked, or refuses; the text says why, and what to do."""
 
 
-def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
-    """Ask a launcher on this host.
+def ask(launcher: SweepBegan, request: Request, folder: Path | None = None) -> dict[str, Any]:
+    """Ask a launcher.
 
     Args:
         launcher: what the sweep's journal says of it.
         request: what is asked.
+        folder: the sweep's directory, by which launchers on other hosts may be asked; None: only one on this host can.
 
     Returns:
         its answer.
@@ -41,6 +43,8 @@ def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
         ControlError: it cannot be reached from here, or does not do what is asked.
     """
     who, here = f"the launcher of {launcher.dir} (pid {launcher.pid})", os.uname().nodename
+    if launcher.host != here and folder is not None and has_mailbox(folder):
+        return _by_mail(folder, who, launcher.host, request)
     if launcher.host != here:
         raise ControlError(f"{who} runs on host {launcher.host}, and this is {here}: give the command there")
     if not launcher.control:
@@ -58,7 +62,23 @@ def ask(launcher: SweepBegan, request: Request) -> dict[str, Any]:
         raise ControlError(f"{who} has ended, so nobody can be asked; elastic-hydra status shows the jobs") from None
     except OSError:
         said = b""
-    answer: dict[str, Any] = json.loads(said) if said.endswith(b"\n") else {"error": f"{who} has ended meanwhile"}
+    return _checked(json.loads(said) if said.endswith(b"\n") else {"error": f"{who} has ended meanwhile"})
+
+
+def _by_mail(folder: Path, who: str, host: str, request: Request) -> dict[str, Any]:
+    try:
+        return _checked(ask_by_mail(folder, request))
+    except TimeoutError:
+        raise ControlError(
+            f"{who} on host {host} has not answered within {timeouts.MAIL_ANSWER:g} s: it has ended, or does not see "
+            "what is written here. Look at it there"
+        ) from None
+    except OSError as error:
+        raise ControlError(f"{who} runs on host {host}, and cannot be asked from here ({error}): ask there") from None
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer that is no refusal."""
     if "error" in answer:
         raise ControlError(str(answer["error"]))
     return answer

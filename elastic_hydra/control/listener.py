@@ -17,6 +17,7 @@ effect while the launcher is in the middle of something else: like signals, requ
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -28,10 +29,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from elastic_hydra.control.asked import Asked
 from elastic_hydra.control.requests import Request
 from elastic_hydra.journal.files import user_name
 
-__all__ = ["Asked", "ControlSocket", "peer_of"]
+__all__ = ["ControlSocket", "peer_of"]
 
 _MOST_CLIENTS = 16
 """Clients that may be connected at once; when another one comes, the oldest one is dropped."""
@@ -42,24 +44,6 @@ _PEER = struct.Struct("3i")
 
 _open: weakref.WeakSet[ControlSocket] = weakref.WeakSet()
 """Those of this process. A fork that keeps a copy of one hides that the launcher is gone."""
-
-
-@dataclass(eq=False)
-class Asked:
-    """A request that waits for its answer."""
-
-    request: Request
-    by: str
-    """Name of the user who asks."""
-    _client: socket.socket
-
-    def answer(self, **words: Any) -> None:
-        """Say what has become of the request."""
-        _answer(self._client, words)
-
-    def refuse(self, why: str) -> None:
-        """Say why it is not done, and what to do instead."""
-        _answer(self._client, {"error": why})
 
 
 @dataclass(eq=False)
@@ -170,7 +154,7 @@ class ControlSocket:
         except ValueError as error:
             _answer(sock, {"error": str(error)})
             return
-        asked = Asked(request, user_name(user), sock)
+        asked = Asked(request, user_name(user), functools.partial(_answer, sock))
         if self.refusal:
             asked.refuse(self.refusal)
         else:

@@ -24,56 +24,14 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.advised import advice_for, python_advice
 from elastic_hydra.hosts.slurm_commands import answer_of, require_programs
+from elastic_hydra.hosts.slurm_options import additional_options, advice, named_options
 from elastic_hydra.hosts.srun import SrunTransport, srun_environment
 from elastic_hydra.hosts.transport import host_command
 
-__all__ = ["SlurmEngine", "SlurmTransport", "engine", "options_of"]
+__all__ = ["SlurmEngine", "SlurmTransport", "advice", "engine", "options_of"]
 
 _KEY = "hydra.launcher.hosts"
 _OPTIONS = ("-N1", "-n1", "--export=ALL", "--mpi=none")
-_WORDS = (
-    "partition",
-    "gpus_per_node",
-    "cpus_per_task",
-    "gres",
-    "mem_per_cpu",
-    "mem_per_gpu",
-    "cpus_per_gpu",
-    "constraint",
-    "exclude",
-    "qos",
-    "account",
-    "comment",
-)
-"""Keys that are options of srun, with `-` for `_`."""
-_ADVICE = {
-    r"[Ii]nvalid partition": "{key}.partition={partition}: there is no such partition; `sinfo` lists them",
-    r"[Ii]nvalid account": (
-        "{key}.account={account}: you cannot charge it there; `sacctmgr show associations user=$USER` lists yours"
-    ),
-    r"[Ii]nvalid qos": (
-        "{key}.qos={qos}: there is none of that name for you; `sacctmgr show associations user=$USER` lists yours"
-    ),
-    r"[Ii]nvalid feature": "{key}.constraint={constraint}: no node has that feature; `sinfo -o '%N %f'` lists them",
-    r"[Ii]nvalid generic resource": "{key}.gres={gres}: no node has that; `sinfo -o '%N %G'` lists what they have",
-    r"node configuration is not available|Memory specification can not": (
-        "No node that can be used now is as large as {key}.cpus_per_task, mem_gb and gpus_per_node ask: "
-        "`sinfo -N -o '%N %c %m %G %T'` lists the nodes"
-    ),
-    r"[Ii]nvalid node name": "{key}.exclude or nodelist names a node that does not exist; `sinfo -N` lists them",
-    r"time limit|TimeLimit": "{key}.timeout_min={timeout_min}: more than that partition allows (`sinfo -o '%P %l'`)",
-    r"violates accounting/QOS policy|[Ll]imit": (
-        "That is a limit of your account's, or of the partition's: ask for less per host ({key}.cpus_per_task, mem_gb, "
-        "gpus_per_node, timeout_min), or for fewer hosts ({key}.max)"
-    ),
-    r"unrecognized option|invalid option": "Correct {key}.additional_parameters: srun has no such option",
-    r"partition not available": "The partition takes no jobs now: choose another {key}.partition, or come back later",
-    r"configuration source": (
-        "This machine knows of no Slurm cluster: start the sweep where `sinfo` works, or choose another "
-        "hydra/launcher/hosts"
-    ),
-    r"Unable to contact|Socket timed out": "Slurm's controller does not answer: ask `scontrol ping`, and try again",
-}
 
 
 def engine(keys: HostsConfig) -> SlurmEngine:
@@ -153,27 +111,8 @@ class SlurmTransport(SrunTransport):
 
 def options_of(keys: HostsConfig) -> list[str]:
     """Return the options of srun for one host."""
-    options = [f"--{name.replace('_', '-')}={value}" for name in _WORDS if (value := getattr(keys, name)) is not None]
-    if keys.timeout_min is not None:
-        options.append(f"--time={keys.timeout_min}")
-    if keys.mem_gb is not None:
-        options.append(f"--mem={round(keys.mem_gb * 1024)}M")
-    if keys.signal_delay_s:
-        options.append(f"--signal=USR1@{keys.signal_delay_s}")
-    for name, value in keys.additional_parameters.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            options.append(option)
-        elif value is not None and value is not False:
-            options.append(f"{option}={value}")
-    return [*_OPTIONS, *options]
-
-
-def advice(keys: HostsConfig) -> dict[str, str]:
-    """Return what to do about srun's messages."""
-    named = ("partition", "account", "qos", "constraint", "gres", "timeout_min")
-    shown = {name: "null" if getattr(keys, name) is None else getattr(keys, name) for name in named}
-    return {pattern: text.format(key=_KEY, **shown) for pattern, text in _ADVICE.items()}
+    signal = [f"--signal=USR1@{keys.signal_delay_s}"] if keys.signal_delay_s else []
+    return [*_OPTIONS, *named_options(keys), *signal, *additional_options(keys)]
 
 
 def _with_setup(setup: Sequence[str] | None, python: str | None) -> list[str]:

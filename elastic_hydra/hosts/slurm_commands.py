@@ -32,7 +32,10 @@ class Answer:
 
 
 def answer_of(
-    argv: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = timeouts.SLURM
+    argv: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    timeout: float = timeouts.SLURM,
+    script: str = "",
 ) -> Answer:
     """Run one of Slurm's commands, and wait for its end.
 
@@ -42,6 +45,7 @@ def answer_of(
         argv: the command line.
         environment: of the command; None: that of this process.
         timeout: seconds that it has to end.
+        script: what it reads from standard input.
 
     Raises:
         TimeoutError: it has not ended; the message says what to do.
@@ -51,7 +55,7 @@ def answer_of(
         done = subprocess.run(
             argv,
             env={**(os.environ if environment is None else environment), "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
+            input=script,
             capture_output=True,
             text=True,
             errors="replace",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from elastic_hydra.hosts.advised import AdvisedTransport
 from elastic_hydra.hosts.environment import COMPLETE, DIRECTORIES, GPUS, is_slurms
 from elastic_hydra.hosts.transport import Ended
 
-__all__ = ["SrunTransport", "srun_environment"]
+__all__ = ["SrunTransport", "login_environment", "srun_environment"]
 
 _WAITS, _HAS_ROOM = "queued and waiting for resources", "has been allocated resources"
 """What srun says when its job has to wait, and when it has not to wait any more."""
@@ -58,5 +58,18 @@ def srun_environment(environ: Mapping[str, str], **kept: str) -> dict[str, str]:
         environ: of the launcher.
         kept: Slurm's variables that srun needs.
     """
-    left = {name: environ[name] for name in environ if not is_slurms(name) and name not in (*GPUS, *DIRECTORIES)}
-    return left | {COMPLETE: "1"} | kept
+    return login_environment(environ) | {COMPLETE: "1"} | kept
+
+
+def login_environment(environ: Mapping[str, str], kept: Sequence[str] = ()) -> dict[str, str]:
+    """Return an environment without what is true only of the job, the step or the host that it is from.
+
+    Args:
+        environ: the environment.
+        kept: beginnings of Slurm's variables that stay all the same.
+    """
+
+    def stays(name: str) -> bool:
+        return name.startswith(tuple(kept)) or not (is_slurms(name) or name in (*GPUS, *DIRECTORIES))
+
+    return {name: value for name, value in environ.items() if stays(name)}

@@ -28,6 +28,7 @@ __all__ = [
     "JobComposed",
     "JobEnded",
     "JobsLeftOut",
+    "LauncherSubmitted",
     "RequeueAsked",
     "StacksWritten",
     "StartsHeldUp",
@@ -85,6 +86,8 @@ class SweepBegan(Event):
     """Whether it is a run without `-m`: its one job writes into this same directory, which is `hydra.run.dir`."""
     slurm_job: str = ""
     """Id of the Slurm job that the launcher runs in, and puts back into the queue if need be; empty: it does not."""
+    output: str = ""
+    """The file that has the output of a launcher that was detached from its terminal; empty: it was not."""
     maximize: bool | None = None
     """Whether larger values are better; absent: the sweeper does not say what is better."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -95,6 +98,28 @@ class SweepBegan(Event):
     """How many bytes of memory it may use."""
     gpu_names: Sequence[str] = ()
     """The models of the GPUs that it sees; empty texts where the driver does not say them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LauncherSubmitted(Event):
+    """A launcher was submitted as a Slurm job. When it begins there, it writes a `sweep` line of its own."""
+
+    slurm_job: str
+    """Id of the job."""
+    host: str = ""
+    """Name of the host where it was submitted."""
+    command: Sequence[str] = ()
+    """The launcher's command line."""
+    program: Sequence[str] = ()
+    """The first part of `command`, without the arguments of the app."""
+    cwd: str | None = None
+    """The launcher's working directory."""
+    dir: str | None = None
+    """The sweep's directory."""
+    single: bool = False
+    """Whether it is a run without `-m`."""
+    output: str = ""
+    """The file that has the output of the launcher."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -384,6 +409,7 @@ class RequeueAsked(Event):
 
 
 EVENTS: dict[str, type[Event]] = {
+    "submitted": LauncherSubmitted,
     "sweep": SweepBegan,
     "batch": BatchBegan,
     "job": JobComposed,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from elastic_hydra.journal.files import is_at, open_private
 
-__all__ = ["acquire", "is_held", "is_held_by_another"]
+__all__ = ["acquire", "is_held", "is_held_by_another", "remove"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -40,18 +40,37 @@ def acquire(path: Path) -> int | None:
     path = _lock_of(path)
     if (fd := _held.get(str(path))) is not None and is_at(fd, path):
         return fd
-    fd = open_private(path, os.O_RDWR)
-    try:
-        # The lock belongs to the open file, which forked workers inherit. So no other launcher starts while workers
-        # that have lost their launcher still write.
-        _take(fd)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): take care that no second launcher uses its directory", path, error)
+    while True:
+        fd = open_private(path, os.O_RDWR)
+        try:
+            # The lock belongs to the open file, which forked workers inherit. So no other launcher starts while workers
+            # that have lost their launcher still write.
+            _take(fd)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): take care that no second launcher uses its directory", path, error)
+        if is_at(fd, path):
+            break
+        os.close(fd)  # its holder has removed it meanwhile
     _held[str(path)] = fd
     return fd
+
+
+def remove(path: Path) -> None:
+    """Give the lock of a journal back, and remove its file; only for a launcher that has no workers.
+
+    Args:
+        path: the journal.
+
+    Raises:
+        OSError: the file cannot be removed.
+    """
+    path = _lock_of(path)
+    if (fd := _held.pop(str(path), None)) is not None:
+        path.unlink()
+        os.close(fd)
 
 
 def is_held(path: Path) -> bool | None:

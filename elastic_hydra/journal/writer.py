@@ -53,6 +53,7 @@ class Journal:
         self.lock = held
         """The file descriptor that keeps other launchers out while any process has it open."""
         self._fd = fd
+        self._begin = self.position()
         weakref.finalize(self, os.close, fd).atexit = False
         self._unwritten: list[bytes | _End] = []
 
@@ -61,6 +62,15 @@ class Journal:
         with contextlib.suppress(OSError):
             return os.fstat(self._fd).st_size
         return 0
+
+    def take_back(self) -> None:
+        """Have the file as it was before this object was made; where there was none, leave none."""
+        with contextlib.suppress(OSError):
+            if self._begin:
+                os.ftruncate(self._fd, self._begin)
+            else:
+                self.path.unlink()
+                lock.remove(self.path)
 
     @property
     def folder(self) -> Path:

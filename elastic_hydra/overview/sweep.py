@@ -21,6 +21,7 @@ from elastic_hydra.journal.events import (
     JobComposed,
     JobEnded,
     JobsLeftOut,
+    LauncherSubmitted,
     StartsHeldUp,
     SweepBegan,
     SweepStopped,
@@ -48,6 +49,8 @@ class SweepOverview:
         """Whether the launcher, or a worker of it, still lives; None: that cannot be seen from here."""
         self.began: SweepBegan | None = None
         """Tells of the last launcher: its command, host and process id; None: no launcher has begun."""
+        self.submitted: LauncherSubmitted | None = None
+        """Tells of the launcher that was submitted as a Slurm job, and has not begun yet; None: there is none."""
         self.first_began = 0.0
         """When the first launcher began, in seconds since the epoch."""
         self.last_event = 0.0
@@ -132,10 +135,13 @@ class SweepOverview:
         """What has become of the sweep.
 
         Returns:
-            `running`; `stopped`, when its launcher was told to end; `died`, when its launcher ended without a word;
+            `running`; `submitted`, when its launcher is a Slurm job that has not begun yet; `stopped`, when its
+            launcher was told to end; `died`, when its launcher ended without a word;
             `finished` or `failed`, when all jobs have ended and all or not all of them have finished; `empty`, when it
             has no job.
         """
+        if self.submitted is not None and not self.alive:
+            return "submitted"
         if self.alive or (self.alive is None and self.stopped is None and self._open_jobs()):
             return "running"
         if self.stopped is not None:
@@ -207,9 +213,20 @@ class SweepOverview:
         return self.began.host if self.began is not None else ""
 
     @property
+    def output(self) -> str:
+        """The file that has the output of the last launcher, where it is now; empty: that is not in a file."""
+        last = self.last_launcher
+        return self._place_now(last.output) if last is not None and last.output else ""
+
+    @property
+    def last_launcher(self) -> SweepBegan | LauncherSubmitted | None:
+        """What tells of the launcher that has begun last, or was submitted after that; None: there is none."""
+        return self.submitted or self.began
+
+    @property
     def command(self) -> Sequence[str]:
         """The last launcher's command line; empty: unknown."""
-        return self.began.command if self.began is not None else ()
+        return self.last_launcher.command if self.last_launcher is not None else ()
 
     def _open_jobs(self) -> int:
         return self._counts["running"] + self._counts["waiting"] + self.planned
@@ -220,11 +237,21 @@ class SweepOverview:
         return self._overrides
 
     def _in_words(self, state: str) -> str:
-        if state not in _OF_THE_DEAD or self.state == "running":
+        if state not in _OF_THE_DEAD or self.state == "running" or (self.submitted is not None and state == "waiting"):
             return state
         return _OF_THE_DEAD[state]
 
     # --- what has happened ----------------------------------------------------------------------------------------
+
+    def _submit(self, event: LauncherSubmitted) -> None:
+        self.submitted = event
+        self._take_place(event.dir)
+
+    def _take_place(self, recorded: str | None) -> None:
+        """Note where the sweep's directory was, by what is recorded of it."""
+        if recorded:
+            moved = functools.partial(place_now, recorded_sweep=recorded, sweep=self.folder)
+            self._place_now = str if recorded == self.folder else moved
 
     def _begin(self, event: SweepBegan) -> None:
         if not event.resume:
@@ -233,12 +260,11 @@ class SweepOverview:
             self._overrides.clear()
             self._uncounted.clear()
             self.first_began = event.time
-        self.began, self.stopped, self.held_up, self.hosts = event, None, "", HostsOverview()
+        self.began, self.submitted, self.stopped, self.held_up = event, None, None, ""
+        self.hosts = HostsOverview()
         self.planned = self._never_composed = 0
         self.first_began = self.first_began or event.time
-        if event.dir:
-            moved = functools.partial(place_now, recorded_sweep=event.dir, sweep=self.folder)
-            self._place_now = str if event.dir == self.folder else moved
+        self._take_place(event.dir)
         for job in self.jobs.values():
             if job.state == "running":  # the launcher before was killed: this one has yet to start the job again
                 self._counts["running"] -= 1
@@ -307,6 +333,7 @@ _NOTES_OF_JOB: dict[type[Event], Callable[[JobOverview, Any], None]] = {
 }
 
 _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
+    LauncherSubmitted: SweepOverview._submit,
     SweepBegan: SweepOverview._begin,
     JobComposed: SweepOverview._compose,
     SweepStopped: SweepOverview._stop,

@@ -70,7 +70,7 @@ class Batch:
         """Of the jobs that are composed."""
         self._ends = Ends(journal, state.results, state.failures)
         self._scheduler = state.scheduler(planned)
-        self._hands = Hands(state.control, journal, self._scheduler)
+        self._hands = Hands(state.control, journal, self._scheduler, state.mailbox)
         self.refused: ConfigError | None = None
         """Why a job that was composed while others ran cannot be launched."""
 
@@ -262,7 +262,7 @@ class Batch:
         elif isinstance(step, LeaveOut):
             self._ends.left_out(step)
         elif isinstance(step, Wait):
-            agents.wait(self._view.until(step.until))
+            agents.wait(self._hands.until(self._view.until(step.until)))
 
     def _leave_out(self, step: Step) -> None:
         """Do what the scheduler says when there is no server any more."""

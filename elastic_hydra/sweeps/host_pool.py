@@ -63,6 +63,8 @@ _COMING_AT_ONCE = 8
 """So many hosts are asked for at once where each is a login: sshd refuses more (MaxStartups)."""
 _IDLE = 30.0
 """Seconds after which a host without a job is let go, if others could be had again."""
+_MEANWHILE = 5.0
+"""Seconds between two calls of what is done while there is no host yet."""
 _SHOWN_LINES = 5
 """Of the last lines of a way to a host in messages."""
 _CLOCKS_APART = 5.0
@@ -98,7 +100,7 @@ class HostPool:
         self.problem = ""
         """Why there is no host, and none is waited for any more; empty: all is well, or may become so."""
         self.listener: Listener | None = None
-        """What is served while jobs run."""
+        """What is served while this process waits for hosts, or for jobs there."""
         self._places = [Place(name) for name in engine.places()[: keys.max]]
         self._by_host: dict[str, Place] = {}
         self._journal: Journal | None = None
@@ -179,22 +181,23 @@ class HostPool:
 
     # --- hosts ----------------------------------------------------------------------------------------------------
 
-    def first(self, jobs: int) -> None:
+    def first(self, jobs: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until there is a host on which jobs can run.
 
         Args:
             jobs: how many there are.
+            meanwhile: called whenever something has happened, and every few seconds.
 
         Raises:
             ConfigError: there is none.
         """
-        self.listener = None  # a batch does what is asked for, and none runs
         while not self.hosts:
             self.look(time.monotonic(), None, jobs)
             if self.problem:
                 raise ConfigError(self.problem)
             if not self.hosts:
-                self.wait(lambda: False, None)
+                self.wait(lambda: False, _MEANWHILE)
+                meanwhile()
 
     def check_nodes(self, job: Job) -> None:
         """Refuse a job of several nodes that needs more hosts at once than can be there, now or later.

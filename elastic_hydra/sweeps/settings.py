@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.compat.omegaconf import parent_of, set_parent
+from elastic_hydra.config.detach import SbatchConfig
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import LOCAL, HostsConfig, check_duration_on_hosts, check_nodes_on_hosts
 from elastic_hydra.config.problems import ROOT, Problems
@@ -26,7 +27,7 @@ from elastic_hydra.jobs.job import Job
 from elastic_hydra.resources.facts import facts_of_this_host
 from elastic_hydra.sweeps.summary import known_as
 
-__all__ = ["check_nodes", "check_same", "hosts_keys_of", "sweep_settings"]
+__all__ = ["check_nodes", "check_same", "hosts_keys_of", "sbatch_keys_of", "sweep_settings"]
 
 
 def sweep_settings(config: DictConfig) -> DictConfig:
@@ -85,6 +86,16 @@ def hosts_keys_of(settings: DictConfig) -> HostsConfig:
     """
     plain: Any = OmegaConf.to_container(settings.hosts, resolve=True)
     return as_schema(HostsConfig, plain)
+
+
+def sbatch_keys_of(settings: DictConfig) -> SbatchConfig:
+    """Return `hydra.launcher.sbatch` of a sweep.
+
+    Args:
+        settings: of the sweep, checked.
+    """
+    plain: Any = OmegaConf.to_container(settings.sbatch, resolve=True)
+    return as_schema(SbatchConfig, plain)
 
 
 def check_same(settings: DictConfig, jobs: Sequence[Job]) -> None:

@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from elastic_hydra.control.listener import ControlSocket
+from elastic_hydra.control.mailbox import Mailbox
 from elastic_hydra.jobs.task import HydraState
 from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor.foreground import Foreground
@@ -60,6 +61,8 @@ class SweepState:
     obstacle: Obstacle = field(default_factory=Obstacle)
     control: ControlSocket | None = None
     """Where commands on this host ask for something; None: nobody can."""
+    mailbox: Mailbox | None = None
+    """Where commands on other hosts ask for something; None: nobody can."""
     foreground: Foreground | None = None
     """Who has the terminal, as somebody debugs the jobs; None: nobody does."""
     single: bool = False
@@ -81,6 +84,13 @@ class SweepState:
             )
             return ""
         return self.control.name
+
+    def open_mailbox(self) -> None:
+        """Hear commands of this user on other hosts from now on."""
+        try:
+            self.mailbox = Mailbox(self.dir)
+        except OSError as error:
+            log.warning("elastic-hydra stop cannot reach this launcher from other hosts (%s)", error)
 
     def scheduler(self, planned: Iterable[tuple[int, list[str]]]) -> Scheduler:
         """Make the scheduler of a batch, for which all slots are free.

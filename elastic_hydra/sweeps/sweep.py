@@ -19,6 +19,7 @@ from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.schema import INLINE
+from elastic_hydra.failures.cause import one_line
 from elastic_hydra.hosts.engines import engine_of
 from elastic_hydra.hosts.time_left import time_left
 from elastic_hydra.jobs.console import prepare_console
@@ -39,8 +40,10 @@ from elastic_hydra.sweeps import returns
 from elastic_hydra.sweeps.batch import Batch
 from elastic_hydra.sweeps.compose import teach_parser
 from elastic_hydra.sweeps.composer import Composer
+from elastic_hydra.sweeps.detached import is_left_alone, output_of_this_launcher
 from elastic_hydra.sweeps.environment import environment
 from elastic_hydra.sweeps.failure_limit import FailureLimit
+from elastic_hydra.sweeps.hands import stop_if_asked
 from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.kept_server import KeptServer
 from elastic_hydra.sweeps.lease import await_other_host, await_other_hosts, keep
@@ -135,6 +138,8 @@ class Sweep:
             single=single,
         )
         self._journal: Journal | None = None
+        self._has_batch = False
+        """Whether a batch has begun; until then the journal tells of no job of this launcher."""
         self._view: View | None = None
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -181,38 +186,52 @@ class Sweep:
         composer = self._state.composer
         composer.foresee(planned)
         self._have_a_host(len(planned))
-        ahead = planned if self._settings.dry_run else planned[:_COMPOSED_AHEAD]
-        jobs = [composer.compose(num, overrides) for num, overrides in ahead]
-        composer.check_same(jobs)
-        if self._journal is None and (about := jobs[0].launch.about_nodes):
-            log.info("%s", about)
-        teach_parser(jobs[0])
+        try:
+            jobs = self._compose_first(planned)
+        except BaseException as error:
+            if self._journal is not None and not self._has_batch:
+                self._note_stop(error)
+            raise
         if self._settings.dry_run:
             return self._plan(planned, jobs)
         return self._run(planned, jobs)
 
+    def _compose_first(self, planned: list[tuple[int, list[str]]]) -> list[Job]:
+        """Compose the jobs of a batch that are refused, if need be, before the first one starts; in a dry run, all."""
+        is_dry, composer = self._settings.dry_run, self._state.composer
+        ahead = planned if is_dry else planned[:_COMPOSED_AHEAD]
+        jobs = [composer.compose(num, overrides) for num, overrides in ahead]
+        composer.check_same(jobs)
+        if not self._has_batch and (about := jobs[0].launch.about_nodes):
+            log.info("%s", about)
+        teach_parser(jobs[0])
+        if not is_dry:
+            _import_first(self._settings.preload)
+        return jobs
+
     def _have_a_host(self, jobs: int) -> None:
-        """Wait for the first host, if jobs run on others: what they have decides how jobs are composed."""
+        """Wait for the first host, if jobs run on others: what they have decides how jobs are composed.
+
+        That may take days, so there is a journal already, and the sweep can be looked at and stopped.
+        """
         if (pool := self._state.pool) is None:
             return
-        if self._journal is None and not self._settings.dry_run:
-            writer.claim(self._dir, False, self._dir_key)  # before a queue is asked for hosts in vain
-            await_other_hosts(self._dir / writer.FILE_NAME, self._dir_key)
+        journal = None if self._settings.dry_run else self._open_journal(())
+        pool.listener = self._state.control
         with stop_signals(self._settings.signals_to_handle):
             try:
-                pool.first(jobs)
-            except BaseException as error:
+                pool.first(jobs, lambda: None if journal is None else self._stop_if_asked(journal))
+            except BaseException as interrupt:
                 pool.close()
-                if isinstance(error, KeyboardInterrupt):
-                    keep_last_screen()
+                self._note_stop(interrupt)
                 raise
 
     def _run(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Run a batch whose first jobs are composed."""
-        _import_first(self._settings.preload)
         journal = self._open_journal(jobs)
         unrecorded = sum(num not in self._history.recorded for num, _ in planned)
         journal.write(events.BatchBegan(jobs=unrecorded, parallel=str(self._settings.parallel)))
+        self._has_batch = True
         self._state.results.plan(len(planned))
         batch = Batch(self._state, journal, planned, self._view_of(journal, jobs))
         for job in jobs:
@@ -226,14 +245,7 @@ class Sweep:
                 batch.run()
                 interruptibly(journal.flush_patiently)
             except BaseException as interrupt:
-                is_told = isinstance(interrupt, (KeyboardInterrupt, Stopped))
-                reason = str(order_of(interrupt)) if is_told else repr(interrupt)
-                journal.write(events.SweepStopped(reason=reason))
-                self._show(batch, journal, last=True)
-                if is_told:
-                    self._requeue.ask(order_of(interrupt), journal, batch.given_up)
-                if isinstance(interrupt, KeyboardInterrupt):
-                    keep_last_screen()
+                self._note_stop(interrupt, batch)
                 raise
         self._show(batch, journal)
         if batch.refused is not None:
@@ -244,6 +256,36 @@ class Sweep:
         if self._is_program and any(map(_has_failed, returned)):
             raise SystemExit(1)  # all is said, and the exception of a program has nothing to say to Hydra
         return returned
+
+    def _stop_if_asked(self, journal: Journal) -> None:
+        stop_if_asked(self._state.control, self._state.mailbox, journal)
+
+    def _note_stop(self, interrupt: BaseException, batch: Batch | None = None) -> None:
+        """Record that the sweep ends before it is done, show how far it is, and see to its going on.
+
+        Args:
+            interrupt: what ends it.
+            batch: its last one; None: none runs.
+        """
+        is_told = isinstance(interrupt, (KeyboardInterrupt, Stopped))
+        if (journal := self._journal) is not None:
+            said = one_line(str(interrupt)) if isinstance(interrupt, ConfigError) else repr(interrupt)
+            journal.write(events.SweepStopped(reason=str(order_of(interrupt)) if is_told else said))
+            if batch is not None:
+                self._show(batch, journal, last=True)
+            if is_told:
+                self._requeue.ask(order_of(interrupt), journal, "" if batch is None else batch.given_up)
+            if not (self._has_batch or self._requeue.job or is_left_alone(self._settings)):
+                self._take_back(journal)
+        if isinstance(interrupt, KeyboardInterrupt):
+            keep_last_screen()
+
+    def _take_back(self, journal: Journal) -> None:
+        """Leave no trace of a launcher whose end is seen where it was started, and under which no job has run."""
+        journal.take_back()
+        self._journal = None
+        if self._state.mailbox is not None:
+            self._state.mailbox.close()
 
     def _plan(self, planned: list[tuple[int, list[str]]], jobs: list[Job]) -> list[JobReturn]:
         """Show what would be launched of a batch."""
@@ -303,8 +345,7 @@ class Sweep:
         if self._journal is None:
             shared = any(job.launch.launcher_per_node for job in jobs)
             self._journal = Journal(self._dir, shared=shared, key=self._dir_key)
-            if self._state.pool is None:
-                await_other_hosts(self._journal.path, self._dir_key)
+            await_other_hosts(self._journal.path, self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
                 raise ConfigError(
@@ -324,15 +365,22 @@ class Sweep:
                 control="" if _has_inline(jobs) else self._state.open_control(),  # nobody would answer during a job
                 resume=resume,
                 slurm_job="" if self._requeue.job is None else self._requeue.job.id,
+                output=output_of_this_launcher(),
                 maximize=maximize(self._config),
                 **environment(self._facts),
                 single=self._single,
             )
+            if self._slurm_job is not None or event.output:
+                self._state.open_mailbox()
             if self._slurm_job is not None:
-                keep(self._journal.path, self._slurm_job, max(job.launch.keys.shutdown_timeout for job in jobs))
+                keep(self._journal.path, self._slurm_job, self._shutdown_timeout(jobs))
             self._requeue.begin(self._journal)
             self._journal.write(event)
         return self._journal
+
+    def _shutdown_timeout(self, jobs: Sequence[Job]) -> float:
+        """Return the longest one of some jobs; of none that are composed yet, that of the sweep."""
+        return max((job.launch.keys.shutdown_timeout for job in jobs), default=float(self._settings.shutdown_timeout))
 
     def _view_of(self, journal: Journal, jobs: Sequence[Job]) -> View:
         """Return the view of the sweep. A job that is the only one, or is debugged, has the terminal for itself."""

@@ -126,12 +126,14 @@ class Running:
         self.folder = folder
         self.output = ""
         self._mark = uuid.uuid4().hex
+        self.environ = {**os.environ, **environ, MARKER: self._mark, "PYTHONUNBUFFERED": "1"}
+        """All its variables: what is started with them belongs to this run, too."""
         if terminal is not None:
             command = [sys.executable, "-c", TAKES_TERMINAL, *command]
         self._popen = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**os.environ, **environ, MARKER: self._mark, "PYTHONUNBUFFERED": "1"},
+            env=self.environ,
             stdin=subprocess.DEVNULL if terminal is None else terminal.slave,
             stdout=subprocess.PIPE if terminal is None else terminal.slave,
             stderr=subprocess.STDOUT,

@@ -41,7 +41,12 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in (self.master, self.slave):
+        self.close()
+
+    def close(self) -> None:
+        """Close it, as a window is closed: the processes in its foreground, and their shell, get SIGHUP."""
+        ends, self.master, self.slave = (self.master, self.slave), -1, -1
+        for fd in ends:
             with contextlib.suppress(OSError):
                 os.close(fd)
 

@@ -152,7 +152,11 @@ FILLED: dict[str, dict[str, Any]] = {
     "sweep": {
         "pid": 1, "host": "h", "task": "app", "command": ["a", "b"], "program": ["a"], "sweeper": "s", "cwd": "/c",
         "dir": "/d", "control": "c", "resume": True, "maximize": False, "versions": {"python": "3.12.1"}, "cpus": 8,
-        "memory": 1 << 34, "gpu_names": ["H200"],
+        "memory": 1 << 34, "gpu_names": ["H200"], "output": "/d/launcher.out",
+    },
+    "submitted": {
+        "slurm_job": "7", "host": "h", "command": ["a", "b"], "program": ["a"], "cwd": "/c", "dir": "/d",
+        "single": True, "output": "/d/launcher.out",
     },
     "batch": {"jobs": 4, "parallel": "auto"},
     "job": {

@@ -14,8 +14,8 @@ import pytest
 
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.journal import files, lines, reader, values, writer
-from elastic_hydra.journal.events import JobComposed, JobEnded
+from elastic_hydra.journal import files, lines, lock, reader, values, writer
+from elastic_hydra.journal.events import JobComposed, JobEnded, SweepBegan
 from elastic_hydra.journal.writer import Journal
 from elastic_hydra.sweeps.obstacle import Obstacle
 
@@ -141,3 +141,32 @@ def test_a_journal_that_goes_while_nothing_is_written_keeps_the_next_job_from_st
     assert obstacle.blocked is not None
     assert obstacle.blocked.lasting
     assert "was removed" in obstacle.blocked.reason
+
+
+def test_a_journal_that_is_taken_back_is_as_it_was(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "sweep")
+    journal.write(SweepBegan())
+    journal.take_back()
+    assert list((tmp_path / "sweep").iterdir()) == []
+    Journal(tmp_path / "sweep").write(SweepBegan(pid=1))
+    before = journal.path.read_bytes()
+    again = Journal(tmp_path / "sweep")
+    again.write(SweepBegan(pid=2))
+    again.take_back()
+    assert journal.path.read_bytes() == before
+
+
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, take = tmp_path / "journal.jsonl", lock._take
+
+    def take_what_is_removed(fd: int) -> None:
+        monkeypatch.setattr(lock, "_take", take)
+        take(fd)
+        (tmp_path / "journal.lock").unlink()
+
+    monkeypatch.setattr(lock, "_take", take_what_is_removed)
+    held = lock.acquire(path)
+    assert held is not None
+    assert files.is_at(held, tmp_path / "journal.lock")

@@ -13,7 +13,7 @@ from tests.helpers.slurm import Cluster
 
 __all__ = ["login_shell"]
 
-_COMMANDS = ("srun", "scancel", "scontrol", "squeue", "salloc", "sinfo")
+_COMMANDS = ("sbatch", "srun", "scancel", "scontrol", "squeue", "salloc", "sinfo")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from elastic_hydra.cli.main import main
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostJoined, HostLeft, HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
 from tests.helpers.apps import STAYS, App, Finished, Running, interrupted
@@ -47,6 +48,11 @@ def started(folder: Path, body: str, *overrides: str, **more: str) -> Iterator[R
 
 def events(finished: Finished, kind: type[Event]) -> list[Any]:
     return [event for _, event in Lines(finished.folder / "journal.jsonl") if isinstance(event, kind)]
+
+
+def left_behind(finished: Finished) -> list[str]:
+    """Return the names of what is in the sweep's directory, but for what Hydra writes there."""
+    return sorted(path.name for path in finished.folder.iterdir() if path.name != "multirun.yaml")
 
 
 def values(finished: Finished) -> dict[int, Any]:
@@ -146,7 +152,7 @@ def test_hosts_that_do_not_come_are_an_error_with_what_they_said(tmp_path: Path)
     assert finished.returncode != 0
     assert "no host is there" in finished.output
     assert "n1: n1 has not started a host process: it ended with exit code 3, and said: n1 is down" in finished.output
-    assert not (finished.folder / "0").exists()
+    assert left_behind(finished) == []
 
 
 def test_a_host_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> None:
@@ -155,6 +161,36 @@ def test_a_host_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> None
     finished = App(tmp_path, IN_PAIRS).run(*QUICK, limit, "+x=0,1", environ=environ(tmp_path, **slow))
     assert finished.returncode != 0
     assert "hydra.launcher.hosts.start_timeout=0.5: no host has come in time" in finished.output
+    assert left_behind(finished) == []
+
+
+def test_a_sweep_that_is_refused_leaves_the_record_of_an_earlier_one_as_it_was(tmp_path: Path) -> None:
+    first = App(tmp_path, "return cfg.x").run(*QUICK, "+x=1,2", environ=environ(tmp_path))
+    assert first.returncode == 0, first.output
+    record = (first.folder / "journal.jsonl").read_bytes()
+    wrong = "hydra.launcher.resources.cpus_per_worker=0"
+    second = App(tmp_path, "return cfg.x").run(*QUICK, "+x=1,2", wrong, environ=environ(tmp_path))
+    assert second.returncode == 2, second.output
+    assert f"{wrong}: must be" in second.output
+    assert (first.folder / "journal.jsonl").read_bytes() == record
+
+
+def test_while_the_first_host_is_waited_for_a_sweep_is_seen_and_can_be_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = {f"HOSTS_HERE_BEFORE_{name}": f"touch {tmp_path}/waits; exec sleep 600" for name in ("n1", "n2")}
+    with started(tmp_path, IN_PAIRS, "+x=0,1", **slow) as running:
+        while not (tmp_path / "waits").exists():
+            assert running.ended_within(0.05) is None, running.output
+        assert main(["status", str(running.folder)]) == 0
+        assert "sweep: running" in capsys.readouterr().out
+        assert main(["stop", str(running.folder), "0"]) == 2
+        assert "no job can run or wait yet" in capsys.readouterr().err
+        assert main(["stop", str(running.folder)]) == 0
+        finished = running.finish()
+        assert running.survivors() == []
+    assert finished.returncode == 128 + signal.SIGTERM, finished.output
+    assert left_behind(finished) == []
 
 
 def test_one_host_that_does_not_come_keeps_no_job_waiting(tmp_path: Path) -> None:
