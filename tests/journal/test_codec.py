@@ -118,7 +118,14 @@ def test_a_line_of_a_later_format_is_not_read(version: Any, name: str) -> None:
 
 CONFIG = 'a: 1\nb: "x"\nc: "\\n\\", \\"dir\\": \\"d\\""\n'
 COMPOSED = JobComposed(
-    time=1.5, num=3, overrides=["a=1", "+b=[x, y]"], config=CONFIG, dir="/d", log_dir="/l", needs="2"
+    time=1.5,
+    num=3,
+    overrides=["a=1", "+b=[x, y]"],
+    config=CONFIG,
+    dir="/d",
+    log_dir="/l",
+    needs="2",
+    duration=60.0,
 )
 
 
@@ -167,7 +174,7 @@ def test_a_usual_line_of_a_job_need_not_be_parsed(monkeypatch: pytest.MonkeyPatc
         (b'"a=1"', b'"a\t"'),
         (b', "dir": "/d"', b""),
         (b'"dir": "/d"', b'"dir": 5'),
-        (b'"needs": "2"}', b'"needs": "2"'),
+        (b'"duration": 60.0}', b'"duration": 60.0'),
         (b'"needs": "2"', b'"event": "batch", "jobs": 1'),
     ],
 )
