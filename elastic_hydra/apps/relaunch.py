@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.hosts import LOCAL
 from elastic_hydra.config.problems import ROOT, shown
 from elastic_hydra.config.spelling import spelled
 from elastic_hydra.config.typed import resolved
@@ -91,10 +92,15 @@ class Relaunch:
         return spelled(f"{ROOT}.{name}={value}")
 
     @property
+    def has_launcher_per_node(self) -> bool:
+        """Whether jobs have several nodes, each of which has a launcher of its own."""
+        return self.settings.hosts.engine == LOCAL and str(self.settings.nodes) != "1"
+
+    @property
     def output(self) -> Path:
         """The file that has the output of the launcher."""
         # Where launchers on several nodes share the directory, each has a file of its own, as with journals.
-        node = "" if str(self.settings.nodes) == "1" else f".{os.uname().nodename}"
+        node = f".{os.uname().nodename}" if self.has_launcher_per_node else ""
         return self.folder / f"launcher{node}.out"
 
     def how_to_look(self) -> str:

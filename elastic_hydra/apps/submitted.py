@@ -138,7 +138,7 @@ def _check(relaunch: Relaunch, keys: SbatchConfig) -> None:
             f"{_KEY}: there is no program {' and no '.join(missing)} here: start the sweep where Slurm's commands work "
             "(a login node), or set detach=local"
         )
-    if str(settings.nodes) != "1":
+    if relaunch.has_launcher_per_node:
         raise ConfigError(
             f"{_KEY}: with {ROOT}.nodes={settings.nodes} each node has a launcher of its own: have a script written by "
             "`elastic-hydra plan --render sbatch`, and submit that"

@@ -30,7 +30,9 @@ _TEXT = rb'"[ !#-\[\]-~]*"'
 """A text of JSON in which nothing is escaped."""
 _COMPOSED = re.compile(
     rb'(\{"time": [\d.]+, "event": "job", "num": \d+, "overrides": \[((?:TEXT(?:, TEXT)*)?)\], "config": ").*'
-    rb'\\n(", "dir": TEXT(?:, "log_dir": TEXT)?(?:, "needs": TEXT)?(?:, "duration": [\d.]+)?\}\n)'.replace(b"TEXT", _TEXT)
+    rb'\\n(", "dir": TEXT(?:, "log_dir": TEXT)?(?:, "needs": TEXT)?(?:, "duration": [\d.]+)?\}\n)'.replace(
+        b"TEXT", _TEXT
+    )
 )
 _HEAD = 60
 """Bytes of a line within which it says its event."""
