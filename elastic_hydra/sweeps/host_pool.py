@@ -257,8 +257,9 @@ class HostPool:
                 self._look_at(place, place.connection, now, scheduler)
             if place.connection is not None and place.host is not None:
                 self._let_go(place, place.connection, now, running[place.host.name], scheduler)
-        self._ask_for_more(now, jobs, 1 if scheduler is None else scheduler.most_nodes)
-        self._look_whether_alone(now, jobs, is_stuck=scheduler is not None and scheduler.is_stuck(now))
+        is_stuck = scheduler is not None and scheduler.is_stuck(now)
+        self._ask_for_more(now, jobs, 1 if scheduler is None else scheduler.most_nodes, is_stuck=is_stuck)
+        self._look_whether_alone(now, jobs, is_stuck=is_stuck)
 
     def take_told(self) -> list[tuple[str, int]]:
         """Return the hosts that were told to stop since the last call, each with the signal that has told it."""
@@ -396,10 +397,12 @@ class HostPool:
         if place.leaving:
             place.close()
 
-    def _ask_for_more(self, now: float, slots: int, most_nodes: int) -> None:
+    def _ask_for_more(self, now: float, slots: int, most_nodes: int, *, is_stuck: bool) -> None:
         usable = [place for place in self._places if not place.left_alone and not place.leaving]
         wanted = wanted_hosts(slots, self._jobs_per_host(), len(usable), most_nodes)
         there = sum(place.is_open for place in usable)
+        if is_stuck and all(place.host is not None for place in usable if place.is_open):
+            wanted = max(wanted, there + 1)  # hosts may differ: one more may have room for what the others have not
         coming = 0 if self._engine.is_elastic else sum(place.is_coming for place in usable)
         for place in usable:
             if there >= wanted or coming >= _COMING_AT_ONCE:

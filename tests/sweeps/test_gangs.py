@@ -140,3 +140,18 @@ def test_a_job_with_more_nodes_than_there_can_be_hosts_is_refused(tmp_path: Path
     assert finished.returncode != 0
     assert "hydra.launcher.nodes=3: at most 2 hosts can be there" in finished.output
     assert not (finished.folder / "0").exists()
+
+
+def test_a_sweep_ends_when_a_job_waits_for_more_hosts_than_there_will_be(tmp_path: Path) -> None:
+    """The second host begins to fail when the first job has run, so nobody can know of it before."""
+    body = """
+    (Path(HydraConfig.get().runtime.output_dir).parent / "has_run").touch()
+    return cfg.x
+    """
+    fails = f"while ! test -e {tmp_path}/sweep/has_run; do sleep 0.1; done; exit 3"
+    ways = environ(tmp_path, HOSTS_HERE_BEFORE_n2=fails)
+    finished = App(tmp_path, body).run(*QUICK, "hydra.launcher.nodes=${oc.select:x,1}", "+x=1,2", environ=ways)
+    assert finished.returncode != 0
+    assert values(finished) == {0: 1}, finished.output
+    assert "the jobs that wait need more than n1" in finished.output
+    assert "n2 has not started a host process: it ended with exit code 3" in finished.output

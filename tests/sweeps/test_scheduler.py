@@ -206,6 +206,34 @@ def test_a_job_of_several_nodes_is_not_starved_by_small_ones() -> None:
     assert order == [0, *range(2, 2 + OVERTAKING_LIMIT), 1]
 
 
+def test_a_job_of_one_node_is_not_starved_by_jobs_of_several_nodes() -> None:
+    whole_host = attempt(1, Demand(cpus=2))
+    jobs = scheduler(pair(0), whole_host, *map(pair, range(2, 40)), slots={name: host(2, name=name) for name in "ab"})
+    order: list[int] = []
+    while 1 not in order:
+        step = jobs.next(0.0)
+        if isinstance(step, StartJob):
+            order.append(started(step))
+        else:
+            jobs.ended(next(iter(jobs.running)))  # one pair after the other ends, and never both at once
+    assert order == [0, *range(2, 2 + OVERTAKING_LIMIT), 1]
+
+
+def test_a_batch_is_stuck_when_nothing_runs_and_no_host_could_serve_what_waits() -> None:
+    jobs = scheduler(attempt(0), pair(1), later=1, slots=single_hosts("a"))
+    assert started(jobs.next(0.0)) == 0
+    assert not jobs.is_stuck(0.0), "a job runs"
+    jobs.ended(0)
+    assert not jobs.is_stuck(0.0), "one is not composed yet"
+    jobs.composed(attempt(2))
+    assert not jobs.is_stuck(0.0), "one fits"
+    assert started(jobs.next(0.0)) == 2
+    jobs.ended(2)
+    assert jobs.is_stuck(0.0)
+    jobs.hosts.add("b", host(1, name="b"))
+    assert not jobs.is_stuck(0.0)
+
+
 def test_a_job_with_more_nodes_than_hosts_waits_for_hosts_and_keeps_nobody_waiting() -> None:
     jobs = scheduler(pair(0, 3), *map(attempt, range(1, 30)), slots=single_hosts("ab"))
     for num in range(1, 30):
