@@ -43,6 +43,10 @@ LEASE = 60.0
 another host may begin a little later."""
 HOST_HELLO = 600.0
 """A host process waits for the first word of its launcher, which may compose a job or hear its sweeper out first."""
+LOGIN = 120.0
+"""A launcher waits for the first word of a host process that needs no place in a queue; then it tries again."""
+EXAMINATION = 120.0
+"""A launcher waits for what a host says of itself: a directory on it may be out of reach; then it tries again."""
 LAUNCHER_AWAY = 86400.0
 """Hosts stay with a launcher that runs, but does something else: its sweeper trains a model, or somebody has stopped
 its output by Ctrl-S for the night. One that is stuck keeps them no longer."""

@@ -85,12 +85,20 @@ class HostConnection:
         wanted: what the server is told.
         heard: takes what comes.
         record: is there as long as something may run on the host; None: nobody else needs to know.
+        patience: seconds within which the host process must speak; None: its host may be waited for in a queue.
 
     Raises:
         OSError: the transport cannot be opened.
     """
 
-    def __init__(self, transport: Transport, wanted: Wanted, heard: Heard, record: HostRecord | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        wanted: Wanted,
+        heard: Heard,
+        record: HostRecord | None = None,
+        patience: float | None = None,
+    ) -> None:
         self.state = State.coming
         self.hello: Hello | None = None
         """What the host process has said of itself; None: it has not spoken yet."""
@@ -110,6 +118,8 @@ class HostConnection:
         self._processes = RemoteProcesses()
         self._certain_at = math.inf
         """When nothing of a doubtful host can run any more."""
+        self._patience = patience
+        self._speak_by = None if patience is None else time.monotonic() + patience
         self._close_by: float | None = None
         """When it must have ended, since it was told to; None: it was not."""
         self.link = Link(transport, wanted.silence)
@@ -212,7 +222,7 @@ class HostConnection:
 
     def next_deadline(self) -> float | None:
         """Return when `pump` is to be called at the latest, on the monotonic clock; None: once there is an event."""
-        times = [self.link.next_look()]
+        times = [self.link.next_look(), self._speak_by if self.state is State.coming else None]
         if self.state in (State.opening, State.ready):
             times.append(self.link.pings.next_at if self._close_by is None else self._close_by)
         elif self.state is State.doubtful:
@@ -318,6 +328,8 @@ class HostConnection:
         if self.state is State.coming:
             if said := self.link.end_in_words(now):
                 self._end(f"{self.name} has not started a host process: {said}")
+            elif self._speak_by is not None and now >= self._speak_by:
+                self._end(f"{self.name} has not started a host process within {self._patience:g} s")
         elif self.state in (State.opening, State.ready):
             if is_cut:
                 self._doubt("its stream has ended without a farewell")

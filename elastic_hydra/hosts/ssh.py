@@ -5,8 +5,9 @@
     launcher ── ssh n1 ══ sshd on n1 ── host process
              └─ ssh n2 ══ sshd on n2 ── host process
 
-ssh itself never asks for anything, and gives up a dead connection after 15 seconds. The host process notices that its
-launcher is gone by the end of its stream, or by silence: sshd kills nothing.
+ssh itself never asks for anything. Whether a connection is dead, the signs of life of its two ends say, and not ssh: so
+that a cable may be cut for as long as the configuration says. The host process notices that its launcher is gone by the
+end of its stream, or by silence: sshd kills nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _OPTIONS = (
     "-a",
     "-x",
     "-oBatchMode=yes",
-    "-oServerAliveInterval=5",
-    "-oServerAliveCountMax=3",
+    "-oConnectTimeout=30",  # the kernel would try for two minutes
+    "-oServerAliveInterval=0",
     # A connection of its own: the end of one that is shared would end all hosts.
     "-oControlMaster=no",
     "-oControlPath=none",
@@ -116,7 +117,8 @@ class SshTransport(AdvisedTransport):
         remote = f"exec {shlex.join(host_command(python))}"
         advice = {pattern: text.format(place=place, key=LIST_KEY) for pattern, text in _ADVICE.items()}
         advice |= python_advice(python or sys.executable, place)
-        super().__init__(["ssh", *_OPTIONS, *options, "--", place, remote], environment, f"ssh {place}", advice)
+        # Of an option that is there twice, ssh takes the first: the user's.
+        super().__init__(["ssh", *options, *_OPTIONS, "--", place, remote], environment, f"ssh {place}", advice)
 
     def ended(self) -> Ended | None:
         """Return how ssh has ended; any exit code but its own is the host process's, which then has ended, too."""

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from elastic_hydra.supervisor import waiting
 from elastic_hydra.supervisor.forked import ProcessSpec, current_umask
 from elastic_hydra.supervisor.packed_error import unpack
 from elastic_hydra.supervisor.process import Process
-from elastic_hydra.supervisor.waiting import AnyServer, Listener
+from elastic_hydra.supervisor.waiting import AnyServer, Listener, ServerLost
 from elastic_hydra.sweeps.clocks import Clocks
 from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.kept_server import PRELOAD
@@ -298,11 +298,30 @@ class HostPool:
             self._drain(place, scheduler)
         if connection.state is State.ended:
             self._note_end(place, connection, now, scheduler)
-        elif connection.state is State.ready and place.host is None and not place.leaving:
-            if place.examination is None:
-                place.examination = self._start_examination(connection)
-            elif place.examination.exitcode is not None:
-                self._judge(place, connection, place.examination, scheduler)
+        elif place.leaving and place.host is None:
+            place.close()
+        elif connection.state is State.ready and place.host is None:
+            self._examine(place, connection, now, scheduler)
+
+    def _examine(self, place: Place, connection: HostConnection, now: float, scheduler: Scheduler | None) -> None:
+        """Find out whether jobs can run on a host."""
+        if place.examination is None:
+            place.examination = self._start_examination(connection)
+            place.examined_by = now + timeouts.EXAMINATION
+            return
+        if place.examination.exitcode is None and now >= place.examined_by:
+            with suppress(ServerLost):
+                connection.pump()  # this process may have been busy meanwhile
+            if place.examination.exitcode is None:
+                self._give_back(place, f"it cannot be examined: no answer within {timeouts.EXAMINATION:g} s")
+                return
+        if place.examination.exitcode is not None:
+            self._judge(place, connection, place.examination, scheduler)
+
+    def _give_back(self, place: Place, why: str) -> None:
+        """Let a host go that may be better when it comes for the next time."""
+        place.leaving, place.is_broken = why, True
+        place.close()
 
     def _start_examination(self, connection: HostConnection) -> Process:
         if self._learned:
@@ -314,19 +333,18 @@ class HostPool:
         self, place: Place, connection: HostConnection, examination: Process, scheduler: Scheduler | None
     ) -> None:
         """Have jobs on a host that was examined, or leave it alone."""
-        name, why = self._name_of(place, connection), ""
-        examined = _outcome_of(examination)
+        name, examined = self._name_of(place, connection), _outcome_of(examination)
+        connection.forget([examination])
+        place.examination = None
         if isinstance(examined, str):
-            why = examined
-        else:
-            why = unfit(examined, self._token_file.token, self._token_file.folder, self._token_file.key)
-        if not isinstance(examined, str) and not why:
+            self._give_back(place, examined)
+            return
+        why = unfit(examined, self._token_file.token, self._token_file.folder, self._token_file.key)
+        if not why:
             try:
                 place.host = Host.elsewhere(name, self._settings, examined, connection.environment)
             except ConfigError as error:
                 why = str(error)
-        connection.forget([examination])
-        place.examination = None
         if place.host is None:
             place.left_alone = place.leaving = why
             log.error("host %s is left alone for the rest of the sweep: %s", name, why)
@@ -362,16 +380,18 @@ class HostPool:
 
     def _note_end(self, place: Place, connection: HostConnection, now: float, scheduler: Scheduler | None) -> None:
         """Note that nothing is left of a host, or that none has come."""
-        orderly = bool(place.leaving)
+        orderly, why = bool(place.leaving) and not place.is_broken, place.leaving or connection.fate
         if place.host is not None:
-            name, why = place.host.name, place.leaving or connection.fate
+            name = place.host.name
             if scheduler is not None and name in scheduler.hosts:
                 scheduler.hosts.remove(name)
             del self.hosts[name]
             self._write(events.HostLeft(host=name, reason=why) if orderly else events.HostLost(host=name, reason=why))
             log.log(logging.INFO if orderly else logging.WARNING, "host %s is gone: %s", name, why)
+        elif orderly and not place.left_alone:
+            log.info("no host at %s: %s", place.name, why)
         elif not orderly:
-            log.warning("no host at %s: %s", place.name, connection.fate)
+            log.warning("no host at %s: %s", place.name, why)
         self._open.remove(connection)
         place.closed(now, orderly=orderly)
 
@@ -400,23 +420,25 @@ class HostPool:
     def _ask_for_more(self, now: float, slots: int, most_nodes: int, *, is_stuck: bool) -> None:
         usable = [place for place in self._places if not place.left_alone and not place.leaving]
         wanted = wanted_hosts(slots, self._jobs_per_host(), len(usable), most_nodes)
-        there = sum(place.is_open for place in usable)
-        if is_stuck and all(place.host is not None for place in usable if place.is_open):
+        counted = [place for place in usable if place.is_there and (self._engine.is_elastic or now < place.late_at)]
+        there = len(counted)
+        if is_stuck and all(place.host is not None for place in counted):
             wanted = max(wanted, there + 1)  # hosts may differ: one more may have room for what the others have not
-        coming = 0 if self._engine.is_elastic else sum(place.is_coming for place in usable)
+        coming = 0 if self._engine.is_elastic else sum(place.is_coming for place in counted)
         for place in usable:
             if there >= wanted or coming >= _COMING_AT_ONCE:
                 return
             if not place.is_open and place.not_before <= now:
-                self._ask(place)
+                self._ask(place, now)
                 there, coming = there + place.is_open, coming + (place.is_coming and not self._engine.is_elastic)
 
     def _jobs_per_host(self) -> int:
         parallel = self._settings.parallel
         return self._most_at_once if parallel == "auto" else int(parallel)
 
-    def _ask(self, place: Place) -> None:
+    def _ask(self, place: Place, now: float) -> None:
         """Ask for a host at a place."""
+        place.asked_at = now
         if self._wanted is None:
             timeout = timeouts.end_of_agent(float(self._settings.shutdown_timeout))
             preload = (*PRELOAD, *self._settings.preload)
@@ -442,9 +464,10 @@ class HostPool:
                     told=lambda number: self._take_told(place, number),
                 ),
                 None if self._settings.dry_run else HostRecord(self._token_file.folder / FILE_NAME),
+                None if self._engine.is_elastic else timeouts.LOGIN,
             )
         except OSError as error:
-            place.left_alone = place.last_fate = str(error)
+            place.failed(now, str(error), for_good=isinstance(error, (FileNotFoundError, PermissionError)))
             log.error("no host at %s: %s", place.name, error)
             return
         self._open.append(place.connection)
@@ -454,10 +477,11 @@ class HostPool:
             self._write(event)
 
     def _take_told(self, place: Place, number: int) -> None:
-        if place.host is None or place.leaving:
+        if place.leaving:
             return
         place.leaving = f"it was told to stop by {signal.Signals(number).name}"
-        self._told.append((place.host.name, number))
+        if place.host is not None:
+            self._told.append((place.host.name, number))
 
     def _write(self, event: events.Event) -> None:
         if self._journal is None:
@@ -475,7 +499,10 @@ class HostPool:
         """Return when `look` has something to do, whatever happens; None: not before something does."""
         pauses = [place.not_before for place in self._places if not place.is_open and not place.left_alone]
         moments = [moment for moment in pauses if moment > now]
-        if self._engine.is_elastic:
+        moments += [place.examined_by for place in self._places if place.examination and not place.leaving]
+        if not self._engine.is_elastic:
+            moments += [place.late_at for place in self._places if now < place.late_at < math.inf]
+        else:
             idle = [place.idle_since + _IDLE for place in self._places if place.idle_since is not None]
             moments += [moment for moment in idle if moment > now]
             useless = [place.useless_from for place in self._places if place.idle_since is not None]
@@ -503,10 +530,11 @@ class HostPool:
         told = {place.name: place.left_alone or place.last_fate for place in self._places}
         for place in self._places:
             if place.connection is not None and place.transport is not None and place.host is None:
+                missing = place.missing
                 place.close()
                 ended = place.transport.ended()
                 said = " | ".join(ended.last_lines[-_SHOWN_LINES:]) if ended is not None else ""
-                told[place.name] = "it has not answered" + (f", and said: {said}" if said else "")
+                told[place.name] = missing + (f", and said: {said}" if said else "")
         return "".join(f"\n  {name}: {why}" for name, why in told.items() if why)
 
 

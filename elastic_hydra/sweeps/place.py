@@ -23,6 +23,8 @@ __all__ = ["Place", "pause", "wanted_hosts"]
 _TRIES = 3
 """So many times in a row a place is tried that has never had a host, and so many agents in a row may die on a host."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_LATE = 15.0
+"""Seconds after which others are tried in place of a host that was asked for, and is not there yet."""
 
 
 @dataclass(eq=False)
@@ -33,14 +35,20 @@ class Place:
     """For people: of the host, or `job 1` where none has a name before it is there."""
     transport: Transport | None = None
     connection: HostConnection | None = None
+    asked_at: float = 0.0
+    """When it was asked for last, on the monotonic clock."""
     examination: Process | None = None
     """Looks at the host; None: it was looked at, or is not ready for that."""
+    examined_by: float = 0.0
+    """When that must have ended."""
     host: Host | None = None
     """What it has; None: it is not known to be fit."""
     left_alone: str = ""
     """Why there will be no further host in this sweep; empty: there may be."""
     leaving: str = ""
     """Why nothing more starts there; empty: jobs may start."""
+    is_broken: bool = False
+    """Whether it leaves because something went wrong that may go well with the next host there."""
     is_drained: bool = False
     """Whether the scheduler knows that nothing more starts there."""
     is_closing: bool = False
@@ -78,6 +86,25 @@ class Place:
         return self.connection is not None and self.connection.state is State.coming
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a host that is not lost, or one is asked for."""
+        return self.connection is not None and not self.connection.lost
+
+    @property
+    def late_at(self) -> float:
+        """When others are tried in its place; never for a host that is fit, or for none."""
+        return math.inf if self.host is not None or not self.is_there else self.asked_at + _LATE
+
+    @property
+    def missing(self) -> str:
+        """What has not happened yet, so that no job runs there."""
+        if self.connection is None or self.is_coming:
+            return "it has not answered"
+        if self.connection.state is State.opening:
+            return "its warm server has not started yet"
+        return self.connection.fate or self.leaving or "it has not been examined yet"
+
+    @property
     def clocks(self) -> Clocks:
         """The host's clocks, as far as they are known now."""
         assert self.connection is not None
@@ -91,19 +118,32 @@ class Place:
             orderly: whether it was let go; else there was none, or it was lost.
         """
         assert self.connection is not None
-        self.last_fate = self.leaving or self.connection.fate
+        fate = self.leaving or self.connection.fate
         if self.examination is not None:
             self.examination.close()
         refused = self.connection.refuses
         self.transport = self.connection = self.examination = self.host = None
-        self.leaving, self.is_drained, self.is_closing, self.idle_since, self.died = "", False, False, None, 0
+        self.leaving, self.is_broken, self.is_drained, self.is_closing = "", False, False, False
+        self.idle_since, self.died = None, 0
         self.useless_from = math.inf
         if orderly:
-            return
+            self.last_fate = fate
+        else:
+            self.failed(now, fate, for_good=refused)
+
+    def failed(self, now: float, why: str, *, for_good: bool) -> None:
+        """Note that no host has come, or that one was lost.
+
+        Args:
+            now: the time.
+            why: in words.
+            for_good: whether the next one would fare no better, if there was never a fit one.
+        """
+        self.last_fate = why
         self.in_vain += 1
         self.not_before = now + pause(self.in_vain)
-        if not self.was_fit and (refused or self.in_vain >= _TRIES):
-            self.left_alone = self.last_fate
+        if not self.was_fit and (for_good or self.in_vain >= _TRIES):
+            self.left_alone = why
 
     def close(self) -> None:
         """Have the host end, which takes a while; further calls change nothing."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts import ssh
 from elastic_hydra.hosts.connection import HostConnection, State
+from elastic_hydra.hosts.ssh import SshTransport
 from elastic_hydra.journal.events import HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
 from elastic_hydra.supervisor.waiting import wait
@@ -110,6 +112,18 @@ def test_a_host_that_cannot_be_reached_says_what_to_do(sshd: Sshd, place: str, p
     with contextlib.closing(hosted(sshd, place, python=python)) as host:
         assert not is_there(host)
         assert message in host.fate
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
+def test_ssh_gives_up_a_login_but_no_connection_and_the_users_options_hold() -> None:
+    argv = SshTransport("n1", options=["-oConnectTimeout=5"])._argv
+    shown = subprocess.run(["ssh", "-G", "-F", os.devnull, *argv[1:]], capture_output=True, text=True, check=True)
+    settings = dict(line.split(" ", 1) for line in shown.stdout.splitlines() if " " in line)
+    assert settings["serveraliveinterval"] == "0"
+    assert settings["connecttimeout"] == "5"
+    assert settings["batchmode"] == "yes"
+    assert "-oConnectTimeout=30" in SshTransport("n1")._argv
 
 
 @pytest.mark.system

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
+import math
 import os
+import signal
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from omegaconf import OmegaConf
 
+from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
-from elastic_hydra.hosts.transport import CommandTransport
+from elastic_hydra.hosts.engines import Engine
+from elastic_hydra.hosts.transport import CommandTransport, host_command
+from elastic_hydra.sweeps import host_pool, place
 from elastic_hydra.sweeps.host_pool import HostPool, write_on
 from elastic_hydra.sweeps.token_file import TokenFile
 
@@ -63,9 +73,9 @@ class Asked:
 
 
 @contextlib.contextmanager
-def pool_of(engine: Programs, folder: Path, start_timeout: float | None) -> Iterator[HostPool]:
+def pool_of(engine: Engine, folder: Path, start_timeout: float | None, silence: float = 60.0) -> Iterator[HostPool]:
     settings = OmegaConf.create({"shutdown_timeout": 1.0, "preload": [], "parallel": "auto", "dry_run": False})
-    keys = HostsConfig(start_timeout=start_timeout)
+    keys = HostsConfig(start_timeout=start_timeout, silence=silence)
     with contextlib.closing(HostPool(engine, keys, settings, {}, TokenFile(folder, "hydra.sweep.dir"))) as pool:
         yield pool
 
@@ -90,6 +100,117 @@ def test_a_request_before_the_first_host_is_taken_and_does_not_keep_the_launcher
     assert asked.looks < 100
     os.close(asked.reader)
     os.close(asked.writer)
+
+
+@dataclass
+class ComesLater(Programs):
+    """There is no process for the first way to a host that is opened."""
+
+    def transport(self, place: str) -> CommandTransport:
+        transport = super().transport(place)
+        return NoProcess(["sh"], name=place) if len(self.asked) == 1 else transport
+
+
+class NoProcess(CommandTransport):
+    def open(self) -> socket.socket:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def look_until(pool: HostPool, done: Callable[[], bool], jobs: int = 1) -> None:
+    """Do what a launcher does between jobs until `done`; or until the pool gives up, which it must not do before."""
+    while not done():
+        pool.look(time.monotonic(), None, jobs)
+        assert done() or not pool.problem, pool.problem
+        pool.wait(done, 1.0)
+
+
+def test_a_way_that_could_not_be_opened_once_is_tried_again(tmp_path: Path) -> None:
+    engine = ComesLater([SILENT])
+    with pool_of(engine, tmp_path, None) as pool:
+        look_until(pool, lambda: engine.asked == ["n1", "n1"])
+
+
+def test_a_login_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "LOGIN", 0.2)
+    engine = Programs([SILENT])
+    with pool_of(engine, tmp_path, None) as pool, pytest.raises(ConfigError, match="no host is there") as error:
+        pool.first(1)
+    assert engine.asked == ["n1"] * 3
+    assert "n1: n1 has not started a host process within 0.2 s" in str(error.value)
+
+
+def test_hosts_that_hang_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_LATE", 0.2)
+    engine = Programs([SILENT] * 9)
+    with pool_of(engine, tmp_path, None) as pool:
+        look_until(pool, lambda: "n9" in engine.asked, jobs=20)
+
+
+def hang(token_file: str, *_: object) -> None:
+    Path(f"{token_file}.seen").touch()
+    while True:
+        signal.pause()
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell_host(*_: object) -> None:
+    host = psutil.Process().parents()[1]
+    host.terminate()
+    signal.pause()
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Host processes on this machine, whose servers import nothing."""
+    monkeypatch.setattr(host_pool, "PRELOAD", ())
+    return Programs([host_command()] * 2)
+
+
+@pytest.mark.parametrize(
+    ("examine", "limit", "why"),
+    [(hang, 1.0, "no answer within 1 s"), (die, 600.0, "it cannot be examined: exit code -9")],
+)
+def test_an_examination_that_comes_to_nothing_is_done_again(
+    hosts: Programs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    examine: Callable[..., None],
+    limit: float,
+    why: str,
+) -> None:
+    monkeypatch.setattr(host_pool, "examine", examine)
+    monkeypatch.setattr(timeouts, "EXAMINATION", limit)
+    with pool_of(hosts, tmp_path, None) as pool:
+        look_until(pool, lambda: hosts.asked.count("n1") == 2)
+    assert why in caplog.text
+
+
+def test_a_host_that_is_told_to_stop_before_it_was_examined_gets_no_job(
+    hosts: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(host_pool, "examine", tell_host)
+    with caplog.at_level(logging.INFO, "elastic_hydra"), pool_of(hosts, tmp_path, None) as pool:
+        look_until(pool, lambda: hosts.asked.count("n1") == 2)
+        assert pool.take_told() == []
+    assert "no host at n1: it was told to stop by SIGTERM" in caplog.text
+
+
+def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
+    hosts: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_pool, "examine", hang)
+    monkeypatch.setattr(place, "_LATE", math.inf)
+    with pool_of(hosts, tmp_path, None, silence=3.0) as pool:
+        look_until(pool, lambda: bool(list(tmp_path.glob("*.seen"))))
+        ours = psutil.Process().children()
+        host = next(child for child in ours if "elastic_hydra.hosts.host_process" in " ".join(child.cmdline()))
+        host.suspend()
+        look_until(pool, lambda: hosts.asked == ["n1", "n2"])
+        host.resume()
 
 
 def test_the_sweep_goes_on_when_nobody_reads_its_standard_output_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

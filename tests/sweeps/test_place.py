@@ -17,6 +17,7 @@ class Connection:
     """One that has ended."""
 
     state = State.ended
+    lost = True
     fate = "it is gone"
     closings = 0
 
