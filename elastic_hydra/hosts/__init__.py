@@ -29,7 +29,7 @@ To write another way to reach a host: write a `Transport` (`transport`), which f
 
 Which module runs where::
 
-    launcher        engines and their transports, listed, link, connection, processes, wanted
+    launcher        engines and their transports, listed, link, keep_alive, connection, processes, wanted
     host            host_process, environment, event_file
     both            stream, hello, signs_of_life
 """

@@ -10,12 +10,12 @@ A process with a thread must not be forked into a warm server. Nor is it: a swee
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from elastic_hydra.hosts.bell import Bell
 from elastic_hydra.hosts.link import Link
 from elastic_hydra.supervisor.waiting import ready
 
@@ -35,23 +35,23 @@ class KeepAlive:
     def __init__(self, links: Callable[[], Sequence[Link]], silence: float) -> None:
         self._links = links
         self._interval = silence / _LOOKS_PER_SILENCE
-        self._end = os.eventfd(0, os.EFD_CLOEXEC)
+        self._end = Bell()
         self._thread = threading.Thread(target=self._run, name="elastic_hydra signs of life", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         found: set[int] = set()
-        while self._end not in found:
+        while self._end.fileno() not in found:
             now = time.monotonic()
             alone = [link for link in self._links() if link.is_left_alone(now)]
             for link in alone:
                 link.keep_alive(now)
             events = [event for link in alone for event in link.waits_for()]
-            found = ready([(self._end, select.POLLIN), *events], self._interval)
+            found = ready([(self._end.fileno(), select.POLLIN), *events], self._interval)
 
     def close(self) -> None:
         """End the thread. Further calls change nothing."""
         if self._thread.is_alive():
-            os.eventfd_write(self._end, 1)
+            self._end.ring()
             self._thread.join()
-            os.close(self._end)
+            self._end.close()

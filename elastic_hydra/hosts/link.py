@@ -7,15 +7,14 @@ by whoever does. Messages that the other thread has read wait for the main threa
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
 import time
-import weakref
 from collections import deque
 
 from elastic_hydra import timeouts
+from elastic_hydra.hosts.bell import Bell
 from elastic_hydra.hosts.signs_of_life import Pings
 from elastic_hydra.hosts.stream import Stream
 from elastic_hydra.hosts.transport import Ended, Transport
@@ -70,10 +69,8 @@ class Link:
         self._look_at = 0.0
         self._sock = transport.open()
         self._stream = Stream(self._sock.fileno(), self._sock.fileno())
-        self._news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Is readable when the other thread has read something."""
-        self._close_news = weakref.finalize(self, os.close, self._news)
-        self._close_news.atexit = False  # hosts are let go later than that
+        self._news = Bell()
+        """Rings when the other thread has read something."""
 
     @property
     def received(self) -> bytearray:
@@ -82,7 +79,7 @@ class Link:
 
     def events(self) -> list[tuple[int, int]]:
         """Return what is to be polled before a `read`: file descriptors with events."""
-        return [(self._news, select.POLLIN), *self._events_outside()]
+        return [(self._news.fileno(), select.POLLIN), *self._events_outside()]
 
     def _events_outside(self) -> list[tuple[int, int]]:
         events = [(self.transport.fileno(), select.POLLIN)] if self.transport.fileno() >= 0 else []
@@ -128,8 +125,7 @@ class Link:
         """
         with self._lock:
             self.used_at = time.monotonic()
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._news)
+            self._news.hush()
             return self._read() or bool(self._messages)
 
     def _read(self) -> bool:
@@ -198,18 +194,18 @@ class Link:
     def waits_for(self) -> list[tuple[int, int]]:
         """Return what is to be polled before `keep_alive`: file descriptors with events."""
         with self._lock:
-            return self._events_outside() if self._close_news.alive else []
+            return self._events_outside() if self._sock.fileno() >= 0 else []
 
     def keep_alive(self, now: float) -> None:
         """Exchange signs of life in place of the main thread; whatever else comes is kept for it."""
         with self._lock:
-            if not self.is_left_alone(now) or not self._close_news.alive:
+            if not self.is_left_alone(now) or self._sock.fileno() < 0:
                 return
             lines = self.transport.lines()
             self._lines += lines
             self._lines_read += len(lines)
             if self._read() or lines:
-                os.eventfd_write(self._news, 1)
+                self._news.ring()
             self.send_ping(now)
 
     # --- its end -------------------------------------------------------------------------------------------------
@@ -254,4 +250,4 @@ class Link:
                 self.transport.kill()
             finally:
                 self._sock.close()
-                self._close_news()
+                self._news.close()
