@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from elastic_hydra.cli.columns import Cell, in_columns
+from elastic_hydra.overview.hosts import pending_in_words
 from elastic_hydra.overview.job import FAILED_STATES, JobOverview
 from elastic_hydra.overview.last_line import last_line
 from elastic_hydra.overview.sweep import SweepOverview
@@ -52,7 +53,7 @@ def status_text(
         every: whether all jobs are shown, however many there are.
     """
     left = TimeLeft(sweep, now)
-    lines = [_headline(sweep, left, now), *_facts(sweep)]
+    lines = [_headline(sweep, left, now), *_facts(sweep, now)]
     jobs = sweep.failures() if failed else list(sweep.jobs.values())
     shown = jobs if every or len(jobs) <= _MANY else chosen(sweep, jobs)
     if shown:
@@ -89,9 +90,11 @@ def _headline(sweep: SweepOverview, left: TimeLeft, now: float) -> str:
     return said + (f", {moment(sweep.last_event, now)}" if sweep.last_event else "")
 
 
-def _facts(sweep: SweepOverview) -> list[str]:
+def _facts(sweep: SweepOverview, now: float) -> list[str]:
     lines = [click.style(cut(command_text(sweep), _LONGEST_COMMAND), dim=True)] if sweep.command else []
     lines += [counts_text(sweep)] if sweep.jobs else ["no job yet"]
+    if sweep.hosts.pending and sweep.state == "running":
+        lines.append(pending_in_words(sweep.hosts.pending, now))
     common = sweep.common()
     return lines + ([f"all with {cut(' '.join(common), _LONGEST_COMMAND)}"] if common else [])
 

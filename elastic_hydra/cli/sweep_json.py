@@ -33,6 +33,7 @@ def sweep_as_json(sweep: SweepOverview, now: float, *, failed: bool = False) -> 
         "stopped": sweep.stopped.reason if sweep.stopped is not None else None,
         "seconds_left": left.of_sweep() if sweep.state == "running" else None,
         "counts": sweep.counts(),
+        "pending_hosts": list(sweep.hosts.pending),
         "jobs": [_job_as_json(sweep, job, left, now) for job in jobs],
     }
 

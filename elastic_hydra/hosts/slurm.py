@@ -18,13 +18,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.advised import advice_for, python_advice
 from elastic_hydra.hosts.slurm_commands import answer_of, require_programs
 from elastic_hydra.hosts.slurm_options import additional_options, advice, named_options
+from elastic_hydra.hosts.slurm_queue import SlurmQueue
 from elastic_hydra.hosts.srun import SrunTransport, srun_environment
 from elastic_hydra.hosts.transport import host_command
 
@@ -51,6 +52,8 @@ class SlurmEngine:
     """Hosts that Slurm is asked for as there is work, and let go when there is none."""
 
     keys: HostsConfig
+    queue: SlurmQueue = field(default_factory=SlurmQueue)
+    """Says why hosts wait."""
     is_elastic = True
 
     def places(self) -> Sequence[str]:
@@ -88,9 +91,9 @@ class SlurmTransport(SrunTransport):
     """
 
     def __init__(self, keys: HostsConfig, place: str, sentences: Mapping[str, str]) -> None:
-        self._job = f"{keys.name}.{secrets.token_hex(4)}"
+        self.job_name = f"{keys.name}.{secrets.token_hex(4)}"
         """The job's name, which no other job has: by it, the job is found when nobody knows its number."""
-        argv = ["srun", *options_of(keys), f"--job-name={self._job}", *_with_setup(keys.setup, keys.python)]
+        argv = ["srun", *options_of(keys), f"--job-name={self.job_name}", *_with_setup(keys.setup, keys.python)]
         advice = python_advice(keys.python or sys.executable, place) | dict(sentences)
         super().__init__(argv, srun_environment(os.environ), place, advice)
 
@@ -100,7 +103,7 @@ class SlurmTransport(SrunTransport):
         ended = self.ended()
         if ended is not None and ended.code < 0:  # it was killed, and could not tell Slurm
             subprocess.run(
-                ["scancel", "--quiet", f"--name={self._job}"],
+                ["scancel", "--quiet", f"--name={self.job_name}"],
                 env=srun_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

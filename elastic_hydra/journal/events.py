@@ -25,6 +25,7 @@ __all__ = [
     "HostJoined",
     "HostLeft",
     "HostLost",
+    "HostsPending",
     "JobComposed",
     "JobEnded",
     "JobsLeftOut",
@@ -193,6 +194,15 @@ class HostJoined(Event):
     """How many bytes of memory jobs may use there."""
     ends: float | None = None
     """When it will not be there any more, in seconds since the epoch: at its time limit; absent: it has none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class HostsPending(Event):
+    """Hosts were asked for and wait in the queue of Slurm; all of them, whenever something has changed."""
+
+    hosts: Sequence[Mapping[str, Any]] = ()
+    """For each, the id of its `job`, the `reason` in Slurm's words, and when it is expected to come: `starts`, in
+    seconds since the epoch, or null. Empty: none waits any more."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -414,6 +424,7 @@ EVENTS: dict[str, type[Event]] = {
     "batch": BatchBegan,
     "job": JobComposed,
     "host": HostJoined,
+    "hosts_pending": HostsPending,
     "host_left": HostLeft,
     "host_lost": HostLost,
     "start": AttemptStarted,

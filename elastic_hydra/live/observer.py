@@ -10,6 +10,7 @@ from pathlib import Path
 
 from elastic_hydra.live.picture import MOST_FAILURES, Failure, Picture, Running
 from elastic_hydra.overview.follow import Follower
+from elastic_hydra.overview.hosts import pending_in_words
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.last_line import last_line
 from elastic_hydra.overview.words import duration
@@ -52,6 +53,7 @@ class Observer:
                 Failure(job.num, self._what(job), sweep.state_of(job), job.reason) for job in failures[:MOST_FAILURES]
             ],
             left=left,
+            pending=pending_in_words(sweep.hosts.pending, now) if sweep.hosts.pending else "",
         )
 
     def _running(self, job: JobOverview, now: float, shown: bool) -> Running:

@@ -60,6 +60,8 @@ class Picture:
     """The last ones; the last one first."""
     left: str = ""
     """How long it will take, in words; empty: nobody knows."""
+    pending: str = ""
+    """Which hosts wait in a queue, and why, in words; empty: none does."""
 
 
 class Painter:
@@ -84,11 +86,13 @@ class Painter:
             height: the most lines.
         """
         shown_failures = min(len(picture.failures), MOST_FAILURES, max(0, height - 2) // 3)
-        room = height - 1 - shown_failures
+        has_pending = bool(picture.pending) and height > 2
+        room = height - 1 - shown_failures - has_pending
         running = picture.running[: room if len(picture.running) <= room else room - 1]
         texts = [self._progress(picture, width), *self._table(running, width)]
         if len(running) < len(picture.running) and room > 0:
             texts.append(Text(f" and {len(picture.running) - len(running)} more", "dim"))
+        texts += [Text(f" {picture.pending}", "dim")] * has_pending
         texts += [self._failure(failure, width) for failure in picture.failures[:shown_failures]]
         return [self._coloured(text, width) for text in texts]
 

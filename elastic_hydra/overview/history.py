@@ -25,6 +25,7 @@ from elastic_hydra.journal.events import (
     WorkersStarted,
 )
 from elastic_hydra.journal.lines import Lines
+from elastic_hydra.overview.hosts import pending_in_words
 from elastic_hydra.overview.job import JobOverview
 from elastic_hydra.overview.sweep import SweepOverview
 from elastic_hydra.overview.time_left import TimeLeft
@@ -192,6 +193,8 @@ def _why_waiting(sweep: SweepOverview, job: JobOverview, now: float) -> str:
     if (end := sweep.hosts.too_short_until(job.duration, now)) is not None and job.duration is not None:
         hosts = f"the time of all hosts is over {moment(end, now)}, and it takes {duration(job.duration)}"
         return f"waits for another host: {hosts} (hydra.launcher.resources.duration)"
+    if not running and sweep.hosts.pending:
+        return f"waits for a host: {pending_in_words(sweep.hosts.pending, now)}{queue}"
     if not running:
         return f"waits for its turn{queue}"
     names = ", ".join(f"#{other.num}" for other in running[:_SHOWN]) + (", …" if len(running) > _SHOWN else "")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from elastic_hydra.journal.events import HostJoined, HostLeft, HostLost
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["HostsOverview"]
+from elastic_hydra.config.sizes import counted
+from elastic_hydra.journal.events import HostJoined, HostLeft, HostLost, HostsPending
+from elastic_hydra.overview.words import moment
+
+__all__ = ["HostsOverview", "pending_in_words"]
 
 
 class HostsOverview:
@@ -13,6 +19,13 @@ class HostsOverview:
     def __init__(self) -> None:
         self.ends: dict[str, float | None] = {}
         """When each host that is there ends, by the hosts' names; None: nothing limits its time."""
+
+        self.pending: Sequence[Mapping[str, Any]] = ()
+        """Those that were asked for and wait in a queue, as `HostsPending` says it."""
+
+    def wait(self, event: HostsPending) -> None:
+        """Note which hosts wait."""
+        self.pending = event.hosts
 
     def join(self, event: HostJoined) -> None:
         """Note that a host is there."""
@@ -33,3 +46,18 @@ class HostsOverview:
         if duration is None or not ends or len(ends) < len(self.ends):
             return None
         return max(ends) if now + duration > max(ends) else None
+
+
+def pending_in_words(pending: Sequence[Mapping[str, Any]], now: float) -> str:
+    """Say which hosts wait in the queue, and why.
+
+    Args:
+        pending: as `HostsPending` says it; not empty.
+        now: the time, in seconds since the epoch.
+    """
+    reasons = Counter(str(host.get("reason") or "no reason is known") for host in pending)
+    why = ", ".join(f"{reason} ({count})" if len(pending) > 1 else reason for reason, count in reasons.most_common())
+    said = f"{counted(len(pending), 'host')} {'wait' if len(pending) > 1 else 'waits'} in the queue: {why}"
+    starts = [start for host in pending if isinstance(start := host.get("starts"), (int, float)) and start > now]
+    first = "the first is " if len(pending) > 1 else ""
+    return said + (f"; {first}expected at {moment(min(starts), now)}" if starts else "")

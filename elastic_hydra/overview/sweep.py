@@ -18,6 +18,7 @@ from elastic_hydra.journal.events import (
     HostJoined,
     HostLeft,
     HostLost,
+    HostsPending,
     JobComposed,
     JobEnded,
     JobsLeftOut,
@@ -341,6 +342,7 @@ _NOTES: dict[type[Event], Callable[[SweepOverview, Any], None]] = {
     StartsHeldUp: SweepOverview._hold_up,
     HostJoined: lambda sweep, event: sweep.hosts.join(event),
     HostLeft: lambda sweep, event: sweep.hosts.leave(event),
+    HostsPending: lambda sweep, event: sweep.hosts.wait(event),
     HostLost: lambda sweep, event: sweep.hosts.leave(event),
     JobsLeftOut: SweepOverview._leave_out,
 }

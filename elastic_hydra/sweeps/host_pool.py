@@ -51,6 +51,7 @@ from elastic_hydra.sweeps.clocks import Clocks
 from elastic_hydra.sweeps.host_slots import HostSlots
 from elastic_hydra.sweeps.kept_server import PRELOAD
 from elastic_hydra.sweeps.meeting_points import MeetingPoints
+from elastic_hydra.sweeps.pending_hosts import PendingHosts
 from elastic_hydra.sweeps.place import Place, wanted_hosts
 from elastic_hydra.sweeps.scheduler import Scheduler
 from elastic_hydra.sweeps.token_file import TokenFile
@@ -113,10 +114,12 @@ class HostPool:
         self._most_at_once = 0
         self._is_new = True
         """Whether something has happened that `look` has not seen yet."""
+        self._pending = PendingHosts(engine)
         self._open: list[HostConnection] = []
         self._held = ExitStack()
         """What is given back when the sweep is over."""
         self._held.callback(_close, self._open, token_file)
+        self._held.callback(self._pending.close)
         self._end = weakref.finalize(self, _release, self._held, os.getpid())
 
     # --- servers of agents ----------------------------------------------------------------------------------------
@@ -219,15 +222,19 @@ class HostPool:
             journal: of the sweep.
             shutdown_timeout: seconds between SIGTERM and SIGKILL for what runs on hosts when the launcher is gone.
         """
-        self._journal = journal
-        for event in self._unwritten:
-            journal.write(event)
-        self._unwritten.clear()
+        self.record(journal)
         if self._wanted is not None:
             self._wanted = replace(self._wanted, shutdown_timeout=shutdown_timeout)
         for connection in self._open:
             if connection.state is State.ready:
                 connection.set_shutdown_timeout(shutdown_timeout)
+
+    def record(self, journal: Journal) -> None:
+        """Write what becomes of the hosts into a journal from now on, and what has become of them so far."""
+        self._journal = journal
+        for event in self._unwritten:
+            journal.write(event)
+        self._unwritten.clear()
 
     def slots(self) -> HostSlots:
         """Return the slots of the hosts that are there, all of them free."""
@@ -259,6 +266,8 @@ class HostPool:
                 self._let_go(place, place.connection, now, running[place.host.name], scheduler)
         is_stuck = scheduler is not None and scheduler.is_stuck(now)
         self._ask_for_more(now, jobs, 1 if scheduler is None else scheduler.most_nodes, is_stuck=is_stuck)
+        if (event := self._pending.look(self._places, now)) is not None:
+            self._write(event)
         self._look_whether_alone(now, jobs, is_stuck=is_stuck)
 
     def take_told(self) -> list[tuple[str, int]]:
@@ -498,7 +507,7 @@ class HostPool:
     def _next_look(self, now: float) -> float | None:
         """Return when `look` has something to do, whatever happens; None: not before something does."""
         pauses = [place.not_before for place in self._places if not place.is_open and not place.left_alone]
-        moments = [moment for moment in pauses if moment > now]
+        moments = [moment for moment in (*pauses, self._pending.next_look(now)) if moment is not None and moment > now]
         moments += [place.examined_by for place in self._places if place.examination and not place.leaving]
         if not self._engine.is_elastic:
             moments += [place.late_at for place in self._places if now < place.late_at < math.inf]

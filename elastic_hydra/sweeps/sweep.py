@@ -217,6 +217,8 @@ class Sweep:
         if (pool := self._state.pool) is None:
             return
         journal = None if self._settings.dry_run else self._open_journal(())
+        if journal is not None:
+            pool.record(journal)  # why no host comes is what whoever looks at the sweep wants to know
         pool.listener = self._state.control
         with stop_signals(self._settings.signals_to_handle):
             try:

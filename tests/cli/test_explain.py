@@ -16,6 +16,7 @@ from elastic_hydra.journal.events import (
     FailedWorker,
     HostJoined,
     HostLost,
+    HostsPending,
     JobEnded,
     JobsLeftOut,
     StartsHeldUp,
@@ -134,6 +135,12 @@ RESUME = "`elastic-hydra resume` runs"
         ),
         ([HostJoined(host="n1", ends=2000.0), HostJoined(host="n2"), LONG], True, "waits for its turn"),
         ([HostJoined(host="n1", ends=2000.0), HostLost(host="n1"), LONG], True, "waits for its turn"),
+        (
+            [HostsPending(hosts=[{"job": "7", "reason": "Priority", "starts": None}]), *JOBS],
+            True,
+            "waits for a host: 1 host waits in the queue: Priority; 2 jobs wait before it",
+        ),
+        ([HostsPending(hosts=[{"job": "7"}]), HostsPending(), LONG], True, "waits for its turn"),
         ([*JOBS, STARTED], True, "runs for 10 s"),
         (
             [*JOBS, JobEnded(num=0, state="finished", reason="", seconds=15.0), STARTED],

@@ -161,8 +161,10 @@ FILLED: dict[str, dict[str, Any]] = {
     "batch": {"jobs": 4, "parallel": "auto"},
     "job": {
         "num": 3, "overrides": ["x=1"], "config": "x: 1\n", "dir": "/d/3", "log_dir": "/d/3/logs", "needs": "2 GPUs",
+        "duration": 7.5,
     },
-    "host": {"host": "n1", "cpus": 8, "gpus": 2, "memory": 1 << 30},
+    "host": {"host": "n1", "cpus": 8, "gpus": 2, "memory": 1 << 30, "ends": 9.5},
+    "hosts_pending": {"hosts": [{"job": "7", "reason": "Priority", "starts": 9.5}]},
     "host_left": {"host": "n1", "reason": "why"},
     "host_lost": {"host": "n1", "reason": "why"},
     "start": {"num": 3, "attempt": 1, "gpus": [0, 2], "cpus": [5], "host": "n1", "first_restart": 2},

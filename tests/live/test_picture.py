@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -70,3 +71,12 @@ def test_what_would_move_the_cursor_is_not_shown() -> None:
 )
 def test_a_clock_says_what_matters(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+def test_hosts_that_wait_in_a_queue_have_a_line_where_there_is_room() -> None:
+    waits = "1 host waits in the queue: Priority"
+    shown = replace(picture(), pending=waits)
+    assert lines(shown)[-1] == f" {waits}"
+    assert len(lines(shown)) == len(lines(picture())) + 1
+    assert waits not in "".join(lines(shown, height=2))
+    assert len(lines(shown, height=3)) == 3
