@@ -87,6 +87,16 @@ class Spy(Callback):
 """
 
 
+def marked(mark: str) -> list[psutil.Process]:
+    """Find all processes whose variable MARKER has a value."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARKER) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 @dataclass
 class Finished:
     """An app that has ended."""
@@ -177,12 +187,7 @@ class Running:
 
     def processes(self) -> list[psutil.Process]:
         """Find all that belong to this run, wherever they have moved to."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARKER) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return marked(self._mark)
 
     def survivors(self, within: float = 10.0) -> list[str]:
         """Return the commands of those that are still there after some seconds."""

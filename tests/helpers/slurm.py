@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -28,7 +29,7 @@ import pytest
 
 from tests.nodes.hosts import Cable, Host
 
-__all__ = ["Cluster", "needs_slurm", "slurm"]
+__all__ = ["Cluster", "lack", "needs_slurm", "slurm"]
 
 Seen = TypeVar("Seen")
 needs_slurm = [pytest.mark.system, pytest.mark.slurm]
@@ -42,6 +43,7 @@ _PROGRAMS = {
     "setpriv": "util-linux",
 }
 """What a cluster needs, and the packages that have it."""
+_COMMANDS = ("srun", "sbatch", "scancel", "scontrol", "squeue", "salloc", "sinfo")
 _LOGIN = 8
 """Number of the host where slurmctld runs."""
 _CPUS = 4
@@ -179,6 +181,25 @@ class Cluster:
         self.wait_for_state(job, "PENDING")
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
+    def write_commands(self, folder: Path) -> None:
+        """Write Slurm's commands into a folder: from there, they are those of a login shell of this cluster."""
+        folder.mkdir()
+        for name in _COMMANDS:
+            command = self.command([str(shutil.which(name))])
+            (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            (folder / name).chmod(0o755)
+
+    @contextlib.contextmanager
+    def cut(self, node: str) -> Iterator[None]:
+        """Let nothing reach a node, or leave it, for a while."""
+        assert self._cable is not None
+        host = self._cable.hosts[node]
+        self._cable.drop(host, "disabled")
+        try:
+            yield
+        finally:
+            self._cable.drop(host, "forwarding")
+
     def cancel_all(self) -> None:
         """Cancel all jobs, and wait until none of them is left on a node."""
         self.run("scancel", "--user=root")
@@ -313,7 +334,7 @@ def _without_slurm(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(("SLURM_", "SBATCH_", "PYTEST_"))}
 
 
-def _lack() -> str:
+def lack() -> str:
     """Say why there can be no cluster here; empty: there can be one."""
     path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
     missing = [package for program, package in _PROGRAMS.items() if shutil.which(program, path=path) is None]
@@ -325,7 +346,7 @@ def _lack() -> str:
 @pytest.fixture(scope="session")
 def slurm_cluster() -> Iterator[Cluster]:
     """One cluster for all tests of this process."""
-    if why := _lack():
+    if why := lack():
         pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder))

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from elastic_hydra.cli.main import main
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostJoined, HostLeft, HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
 from tests.helpers.apps import STAYS, App, Finished, Running, interrupted
 from tests.helpers.hosts_here import pid_of
+from tests.helpers.packages import needs
 
 pytestmark = pytest.mark.system
 
@@ -237,6 +239,27 @@ def test_a_sweeper_that_thinks_for_longer_than_the_silence_keeps_its_hosts(tmp_p
         joined = re.findall(r"host n1: \d+ CPUs", finished.output)
         if finished.returncode == 0 and len(joined) == 1:
             return
+
+
+@needs("hydra_plugins.hydra_optuna_sweeper", extra="optuna")
+def test_optuna_learns_from_the_values_of_batch_after_batch_on_the_same_hosts(tmp_path: Path) -> None:
+    body = """
+    if cfg.x == 3:
+        raise ValueError("too far")
+    return (cfg.x - 2) ** 2 + 0.5
+    """
+    study = ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_jobs=2"]
+    trials = ["hydra.sweeper.n_trials=6", "hydra.sweeper.max_failure_rate=1.0", "+x=choice(0,1,2,3)"]
+    finished = App(tmp_path, body).run(*QUICK, *study, *trials, environ=environ(tmp_path))
+    assert finished.returncode == 0, finished.output
+    ended = events(finished, JobEnded)
+    assert sorted(event.num for event in ended) == list(range(6)), "each trial has one result"
+    assert {event.state for event in ended} == {"finished", "failed"}
+    best = yaml.safe_load((finished.folder / "optimization_results.yaml").read_text())["best_value"]
+    assert best == min(values(finished).values())
+    hosts = sorted(event.host for event in events(finished, HostJoined))
+    assert hosts == ["n1", "n2"], "hosts stay between batches"
+    assert {event.host for event in events(finished, AttemptStarted)} == {"n1", "n2"}
 
 
 def test_the_restarts_of_workers_on_a_host_are_in_the_journal(tmp_path: Path) -> None:
