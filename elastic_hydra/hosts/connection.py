@@ -15,7 +15,6 @@ Nothing here waits, but for `close`: whoever has connections waits for all of th
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -60,6 +59,10 @@ from elastic_hydra.supervisor.waiting import ServerLost, poll, ready
 __all__ = ["HostConnection", "State", "close_all"]
 
 log = logging.getLogger("elastic_hydra")
+
+
+_BY_ITSELF = 0.5
+"""Seconds that what leads to hosts has to end after the host processes."""
 
 
 class State(Enum):
@@ -238,17 +241,24 @@ class HostConnection:
         Raises:
             ServerLost: it has ended, and nothing of it runs any more.
         """
+        if timeout != 0.0 and self.state is not State.ended:
+            deadline = self.next_deadline()
+            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+            timeout = min(left, math.inf if timeout is None else timeout)
+            poll(self.waits_for(), None if timeout == math.inf else timeout)
+        had = self.take_in()
+        if self.state is State.ended:
+            self.release()
+            raise ServerLost(self.fate)
+        return had
+
+    def take_in(self) -> bool:
+        """Do what `pump` does, but wait neither for an event nor for the end of the way to a host that has ended."""
+        had = False
         if self.state is not State.ended:
-            if timeout != 0.0:
-                deadline = self.next_deadline()
-                left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
-                timeout = min(left, math.inf if timeout is None else timeout)
-                poll(self.waits_for(), None if timeout == math.inf else timeout)
             had = self.link.read()
             self._hear_all()
             self._keep_time(time.monotonic())
-        if self.state is State.ended:
-            raise ServerLost(self.fate)
         return had
 
     # --- what comes from the host --------------------------------------------------------------------------------
@@ -370,9 +380,12 @@ class HostConnection:
             self.state, self.fate = State.ended, fate
             if certain and self._record is not None:
                 self._record.remove()
-            self.link.close()
-            self._show_lines()
             self._processes.have_ended(fate)
+
+    def release(self) -> None:
+        """End the way to a host that has ended; further calls change nothing."""
+        self.link.close()
+        self._show_lines()
 
     def begin_closing(self) -> float:
         """Have the host end everything; `pump` notices when it has.
@@ -394,6 +407,7 @@ class HostConnection:
         """Release all that is held here, whether or not the host has ended."""
         certain = not self._processes.any_runs  # else the record says so to launchers that come later
         self._end(self.fate or f"host {self.name} has not ended in time", certain=certain)
+        self.release()
         self._processes.forget()
 
     def close(self) -> None:
@@ -404,6 +418,9 @@ class HostConnection:
 def close_all(connections: Sequence[HostConnection]) -> None:
     """End connections to hosts, all at once, and with them all that was started through them."""
     try:
+        for connection in connections:
+            if connection.state not in (State.opening, State.ready):
+                connection.link.terminate()
         until = time.monotonic() + max([connection.begin_closing() for connection in connections], default=0.0)
         while remaining := [each for each in connections if each.state is not State.ended]:
             left = until - time.monotonic()
@@ -411,8 +428,17 @@ def close_all(connections: Sequence[HostConnection]) -> None:
                 break
             ready([event for each in remaining for event in each.waits_for()], left)
             for connection in remaining:
-                with contextlib.suppress(ServerLost):
-                    connection.pump()
+                connection.take_in()
+        _await_ways([each for each in connections if each.state is State.ended])
     finally:  # a second Ctrl-C does not wait: what is left is killed here, and ends by itself on the hosts
         for connection in connections:
+            connection.link.terminate()
+        for connection in connections:
             connection.finish_closing()
+
+
+def _await_ways(connections: Sequence[HostConnection]) -> None:
+    """Wait for what has led to hosts that have ended: it is about to end by itself."""
+    deadline = time.monotonic() + _BY_ITSELF
+    while (now := time.monotonic()) < deadline and any(each.link.ended(now) is None for each in connections):
+        time.sleep(0.01)

@@ -242,6 +242,11 @@ class Link:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
 
+    def terminate(self) -> None:
+        """Begin to end the transport."""
+        with self._lock:
+            self.transport.terminate()
+
     def close(self) -> None:
         """End the stream and the transport."""
         with self._lock:

@@ -210,6 +210,9 @@ class RayTransport:
                 return self._driver.ended()
         return self._said
 
+    def terminate(self) -> None:
+        """Do nothing: `kill` does not wait."""
+
     def kill(self) -> None:
         """Let the driver have the actor, and the host process, end in order."""
         self.ended()

@@ -102,13 +102,13 @@ class SlurmTransport(SrunTransport):
         super().kill()
         ended = self.ended()
         if ended is not None and ended.code < 0:  # it was killed, and could not tell Slurm
-            subprocess.run(
+            subprocess.Popen(  # nobody waits for a controller that does not answer
                 ["scancel", "--quiet", f"--name={self.job_name}"],
                 env=srun_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                check=False,
+                start_new_session=True,
             )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from elastic_hydra.hosts.advised import AdvisedTransport
 from elastic_hydra.hosts.environment import COMPLETE, DIRECTORIES, GPUS, is_slurms
+from elastic_hydra.hosts.tied import tied
 from elastic_hydra.hosts.transport import Ended
 
 __all__ = ["SrunTransport", "login_environment", "srun_environment"]
@@ -21,10 +22,21 @@ _BY_ITSELF = 0.5
 
 
 class SrunTransport(AdvisedTransport):
-    """srun with one task: the host process."""
+    """srun with one task: the host process. It does not wait in the queue for a launcher that is gone.
 
-    _is_killed = False
-    """Whether srun ran when it was killed: then it says so."""
+    Args:
+        argv: srun's command line.
+        environment: of srun.
+        name: for messages.
+        advice: as for `AdvisedTransport`.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], environment: Mapping[str, str], name: str, advice: Mapping[str, str]
+    ) -> None:
+        super().__init__(tied(argv), environment, name, advice)
+        self._is_killed = False
+        """Whether srun ran when it was told to end: then it says so."""
 
     def ended(self) -> Ended | None:
         """Return how srun has ended. What it says of its task is true; its exit code says little."""
@@ -33,12 +45,16 @@ class SrunTransport(AdvisedTransport):
             return ended
         return replace(ended, host_is_gone=True)
 
+    def terminate(self) -> None:
+        """Tell srun to end, and so its step or its job."""
+        self._is_killed = self._is_killed or self.ended() is None
+        super().terminate()
+
     def kill(self) -> None:
         """End srun, and so its step or its job; one whose host process has ended is about to end by itself."""
         waits_in_queue = _WAITS in (said := " ".join(self.last_lines())) and _HAS_ROOM not in said
-        if not waits_in_queue:
+        if not waits_in_queue and not self._is_killed:
             self._await_end(_BY_ITSELF)
-        self._is_killed = self.ended() is None
         super().kill()
 
     def lines(self) -> list[str]:

@@ -68,6 +68,9 @@ class Transport(Protocol):
     def ended(self) -> Ended | None:
         """Return how it has ended; None: it has not, as far as is known without waiting."""
 
+    def terminate(self) -> None:
+        """Begin to end it, without waiting: `kill` follows. So all ways of a sweep end at once."""
+
     def kill(self) -> None:
         """End it, so that nothing of it is left on this machine, and release what it holds. It may have ended before.
 
@@ -104,6 +107,8 @@ class CommandTransport:
         self._program: subprocess.Popen[bytes] | None = None
         self._errors: Lines | None = None
         """Of standard error."""
+        self._terminated_at: float | None = None
+        """When the program was told to end, on the monotonic clock."""
 
     @property
     def name(self) -> str:
@@ -161,6 +166,13 @@ class CommandTransport:
         """Return the last lines that the program has written to standard error."""
         return () if self._errors is None else self._errors.last()
 
+    def terminate(self) -> None:
+        """Send SIGTERM to the program, once."""
+        if self._program is not None and self._terminated_at is None and self.ended() is None:
+            self._terminated_at = time.monotonic()
+            for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped would not hear of it
+                os.kill(self._program.pid, number)
+
     def kill(self) -> None:
         """End the program and all that it has started in its session: SIGTERM to the program first, then SIGKILL.
 
@@ -171,10 +183,9 @@ class CommandTransport:
             return
         if program.returncode is None:
             try:
-                if self.ended() is None:
-                    for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped would not hear of it
-                        os.kill(program.pid, number)
-                    self._await_end(timeouts.TRANSPORT)
+                self.terminate()
+                if self._terminated_at is not None:
+                    self._await_end(self._terminated_at + timeouts.TRANSPORT - time.monotonic())
             finally:  # a second Ctrl-C does not wait, and leaves nothing behind either
                 for pid in psutil.pids():
                     with contextlib.suppress(OSError):

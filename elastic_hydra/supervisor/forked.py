@@ -113,14 +113,15 @@ def current_umask() -> int:
     return mask
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, however that happens (Linux only).
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent dies, however that happens (Linux only).
 
     Args:
         parent: the parent's process id, to notice that it has died before this call.
+        number: of the signal. It stays so in a program that this process executes.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(EXIT_CANNOT_START)
 

@@ -44,6 +44,9 @@ class Wire:
     def ended(self) -> Ended | None:
         return None
 
+    def terminate(self) -> None:
+        pass
+
     def kill(self) -> None:
         self._theirs.close()
 

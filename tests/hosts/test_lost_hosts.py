@@ -19,6 +19,7 @@ import pytest
 
 from elastic_hydra import timeouts
 from elastic_hydra.hosts.connection import HostConnection, State, close_all
+from elastic_hydra.hosts.srun import SrunTransport
 from elastic_hydra.hosts.transport import CommandTransport, Ended, host_command
 from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.supervisor.process import Process
@@ -161,6 +162,51 @@ def test_a_second_ctrl_c_leaves_no_way_to_a_host_behind() -> None:
     with pytest.raises(KeyboardInterrupt):
         close_all(connections)
     assert wait_until_gone(pids, PATIENCE) == []
+
+
+class Stubborn(CommandTransport):
+    """A program that does not end when it is told to."""
+
+    def __init__(self, said: list[str], name: str) -> None:
+        super().__init__(["sh", "-c", "trap '' TERM; echo; sleep 600; exit"], name=name)
+        self._said = said
+
+    def terminate(self) -> None:
+        self._said.append(f"told {self.name}")
+        super().terminate()
+
+    def _await_end(self, timeout: float) -> None:
+        self._said.append(f"awaited {self.name}")
+        super()._await_end(timeout)
+
+
+def test_all_ways_to_hosts_are_told_to_end_before_the_end_of_one_is_waited_for() -> None:
+    said: list[str] = []
+    close_all([connect(Stubborn(said, name)) for name in ("n1", "n2", "n3")])
+    assert said[:3] == ["told n1", "told n2", "told n3"]
+    assert [words for words in said if "awaited" in words] == ["awaited n1", "awaited n2", "awaited n3"]
+
+
+def wait_in_queue(ready: str, heard: str) -> None:
+    """Be a launcher that waits for srun, which here is a shell."""
+    script = f"trap 'touch {heard}; exit' INT; touch {ready}; while :; do sleep 0.1; done"
+    wait([connect(SrunTransport(["sh", "-c", script], dict(os.environ), "srun", {}))], lambda: False)
+
+
+def test_an_srun_that_waits_in_the_queue_hears_that_its_launcher_was_killed(tmp_path: Path) -> None:
+    ready, heard = tmp_path / "ready", tmp_path / "heard"
+    code = f"from {__name__} import wait_in_queue; wait_in_queue({str(ready)!r}, {str(heard)!r})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as launcher:
+        await_file(ready)
+        launcher.kill()
+    await_file(heard)
+
+
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_words_of_somebody_else_in_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

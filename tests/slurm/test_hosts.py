@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -116,6 +118,18 @@ def test_a_host_that_still_waits_is_not_asked_for_any_more_when_it_is_closed(log
     with contextlib.closing(hosted(additional_parameters={"begin": "now+3600"})) as host:
         login_shell.wait_for(lambda: queue(login_shell), "a job in the queue")
         assert host.state is State.coming
+    login_shell.wait_for(lambda: not queue(login_shell), "an empty queue")
+
+
+def test_a_host_that_still_waits_leaves_the_queue_when_its_launcher_is_killed(login_shell: Cluster) -> None:
+    code = (
+        f"from {__name__} import hosted; from {wait.__module__} import wait; "
+        "wait([hosted(additional_parameters={'begin': 'now+3600'})], lambda: False)"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root) as launcher:
+        login_shell.wait_for(lambda: queue(login_shell), "a job in the queue")
+        launcher.kill()
     login_shell.wait_for(lambda: not queue(login_shell), "an empty queue")
 
 
