@@ -63,6 +63,8 @@ TYPES = {
     "omp_num_threads": "1 or more, `auto` or null",
     "rendezvous.endpoint": "`HOST:PORT` or empty",
     "hosts.list": "list of texts, or the name of a file",
+    "hosts.gpus_per_node": "0 or more, `TYPE:NUMBER`, or null",
+    "hosts.additional_parameters": "mapping or null",
     "resources.duration": "time such as `90min`, seconds, or null",
     "numa.threads": "1 or more, `auto` or null",
     "retry.only_on": _FAILURES,

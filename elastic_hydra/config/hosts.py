@@ -13,6 +13,7 @@ from elastic_hydra.config.durations import number_of_seconds
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.nodes import nodes_of
 from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.values import count
 
 __all__ = [
     "ENGINES",
@@ -22,6 +23,7 @@ __all__ = [
     "check_hosts",
     "check_nodes_on_hosts",
     "hosts_keys",
+    "without_effect",
 ]
 
 LOCAL = "local"
@@ -30,15 +32,19 @@ ENGINES = (LOCAL, "allocation", "slurm", "ssh", "ray")
 """The ways to reach hosts that this package has."""
 _ENGINE = f"must be one of {', '.join(ENGINES)}, or a module of yours with a dot in its name, as my_package.docker"
 _WITH_LIST = "ssh"
-_COUNTS = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "cpus_per_gpu")
+_COUNTS = ("timeout_min", "cpus_per_task", "mem_gb", "cpus_per_gpu")
 _STREAM = "srun's input and output lead to the host, and what jobs write is in the sweep's directory"
 _TASK = "a host is one task on one node"
 _REFUSED = {
     **dict.fromkeys(("error", "input", "label", "open-mode", "output", "pty", "unbuffered"), _STREAM),
     **dict.fromkeys(("array", "gpus-per-task", "multi-prog", "nodes", "ntasks", "ntasks-per-node"), _TASK),
+    "export": "jobs need the launcher's environment; lines of hosts.setup can change it",
     "job-name": "hosts.name is how the names of the hosts' jobs begin",
+    "requeue": "another host is asked for when one was preempted",
 }
 """Options of srun that cannot be additional parameters, and why."""
+_OF_RAY = ("address", "gpus_per_host", "cpus_per_host", "resources")
+_OF_ANY = ("engine", "max", "list", "python", "silence", "start_timeout")
 
 
 @names_its_keys
@@ -76,8 +82,8 @@ class HostsConfig:
     """`slurm`: CPUs of a host."""
     mem_gb: Optional[float] = None
     """`slurm`: memory of a host, in GB."""
-    gpus_per_node: Optional[int] = None
-    """`slurm`: GPUs of a host."""
+    gpus_per_node: Any = None
+    """`slurm`: GPUs of a host; with a type, `a100:4`."""
     gres: Optional[str] = None
     """`slurm`: other things that a host needs, such as `gpu:a100:4`."""
     mem_per_cpu: Optional[str] = None
@@ -96,7 +102,7 @@ class HostsConfig:
     """`slurm`: the account that is charged."""
     comment: Optional[str] = None
     """`slurm`: a comment for the hosts' jobs."""
-    additional_parameters: Dict[str, Any] = field(default_factory=dict)
+    additional_parameters: Optional[Dict[str, Any]] = field(default_factory=dict)
     """`slurm`: other options of srun by their long names: `{reservation: course, mail-type: FAIL}`. Slurm gets
     `--name=value`; with true, `--name`."""
     setup: Optional[List[str]] = None
@@ -145,6 +151,20 @@ def check_hosts(values: Mapping[str, Any], problems: Problems) -> None:
         problems.require(value is None or value > 0, key, value, "must be more than 0 (seconds)")
 
 
+def without_effect(keys: HostsConfig) -> str:
+    """Name the keys that are set and are for another way to reach hosts; empty: there is none, or nobody can say."""
+    others = {"slurm": (*_OF_RAY, "ssh_options"), "ray": (*_of_slurm(), "ssh_options"), "ssh": (*_OF_RAY, *_of_slurm())}
+    names = others.get(keys.engine, (*_OF_RAY, *_of_slurm(), "ssh_options") if keys.engine in ENGINES else ())
+    defaults = HostsConfig()
+    found = [f"{name}={getattr(keys, name)}" for name in names if getattr(keys, name) != getattr(defaults, name)]
+    return ", ".join(found)
+
+
+def _of_slurm() -> tuple[str, ...]:
+    names = (key.name for key in dataclasses.fields(HostsConfig))
+    return tuple(name for name in names if name not in (*_OF_ANY, *_OF_RAY, "ssh_options"))
+
+
 def check_nodes_on_hosts(engine: str, value: Any, problems: Problems) -> None:
     """Refuse jobs on other machines than the launcher's whose number of nodes may vary.
 
@@ -182,7 +202,10 @@ def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:
     name = values["hosts.name"]
     is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
     problems.require(is_plain, "hosts.name", name, "must consist of letters, digits, and . + - _")
-    for name, value in values["hosts.additional_parameters"].items():
+    gpus = values["hosts.gpus_per_node"]
+    is_well = gpus is None or count(gpus, 0) is not None or re.fullmatch(r"[\w.-]+:\d+", str(gpus)) is not None
+    problems.require(is_well, "hosts.gpus_per_node", gpus, "must be 0 or more, or with a type, as a100:4")
+    for name, value in (values["hosts.additional_parameters"] or {}).items():
         why = _REFUSED.get(name.replace("_", "-"))
         if why is not None:
             problems.add(f"hosts.additional_parameters.{name}", value, f"{why}: leave it out")

@@ -69,7 +69,7 @@ def named_options(keys: Keys) -> list[str]:
 def additional_options(keys: Keys) -> list[str]:
     """Return the options that `additional_parameters` asks for."""
     options = []
-    for name, value in keys.additional_parameters.items():
+    for name, value in (keys.additional_parameters or {}).items():
         option = f"--{name.replace('_', '-')}"
         if value is True:
             options.append(option)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from elastic_hydra.compat.hydra import configure_hydra_log
 from elastic_hydra.config.debug import POST_MORTEM
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.config.hosts import without_effect
 from elastic_hydra.config.schema import INLINE
 from elastic_hydra.failures.cause import one_line
 from elastic_hydra.hosts.engines import engine_of
@@ -107,6 +108,8 @@ class Sweep:
         self._facts = facts
         shared = Shared(task_function, context, HydraState())
         keys = hosts_keys_of(settings)
+        if ignored := without_effect(keys):
+            log.warning("hydra.launcher.hosts: %s has no effect with hosts=%s", ignored, keys.engine)
         engine = engine_of(keys)
         pool: HostPool | None = None
         if engine is not None:

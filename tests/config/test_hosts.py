@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from elastic_hydra.config.errors import ConfigError
-from elastic_hydra.config.hosts import check_duration_on_hosts, check_hosts
+from elastic_hydra.config.hosts import HostsConfig, check_duration_on_hosts, check_hosts, without_effect
 from elastic_hydra.config.problems import Problems
 from elastic_hydra.config.whole_sweep import whole_sweep_of
 from tests.config.settings import launch, settings
@@ -167,3 +167,36 @@ def test_what_the_launcher_of_all_nodes_cannot_do_is_refused(changed: dict[str, 
     with pytest.raises(ConfigError) as refused:
         launch(hosts__engine="ray", **changed)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (HostsConfig(), ""),
+        (HostsConfig(engine="ssh", list=["n1"], partition="gpu", address="local"), "address=local, partition=gpu"),
+        (HostsConfig(engine="slurm", partition="gpu", gpus_per_host=2, max=4), "gpus_per_host=2"),
+        (HostsConfig(engine="ray", timeout_min=5, address="local"), "timeout_min=5"),
+        (HostsConfig(engine="local", partition="gpu"), "partition=gpu"),
+        (HostsConfig(engine="my_package.docker", partition="gpu"), ""),
+    ],
+)
+def test_keys_of_another_way_to_reach_hosts_are_named(keys: HostsConfig, said: str) -> None:
+    assert without_effect(keys) == said
+
+
+@pytest.mark.parametrize("gpus", [0, 4, "a100:4", "a100_80gb_pcie:4", None])
+def test_gpus_may_have_a_type(gpus: object) -> None:
+    assert lines(engine="slurm", gpus_per_node=gpus) == []
+
+
+@pytest.mark.parametrize("gpus", [-1, "many", "gpu:", 1.5])
+def test_gpus_are_counted(gpus: object) -> None:
+    assert lines(engine="slurm", gpus_per_node=gpus) == [
+        f"gpus_per_node={gpus}: must be 0 or more, or with a type, as a100:4"
+    ]
+
+
+@pytest.mark.parametrize("name", ["export", "requeue", "open_mode"])
+def test_options_that_would_take_a_host_away_are_refused(name: str) -> None:
+    (line,) = lines(engine="slurm", additional_parameters={name: True})
+    assert line.endswith(": leave it out")
