@@ -66,7 +66,8 @@ class HostsConfig:
     """Seconds without a sign of life after which a host counts as lost, and after which a host whose launcher is silent
     ends all that it runs. It should be longer than the network's usual interruptions."""
     start_timeout: Optional[float] = 300.0
-    """Seconds within which the first host must be there; null: wait for ever, as for a queue that is full for days."""
+    """Seconds that a sweep waits for a host while it has none on which its jobs can run, at its start or later; null:
+    for ever, as for a queue that is full for days."""
     ssh_options: List[str] = field(default_factory=lambda: [])  # noqa: PIE807
     """`ssh`: further options for it, one word each: `[-p2222, -oProxyJump=login]`."""
     name: str = "elastic_hydra"

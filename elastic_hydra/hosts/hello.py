@@ -1,7 +1,7 @@
 """The first words of a host process: a line of text, which any version can read, and what in it must not differ.
 
 What follows in the stream are pickles. So both sides have the same Python, up to the minor version, and the same
-version of this package and of torch.
+version of this package and of torch. How torch was built may differ: a login node has it without CUDA.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ class Hello:
         """
         there, mine = f"host {self.host} ({self.executable})", f"the launcher on {here.host} ({here.executable})"
         versions = [("Python", _minor(self.python), _minor(here.python))]
-        versions += [("elastic-hydra", self.elastic_hydra, here.elastic_hydra), ("torch", self.torch, here.torch)]
+        versions += [
+            ("elastic-hydra", self.elastic_hydra, here.elastic_hydra),
+            ("torch", _public(self.torch), _public(here.torch)),
+        ]
         return [f"{there} has {what} {other}, and {mine} has {own}" for what, other, own in versions if other != own]
 
 
@@ -114,6 +117,11 @@ def _shown(received: bytearray) -> str:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+def _public(version: str) -> str:
+    """Return a version without what follows its plus sign: `2.9.0` of `2.9.0+cu126`."""
+    return version.partition("+")[0]
 
 
 def _version(package: str) -> str:

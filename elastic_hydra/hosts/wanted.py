@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from elastic_hydra.supervisor.open_server import what_to_load
-from elastic_hydra.supervisor.protocol import Load
+from elastic_hydra.supervisor.protocol import LONGEST, Load
 
 __all__ = ["Heard", "Wanted"]
 
@@ -38,9 +38,15 @@ class Wanted:
             silence: see the field.
 
         Raises:
+            ValueError: they are too large for a message.
             Exception: whatever pickling raises: queues and locks of `multiprocessing` cannot travel to another host.
         """
         load, pickled = what_to_load(shared, preload, elsewhere=True)
+        if len(pickled.data) >= LONGEST:
+            raise ValueError(
+                f"it has {len(pickled.data)} bytes, and {LONGEST} at most can be sent: write large data into a file, "
+                "and read it in the job"
+            )
         return cls(shared, load, pickled.data, shutdown_timeout, silence)
 
 

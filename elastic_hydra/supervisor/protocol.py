@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from elastic_hydra.supervisor.passing import HandedDown
 
 __all__ = [
+    "LONGEST",
     "Become",
     "Bye",
     "CannotServe",
@@ -323,7 +324,7 @@ Message = Request | Reply | Become | Load | Remote
 _HEADER = struct.Struct("!IB")
 """Length of the pickle in bytes, and how many files ride beside the frame."""
 _END = b"\n"
-_LONGEST = 1 << 28
+LONGEST = 1 << 28
 """Bytes of a message. Most have some hundred; a payload or shared objects for another host may have many."""
 
 
@@ -352,8 +353,8 @@ def encode(message: Message, files: int = 0) -> bytes:
         ProtocolError: it is longer than any reader takes.
     """
     body = pickle.dumps(message)
-    if len(body) > _LONGEST:
-        raise ProtocolError(f"{type(message).__name__} has {len(body)} bytes, which is more than {_LONGEST}")
+    if len(body) > LONGEST:
+        raise ProtocolError(f"{type(message).__name__} has {len(body)} bytes, which is more than {LONGEST}")
     return b"".join((_HEADER.pack(len(body), files), body, _END))
 
 
@@ -373,8 +374,8 @@ def decode(data: bytes | bytearray, start: int = 0) -> Frame | None:
     if len(data) < start + _HEADER.size:
         return None
     size, files = _HEADER.unpack_from(data, start)
-    if size > _LONGEST:
-        raise ProtocolError(f"a message of {size} bytes is announced, which is more than {_LONGEST}")
+    if size > LONGEST:
+        raise ProtocolError(f"a message of {size} bytes is announced, which is more than {LONGEST}")
     begin = start + _HEADER.size
     end = begin + size + len(_END)
     if len(data) < end:

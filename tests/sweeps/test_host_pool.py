@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
+from elastic_hydra.hosts import wanted
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.transport import CommandTransport, host_command
 from elastic_hydra.sweeps import host_pool, place
@@ -73,10 +74,18 @@ class Asked:
 
 
 @contextlib.contextmanager
-def pool_of(engine: Engine, folder: Path, start_timeout: float | None, silence: float = 60.0) -> Iterator[HostPool]:
+def pool_of(
+    engine: Engine,
+    folder: Path,
+    start_timeout: float | None,
+    silence: float = 60.0,
+    shared: Mapping[str, object] | None = None,
+) -> Iterator[HostPool]:
     settings = OmegaConf.create({"shutdown_timeout": 1.0, "preload": [], "parallel": "auto", "dry_run": False})
     keys = HostsConfig(start_timeout=start_timeout, silence=silence)
-    with contextlib.closing(HostPool(engine, keys, settings, {}, TokenFile(folder, "hydra.sweep.dir"))) as pool:
+    with contextlib.closing(
+        HostPool(engine, keys, settings, shared or {}, TokenFile(folder, "hydra.sweep.dir"))
+    ) as pool:
         yield pool
 
 
@@ -211,6 +220,26 @@ def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
         host.suspend()
         look_until(pool, lambda: hosts.asked == ["n1", "n2"])
         host.resume()
+
+
+def test_files_of_launchers_that_were_killed_do_not_stay_for_ever(tmp_path: Path) -> None:
+    old, other, ours = (TokenFile(tmp_path, "hydra.sweep.dir") for _ in range(3))
+    old.write()
+    os.utime(old.path, (1.0, 1.0))
+    other.write()
+    ours.write()
+    assert {path.name for path in tmp_path.iterdir()} == {other.path.name, ours.path.name}
+    old.write()
+    assert old.path.read_text() == old.token, "a launcher that lives has its own again"
+
+
+def test_what_is_too_large_for_a_stream_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wanted, "LONGEST", 1000)
+    monkeypatch.setattr(host_pool, "PRELOAD", ())
+    message = r"it has \d+ bytes.* read it in the job"
+    large = pool_of(Programs([SILENT]), tmp_path, None, shared={"task": b"0" * 1000})
+    with large as pool, pytest.raises(ConfigError, match=message):
+        pool.first(1)
 
 
 def test_the_sweep_goes_on_when_nobody_reads_its_standard_output_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
