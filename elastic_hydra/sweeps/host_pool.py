@@ -399,7 +399,7 @@ class HostPool:
             log.log(logging.INFO if orderly else logging.WARNING, "host %s is gone: %s", name, why)
         elif orderly and not place.left_alone:
             log.info("no host at %s: %s", place.name, why)
-        elif not orderly:
+        elif not orderly and why != place.last_fate:  # what one try after the other finds is said once
             log.warning("no host at %s: %s", place.name, why)
         self._open.remove(connection)
         place.closed(now, orderly=orderly)
@@ -565,6 +565,10 @@ def _outcome_of(examination: Process) -> Examined | str:
     outcome = examination.outcome()
     if outcome is not None and outcome.error is not None:
         error = unpack(outcome.error)
+        if isinstance(error, FileNotFoundError) and error.filename:
+            return (
+                f"it does not see {error.filename}: the app must be in a folder that all hosts share with the launcher"
+            )
         return f"it cannot be examined: {type(error).__name__}: {error}"
     if outcome is None or examination.exitcode != 0:
         why = examination.refused or examination.fate or f"exit code {examination.exitcode}"

@@ -154,7 +154,18 @@ def test_hosts_that_do_not_come_are_an_error_with_what_they_said(tmp_path: Path)
     assert finished.returncode != 0
     assert "no host is there" in finished.output
     assert "n1: n1 has not started a host process: it ended with exit code 3, and said: n1 is down" in finished.output
+    assert finished.output.count("no host at n1: n1 has not started a host process") == 1, "it was tried three times"
     assert left_behind(finished) == []
+
+
+def test_a_host_that_does_not_see_the_app_is_left_alone(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    hidden = {"HOSTS_HERE_BEFORE_n1": f"mv {app} {app}.hidden"}
+    finished = App(tmp_path, "return cfg.x").run(
+        *QUICK, "hydra.launcher.hosts.max=1", "+x=1", environ=environ(tmp_path, **hidden)
+    )
+    assert finished.returncode != 0
+    assert f"n1: it does not see {app}: the app must be in a folder that all hosts share" in finished.output
 
 
 def test_a_host_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> None:
