@@ -69,6 +69,8 @@ def command(
     from elastic_hydra.apps.program_run import run_program
     from elastic_hydra.jobs.program import Program
 
+    if multirun and cfg:
+        raise UserError("--cfg prints the settings of one run: leave -m out, and give each key one value")
     program = Program.of(["-m", "this"] if cfg else _program(ctx.obj, settings))
     options = [*(["-m"] if multirun else []), *(["--cfg", "job"] if cfg else [])]
     if config_dir is not None:

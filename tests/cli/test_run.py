@@ -176,6 +176,7 @@ MISTAKES = {
     "nodes=1": "-- is missing between the settings and the program: elastic-hydra run nodes=1 -- train.py",
     "--nproc_per_node=2 -- train.py": "--nproc-per-node=2: torchrun's flags are KEY=VALUE here; `elastic-hydra "
     "from-torchrun` translates them",
+    "-m nproc_per_node=1,2 --cfg": "--cfg prints the settings of one run: leave -m out, and give each key one value",
     "=2 -- train.py": "=2: the key is missing: write KEY=VALUE",
     "--": "there is no program behind --: add a script, -m and a module, or another program",
     "-- -m": "-m: the module is missing behind it: -m package.module",
