@@ -139,6 +139,11 @@ class HostConnection:
         return self.state in (State.doubtful, State.ended)
 
     @property
+    def certain_at(self) -> float:
+        """When nothing can run any more on a doubtful host, on the monotonic clock; it may be known earlier."""
+        return self._certain_at
+
+    @property
     def clock_offset(self) -> float:
         """The host's monotonic clock minus that of this process, in seconds."""
         return self.link.pings.offset

@@ -303,6 +303,9 @@ class HostPool:
 
     def _look_at(self, place: Place, connection: HostConnection, now: float, scheduler: Scheduler | None) -> None:
         """Note what has become of a host, and do what comes next."""
+        if connection.state is State.doubtful and place.host is not None and not place.is_drained:
+            what = "host %s: %s; its jobs may run there for up to %.0f s, and are not tried again before"
+            log.warning(what, place.host.name, connection.fate, connection.certain_at - now)
         if connection.lost or place.leaving:
             self._drain(place, scheduler)
         if connection.state is State.ended:

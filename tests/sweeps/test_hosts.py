@@ -85,6 +85,7 @@ def test_the_jobs_of_a_host_that_dies_are_tried_again(tmp_path: Path) -> None:
     (lost,) = events(finished, AttemptLost)
     assert lost.num == 0
     assert f"host {first.host} was lost" in lost.reason or "was lost: its stream has ended" in lost.reason
+    assert "its jobs may run there for up to" in finished.output, "nobody is left to wonder what is waited for"
     assert [event.host for event in events(finished, HostLost)] == [first.host]
 
 
