@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import shutil
@@ -15,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Sshd", "sshd"]
+from tests.nodes.hosts import Host
+
+__all__ = ["Sshd", "require_sshd", "sshd"]
+
+_HERE = Host("", "127.0.0.1")
 
 _SBIN = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 _SERVER = """\
-ListenAddress 127.0.0.1
+ListenAddress {address}
 Port {port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
@@ -34,7 +37,7 @@ ForceCommand {folder}/login
 """
 _CLIENT = """\
 Host n1 n2
-  HostName 127.0.0.1
+  HostName {address}
   IdentityFile {folder}/key
 Host closed
   HostName 127.0.0.1
@@ -63,9 +66,10 @@ class Sshd:
 
     Args:
         folder: for all its files.
+        host: where it runs; a namespace's processes and files are those of this machine.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host = _HERE) -> None:
         self.folder = folder
         for name in ("host_key", "key", "other_key"):
             self._keygen("-f", str(folder / name))
@@ -77,16 +81,17 @@ class Sshd:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         kind, key, *_ = (folder / "host_key.pub").read_text().split()
-        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
-        (folder / "sshd_config").write_text(_SERVER.format(port=self.port, folder=folder))
-        (folder / "config").write_text(_CLIENT.format(port=self.port, folder=folder, user=getpass.getuser()))
+        (folder / "known_hosts").write_text(f"[{host.address}]:{self.port} {kind} {key}\n")
+        (folder / "sshd_config").write_text(_SERVER.format(address=host.address, port=self.port, folder=folder))
+        client = _CLIENT.format(address=host.address, port=self.port, folder=folder, user=getpass.getuser())
+        (folder / "config").write_text(client)
         self.options: Sequence[str] = (f"-F{folder}/config",)
         """For ssh."""
         self._log = (folder / "log").open("wb")
         server = shutil.which("sshd", path=_SBIN)
         assert server is not None
         self._server = subprocess.Popen(
-            [server, "-D", "-e", "-f", str(folder / "sshd_config")],  # it wants an absolute path
+            host.command([server, "-D", "-e", "-f", str(folder / "sshd_config")]),  # it wants an absolute path
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -100,10 +105,9 @@ class Sshd:
     def _await(self) -> None:
         deadline = time.monotonic() + 60.0
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as sock:
-                assert sock.recv(4) == b"SSH-"
-                return
             log = (self.folder / "log").read_text(errors="replace")
+            if "Server listening on" in log:
+                return
             assert self._server.poll() is None, log
             assert time.monotonic() < deadline, log
             time.sleep(0.02)
@@ -124,11 +128,16 @@ def _lack() -> str:
     return ""
 
 
+def require_sshd() -> None:
+    """Skip a test where there can be no ssh server."""
+    if why := _lack():
+        pytest.skip(why)
+
+
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     """An ssh server; the test is skipped where there can be none."""
-    if why := _lack():
-        pytest.skip(why)
+    require_sshd()
     folder = tmp_path / "sshd"
     folder.mkdir(mode=0o755)
     server = Sshd(folder)
