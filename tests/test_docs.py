@@ -94,7 +94,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "resources.gpus_per_worker": ([0, "auto"], [-1, "all"]),
     "resources.cpus_per_worker": ([1, "auto"], [0, "all"]),
     "hosts.gpus_per_node": ([0, 4, "a100:4", None], [-1, "many"]),
-    "hosts.additional_parameters": ([{"mail-type": "FAIL"}, None], [{"export": "NONE"}]),
+    "hosts.additional_parameters": ([{"mail-type": "FAIL"}, None], []),
     "resources.duration": (["90min", "2h", 300, None], ["soon", 0]),
     "resources.memory_per_job": (["1GB", "512MiB", "1000", None], ["much"]),
     "on_failure": (["continue", "stop"], ["go on"]),

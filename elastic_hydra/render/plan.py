@@ -22,7 +22,7 @@ from elastic_hydra.config.sizes import number_of_bytes
 from elastic_hydra.config.values import count, value_at
 from elastic_hydra.render.asked import configurations
 from elastic_hydra.render.command import Command
-from elastic_hydra.sweeps.rerun import resuming_command
+from elastic_hydra.sweeps.rerun import key_of, resuming_command
 from elastic_hydra.sweeps.start import RUN_DIR, SWEEP_DIR
 
 __all__ = ["Plan", "plan_of"]
@@ -52,6 +52,12 @@ class Plan:
     """Of each node, in bytes."""
     shutdown_timeout: int
     checkpoint_timeout: int
+    requeue: str = "never"
+
+    @property
+    def has_requeue(self) -> bool:
+        """Whether the command line itself says whether the launcher's job goes back into the queue."""
+        return any(key_of(word) == self.command.key("requeue") for word in self.command.given)
 
     @property
     def seconds_to_end(self) -> int:
@@ -132,6 +138,7 @@ def _read(command: Command, said: Mapping[str, Any]) -> Plan:
         _product(parallel, memory),
         int(settings["shutdown_timeout"]),
         int(settings["checkpoint_timeout"]),
+        str(settings["requeue"]),
     )
 
 

@@ -64,7 +64,7 @@ def sbatch(plan: Plan, site: Site) -> str:
         site: where, with all that is `needed`.
     """
     parts = [_HEAD, *_directives(plan, site), "", "set -e", f"cd {shlex.quote(plan.cwd)}", *site.setup]
-    further = [f"{plan.command.key('requeue')}=auto"]
+    further = [] if plan.has_requeue else [f"{plan.command.key('requeue')}=auto"]
     if plan.nodes.most == 1:
         return "\n".join([*parts, "", _continued(["exec", *plan.words(further)]), ""])
     if not plan.has_endpoint:  # srun tells each launcher which node it is, and where the first one is
@@ -90,7 +90,8 @@ def _directives(plan: Plan, site: Site) -> list[str]:
         "signal": f"B:USR1@{told}",
         "open-mode": "append",
     }
-    flags = ["--requeue", *(["--no-kill"] if least < most else [])]
+    goes_back = not plan.has_requeue or plan.requeue == "auto"
+    flags = ["--requeue" if goes_back else "--no-requeue", *(["--no-kill"] if least < most else [])]
     return [f"#SBATCH --{name}={value}" for name, value in said.items() if value] + [
         f"#SBATCH {flag}" for flag in flags
     ]

@@ -14,7 +14,7 @@ from elastic_hydra.report.parameters import parameters, typed
 __all__ = ["number", "records", "write_csv", "write_json"]
 
 _BEFORE = ("job", "state", "value", "seconds", "attempts", "restarts")
-_BEHIND = ("started", "ended", "kind", "reason", "dir")
+_BEHIND = ("host", "started", "ended", "kind", "reason", "dir")
 """Columns before and behind those of the parameters."""
 
 
@@ -35,6 +35,7 @@ def records(sweep: SweepOverview, now: float) -> Iterator[dict[str, Any]]:
             "attempts": job.attempt + 1 if began else 0,
             "restarts": job.restarts,
             "params": {name: typed(text) for name, text in parameters(job.overrides).items()},
+            "host": job.host or sweep.host,
             "started": job.started,
             "ended": job.ended,
             "kind": job.kind,

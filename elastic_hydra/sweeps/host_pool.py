@@ -546,6 +546,7 @@ class HostPool:
                 place.close()
                 ended = place.transport.ended()
                 said = " | ".join(ended.last_lines[-_SHOWN_LINES:]) if ended is not None else ""
+                missing += self._pending.reason_of(place.name)
                 told[place.name] = missing + (f", and said: {said}" if said else "")
         return "".join(f"\n  {name}: {why}" for name, why in told.items() if why)
 

@@ -58,6 +58,11 @@ class PendingHosts:
         """Return when to look again, on the monotonic clock; None: not before something happens."""
         return None if self._queue is None else self._queue.next_look(now)
 
+    def reason_of(self, place: str) -> str:
+        """Return why a host waits, as the end of a sentence; empty: it does not, or nobody knows."""
+        reasons = [pending.reason for pending in self._known if pending.place == place]
+        return f", and waits in the queue: {reasons[0]}" if reasons else ""
+
     def close(self) -> None:
         """Ask for nothing any more."""
         if self._queue is not None:

@@ -22,7 +22,7 @@ from elastic_hydra.config.spelling import spelled
 from elastic_hydra.journal.events import SweepBegan
 from elastic_hydra.sweeps.start import RUN_DIR, SWEEP_DIR
 
-__all__ = ["command_with", "how_to_go_on", "override", "program_of", "rerunning_command", "resuming_command"]
+__all__ = ["command_with", "how_to_go_on", "key_of", "override", "program_of", "rerunning_command", "resuming_command"]
 
 _RESUME = f"{ROOT}.resume"
 _MULTIRUN = ("-m", "--multirun")
@@ -117,7 +117,7 @@ def resuming_command(
         further: overrides that take the place of those of the same keys.
         single: whether it is a run without `-m`.
     """
-    resuming = [word for word in _resuming(sweep_dir, single) if _key(word) not in map(_key, further)]
+    resuming = [word for word in _resuming(sweep_dir, single) if key_of(word) not in map(key_of, further)]
     return command_with(program, arguments, [*further, *resuming], single=single)
 
 
@@ -135,10 +135,10 @@ def command_with(
     given, executed = _before_program(arguments)
     # `elastic-hydra run` takes some keys by two names.
     before = f"{ROOT}." if executed else ""
-    replaced = {_key(word).removeprefix(before) for word in further}
+    replaced = {key_of(word).removeprefix(before) for word in further}
     flags = [word for word in given if word in _MULTIRUN] or ([] if single else ["-m"])
     # Hydra 1.3 takes overrides on one side of -m only.
-    kept = [word for word in given if word not in _MULTIRUN and _key(word).removeprefix(before) not in replaced]
+    kept = [word for word in given if word not in _MULTIRUN and key_of(word).removeprefix(before) not in replaced]
     return [*program, *flags[:1], *kept, *further, *executed]
 
 
@@ -157,8 +157,8 @@ def rerunning_command(began: SweepBegan, overrides: Sequence[str], folder: Path,
     given, executed = _before_program(began.command[len(began.program) :])
     known, _ = get_args_parser().parse_known_args(given)
     of_sweeper = [] if began.single else _for_one_job(began.sweeper, overrides)
-    replaced = {_dir_key(began.single), _RESUME, *map(_key, of_sweeper)}
-    dropped = {word for word in known.overrides if not is_of_hydra(word) or _key(word) in replaced}
+    replaced = {_dir_key(began.single), _RESUME, *map(key_of, of_sweeper)}
+    dropped = {word for word in known.overrides if not is_of_hydra(word) or key_of(word) in replaced}
     kept = [word for word in given if word not in dropped and word not in _MULTIRUN]
     directory, resuming = _resuming(folder, began.single)
     where = [directory, resuming] if resume else [directory]
@@ -217,7 +217,8 @@ def _is_command_line(argv: Sequence[str], orig_argv: Sequence[str], overrides: S
     return False
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """Return the key that an override is about."""
     return override.lstrip("+").partition("=")[0]
 
 

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         ended(0, value=0.5),
         ended(1, value=0.25, attempts=2, restarts=1),
         ended(2, state="failed", kind="exception", reason="rank 0 raised ValueError: boom"),
-        AttemptStarted(time=1020.0, num=3, attempt=0),
+        AttemptStarted(time=1020.0, num=3, attempt=0, host="n2"),
         ended(4, value={"loss": 1}),
     )
 
@@ -52,6 +52,7 @@ def test_a_table_has_a_column_for_each_parameter(folder: Path, capsys: pytest.Ca
         ("4", "finished", '{"loss": 1}', "1", "a,b"),
     ]
     assert rows[1]["attempts"] == "2"
+    assert [row["host"] for row in rows] == ["node", "node", "node", "n2", "node"], "the launcher's own, or another one"
     assert rows[2]["reason"] == "rank 0 raised ValueError: boom"
 
 
@@ -63,6 +64,7 @@ def test_json_has_the_types_of_parameters(folder: Path, tmp_path: Path) -> None:
     assert jobs[1]["started"] == 1006.0
     assert jobs[1]["seconds"] == 5.0
     assert jobs[3]["value"] is None
+    assert jobs[3]["host"] == "n2"
 
 
 @needs_optuna

@@ -145,3 +145,11 @@ def test_shellcheck_finds_nothing(tmp_path: Path, nodes: Nodes) -> None:
     checked = ["shellcheck", "--shell=bash", "--exclude=SC2016", "-"]
     done = subprocess.run(checked, input=script, capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_a_launcher_that_shall_not_go_back_into_the_queue_does_not(tmp_path: Path) -> None:
+    launch = plan(tmp_path)
+    never = replace(launch, command=replace(launch.command, arguments=("requeue=never", *launch.command.arguments)))
+    assert "requeue=auto" not in sbatch(never, SITE)
+    assert "#SBATCH --no-requeue" in sbatch(never, SITE).splitlines()
+    assert "#SBATCH --requeue" in sbatch(replace(never, requeue="auto"), SITE).splitlines()

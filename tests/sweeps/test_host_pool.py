@@ -89,13 +89,17 @@ def pool_of(
         yield pool
 
 
-def test_another_host_is_asked_for_when_the_way_to_one_cannot_be_opened(tmp_path: Path) -> None:
+def test_another_host_is_asked_for_when_the_way_to_one_cannot_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = Programs([NOWHERE, NOWHERE, ENDS])
     with pool_of(engine, tmp_path, 120.0) as pool, pytest.raises(ConfigError, match="no host is there") as error:
         pool.first(1)
     assert engine.asked == ["n1", "n2", "n3", "n3", "n3"]
     assert "n1: cannot run /no/such/program: No such file or directory" in str(error.value)
     assert "n3 has not started a host process: it ended with exit code 3" in str(error.value)
+    warned = [record.getMessage() for record in caplog.records if "no host at n3" in record.getMessage()]
+    assert len(warned) == 1, "what happens again is not told again"
 
 
 def test_a_request_before_the_first_host_is_taken_and_does_not_keep_the_launcher_busy(

@@ -85,6 +85,8 @@ def test_a_host_that_has_come_waits_no_more() -> None:
     assert event is not None
     assert [host["job"] for host in event.hosts] == ["72"]
     both[1].transport = both[1].connection = None
+    assert pending.reason_of("job 1") == ""
+    assert pending.reason_of("job 2") == ", and waits in the queue: Resources"
     event = pending.look(both, 2.0)
     assert event is not None
     assert list(event.hosts) == []
