@@ -1,8 +1,9 @@
 """Who is at work in a sweep's directory, for launchers on other hosts: the lock of a journal may hold on one host only.
 
-A launcher in a batch system leaves a record beside the journal, and renews it. A launcher elsewhere that finds a record
-waits until the other one says that it has ended, or until the record has stood still for so long that nothing of the
-other one can run any more: who cannot renew its own record ends before that. Nobody compares the clocks of two hosts.
+A launcher in a batch system, or with jobs on other hosts, leaves a record beside the journal, and renews it. A launcher
+elsewhere that finds a record waits until the other one says that it has ended, or until the record has stood still for
+so long that nothing of the other one can run any more: who is in a batch system, and cannot renew its own record, ends
+before that. Nobody compares the clocks of two hosts.
 """
 
 from __future__ import annotations

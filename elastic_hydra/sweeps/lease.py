@@ -1,10 +1,11 @@
-"""The claim of a launcher in a batch system on its sweep's directory, against launchers on other hosts."""
+"""The claim of a launcher on its sweep's directory, against launchers on other hosts."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import logging
+import math
 import os
 import subprocess
 import uuid
@@ -59,23 +60,32 @@ def await_other_hosts(journal: Path, key: str) -> None:
         raise ConfigError(f"{key}={journal.parent}: it cannot be read ({error}). Correct that") from error
 
 
-def keep(journal: Path, job: SlurmJob, shutdown_timeout: float) -> None:
-    """Claim the directory of a journal until this process ends, and end this process if the claim cannot be kept.
+def keep(journal: Path, key: str, job: SlurmJob | None, shutdown_timeout: float) -> None:
+    """Claim the directory of a journal until this process ends, and end this process if another one has claimed it.
 
     Args:
         journal: of the sweep.
-        job: that this process runs in.
+        key: that names the directory, for messages.
+        job: that this process runs in. Slurm may start that again elsewhere, whatever becomes of this process; so it
+            ends also if its claim cannot be renewed. None: in none; it is for people to start another one.
         shutdown_timeout: seconds that workers may have between SIGTERM and SIGKILL.
 
     Raises:
-        OSError: the record cannot be written.
+        ConfigError: the record cannot be written.
     """
     lease = timeouts.LEASE
     # After the lease the launcher is killed, then its server ends its agents, and these their workers.
     lasts = lease + lease / 4 + timeouts.end_of_server(timeouts.end_of_agent(shutdown_timeout))
+    patience, job = (lease, job) if job is not None else (math.inf, SlurmJob("", 0))
     claim = owner.Owner(uuid.uuid4().hex, lasts, job.id, job.restarts)
-    owner.write(journal, claim)
-    command = [*entry.interpreter(lease_keeper.__name__), str(journal.absolute()), claim.id, str(lease)]
+    try:
+        owner.write(journal, claim)
+    except OSError as error:
+        raise ConfigError(
+            f"{key}={journal.parent}: cannot be written to ({error}). Make it writable, or choose another one"
+        ) from error
+    arguments = [str(journal.absolute()), claim.id, str(lease), str(patience)]
+    command = [*entry.interpreter(lease_keeper.__name__), *arguments]
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     atexit.register(_release, keeper, os.getpid())
 

@@ -4,12 +4,13 @@
 
     launcher ──── its standard input ────▶ keeper ── every quarter of the lease ──▶ journal.owner
        ▲                                     │
-       └────────── SIGKILL, when the record could not be renewed for the length of the lease
+       └────────── SIGKILL, when the record is another launcher's by now, or, in a batch system, when it could not be
+                   renewed for the length of the lease
 
 It is a process of its own, and a thread of it renews: a file system that is out of reach holds up whoever uses it, for
 hours. When the launcher has ended, however it has, the keeper stays until nobody holds the journal's lock.
 
-What must never happen: that a launcher whose record has run out still runs when another one begins.
+What must never happen: that a launcher in a batch system whose record has run out still runs when another one begins.
 """
 
 from __future__ import annotations
@@ -63,29 +64,30 @@ def main(argv: list[str]) -> None:
     """Keep the record of the launcher that has started this process.
 
     Args:
-        argv: the journal, the record's id, and the length of the lease in seconds.
+        argv: the journal, the record's id, the length of the lease in seconds, and for how long the launcher may live
+            while the record cannot be renewed.
     """
-    journal, owner_id, lease = Path(argv[0]), argv[1], float(argv[2])
+    journal, owner_id, lease, patience = Path(argv[0]), argv[1], float(argv[2]), float(argv[3])
     launcher = os.getppid()
     renewal = _Renewal(journal, owner_id, lease / 4)
     renewal.start()
     while not select.select([sys.stdin], [], [], lease / 16)[0]:
-        if (why := _end_of_lease(renewal, lease)) and os.getppid() == launcher:
+        if (why := _end_of_lease(renewal, patience)) and os.getppid() == launcher:
             print(f"{why}: this launcher is killed, since another one may begin", file=sys.stderr, flush=True)
             os.kill(launcher, signal.SIGKILL)
             os._exit(1)
     if os.read(sys.stdin.fileno(), len(ENDED)) != ENDED:
         while lock.is_held(journal):  # workers of a launcher that was killed still end
-            if _end_of_lease(renewal, lease):
+            if _end_of_lease(renewal, patience):
                 os._exit(1)
             time.sleep(0.05)
     owner.remove(journal, owner_id)
     os._exit(0)  # the thread may be held up
 
 
-def _end_of_lease(renewal: _Renewal, lease: float) -> str:
+def _end_of_lease(renewal: _Renewal, patience: float) -> str:
     """Say why the lease is over; empty: it is not."""
     if renewal.lost_to is not None:
         return f"{renewal.lost_to} has taken the sweep's directory over"
     silent = timeouts.now() - renewal.last
-    return f"the sweep's directory was out of reach for {silent:.0f} s" if silent > lease else ""
+    return f"the sweep's directory was out of reach for {silent:.0f} s" if silent > patience else ""

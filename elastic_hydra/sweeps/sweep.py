@@ -350,6 +350,8 @@ class Sweep:
         if self._journal is None:
             shared = any(job.launch.launcher_per_node for job in jobs)
             self._journal = Journal(self._dir, shared=shared, key=self._dir_key)
+            if self._slurm_job is not None or self._state.pool is not None:
+                keep(self._journal.path, self._dir_key, self._slurm_job, self._shutdown_timeout(jobs))
             await_other_hosts(self._journal.path, self._dir_key)
             resume, past = self._history.mode != "false", self._history.recorded
             if resume and self._journal.path == past.path and self._journal.position() != past.end:
@@ -377,8 +379,6 @@ class Sweep:
             )
             if self._slurm_job is not None or event.output:
                 self._state.open_mailbox()
-            if self._slurm_job is not None:
-                keep(self._journal.path, self._slurm_job, self._shutdown_timeout(jobs))
             self._requeue.begin(self._journal)
             self._journal.write(event)
         return self._journal

@@ -17,6 +17,7 @@ import yaml
 from elastic_hydra.cli.main import main
 from elastic_hydra.journal.events import AttemptLost, AttemptStarted, Event, HostJoined, HostLeft, HostLost, JobEnded
 from elastic_hydra.journal.lines import Lines
+from elastic_hydra.journal.owner import owner_of
 from tests.helpers.apps import STAYS, App, Finished, Running, interrupted
 from tests.helpers.hosts_here import pid_of
 from tests.helpers.packages import needs
@@ -76,12 +77,16 @@ def test_a_sweep_uses_two_hosts_at_once(tmp_path: Path) -> None:
 def test_the_jobs_of_a_host_that_dies_are_tried_again(tmp_path: Path) -> None:
     with started(tmp_path, STAYS, "+x=1,2,3", "hydra/launcher/retry=preemptible") as running:
         running.wait_for("waits for ever")
+        claim = owner_of(running.folder / "journal.jsonl")
+        assert claim is not None
+        assert claim.pid == running.pid, "launchers on other hosts are to know of this one"
         first = next(event for _, event in Lines(running.folder / "journal.jsonl") if isinstance(event, AttemptStarted))
         os.kill(pid_of(tmp_path, first.host), signal.SIGKILL)
         finished = running.finish()
         assert running.survivors() == []
     assert finished.returncode == 0, finished.output
     assert values(finished) == {0: 10, 1: 20, 2: 30}
+    assert owner_of(finished.folder / "journal.jsonl") is None
     (lost,) = events(finished, AttemptLost)
     assert lost.num == 0
     assert f"host {first.host} was lost" in lost.reason or "was lost: its stream has ended" in lost.reason

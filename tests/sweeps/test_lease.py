@@ -98,7 +98,7 @@ timeouts.AGENT_MARGIN = timeouts.SERVER_MARGIN = 0.0
 print("asks", flush=True)
 lease.await_other_host(folder / "journal.jsonl", "hydra.sweep.dir", job)
 journal = Journal(folder)
-lease.keep(journal.path, job, 0.0)
+lease.keep(journal.path, "hydra.sweep.dir", job, 0.0)
 print("works", flush=True)
 sys.stdin.read() if len(sys.argv) == 4 else time.sleep(600)
 """
