@@ -1,7 +1,7 @@
 """A way to reach hosts, as a user would write it: each host is a host process on this machine.
 
 `hydra.launcher.hosts.engine=tests.helpers.hosts_here`. The process ids are in files of the folder HOSTS_HERE, so that
-tests can kill hosts.
+tests can kill hosts. With HOSTS_HERE_RELAY, these are the ids of relays, which know nothing of the ends of hosts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts.transport import CommandTransport, Ended, host_command
+from tests.helpers.relay import relayed
 
 NAMES = ("n1", "n2", "n3", "n4")
 
@@ -38,12 +39,14 @@ class HostsHere:
         """Return the names of the hosts."""
         return NAMES[: self.count]
 
-    def transport(self, place: str) -> HostHere:
+    def transport(self, place: str) -> CommandTransport:
         """Return a command that notes its process id, and runs a host process."""
         folder = os.environ["HOSTS_HERE"]
         before = os.environ.get(f"HOSTS_HERE_BEFORE_{place}", "")
-        script = f"echo $$ > {shlex.quote(f'{folder}/{place}.pid')}; {before}\nexec {shlex.join(host_command())}"
-        return HostHere(["sh", "-c", script], name=place)
+        is_relayed = bool(os.environ.get("HOSTS_HERE_RELAY"))
+        command = relayed(host_command()) if is_relayed else host_command()
+        script = f"echo $$ > {shlex.quote(f'{folder}/{place}.pid')}; {before}\nexec {shlex.join(command)}"
+        return (CommandTransport if is_relayed else HostHere)(["sh", "-c", script], name=place)
 
 
 def engine(keys: HostsConfig) -> HostsHere:

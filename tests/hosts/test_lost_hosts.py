@@ -25,35 +25,15 @@ from elastic_hydra.journal.host_record import HostRecord
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.supervisor.waiting import ServerLost, wait
 from tests.helpers.launching import wait_until_gone
+from tests.helpers.relay import relayed
 from tests.hosts.hosts import PATIENCE, await_end, connect, is_there, start
 
 pytestmark = pytest.mark.system
 
-RELAY = """
-import os, select, subprocess, sys
-ours, theirs = __import__("socket").socketpair()
-subprocess.Popen(sys.argv[1:], stdin=theirs, stdout=theirs, start_new_session=True)
-theirs.close()
-ways = {0: (ours.fileno(), lambda: ours.shutdown(1)), ours.fileno(): (1, lambda: os.close(1))}
-while ways:
-    for source in select.select(list(ways), [], [])[0]:
-        target, end = ways[source]
-        data = os.read(source, 65536)
-        if not data:
-            end()
-            del ways[source]
-        try:
-            while data:
-                data = data[os.write(target, data):]
-        except BrokenPipeError:  # the other direction may still bring something
-            ways.pop(source, None)
-"""
-"""Stands for what is between the launcher and a host, which goes on by itself when this is stopped."""
-
 
 class Relay(CommandTransport):
     def __init__(self) -> None:
-        super().__init__([sys.executable, "-c", RELAY, *host_command()], name="relay")
+        super().__init__(relayed(host_command()), name="relay")
 
     def signal(self, number: int) -> None:
         assert self._program is not None
