@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +65,7 @@ from elastic_hydra.sweeps.stop import (
     stop_signals,
 )
 from elastic_hydra.sweeps.summary import describe
+from elastic_hydra.sweeps.supposed_hosts import supposed_hosts
 from elastic_hydra.sweeps.token_file import TokenFile
 
 __all__ = ["Sweep"]
@@ -112,12 +113,15 @@ class Sweep:
             log.warning("hydra.launcher.hosts: %s has no effect with hosts=%s", ignored, keys.engine)
         engine = engine_of(keys)
         pool: HostPool | None = None
-        if engine is not None:
-            pool = HostPool(engine, keys, settings, vars(shared), TokenFile(self._dir, self._dir_key))
-            hosts = pool.hosts
-        else:
+        hosts: Mapping[str, Host]
+        if engine is None:
             host = Host.here(settings, facts)
             hosts = {host.name: host}
+        elif settings.dry_run and keys.engine == "slurm":
+            hosts = supposed_hosts(engine, settings, keys, facts)
+        else:
+            pool = HostPool(engine, keys, settings, vars(shared), TokenFile(self._dir, self._dir_key))
+            hosts = pool.hosts
         self._is_program = isinstance(task_function, Program)
         # What is swept for a program are launch settings, and it returns no value.
         results = Results(context, config, self._dir, single=single, by_time=self._is_program)
