@@ -18,11 +18,13 @@ from elastic_hydra.resources.host import Host
 from elastic_hydra.supervisor.process import Process
 from elastic_hydra.sweeps.clocks import Clocks
 
-__all__ = ["Place", "pause", "wanted_hosts"]
+__all__ = ["IDLE", "Place", "pause", "wanted_hosts"]
 
 _TRIES = 3
 """So many times in a row a place is tried that has never had a host, and so many agents in a row may die on a host."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+IDLE = 30.0
+"""Seconds after which a host without a job is let go, if others could be had again."""
 _LATE = 15.0
 """Seconds after which others are tried in place of a host that was asked for, and is not there yet."""
 
@@ -94,6 +96,37 @@ class Place:
     def late_at(self) -> float:
         """When others are tried in its place; never for a host that is fit, or for none."""
         return math.inf if self.host is not None or not self.is_there else self.asked_at + _LATE
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something has become of the host that nobody has seen to yet."""
+        connection = self.connection
+        if connection is None:
+            return False
+        if connection.state is State.ended:
+            return True
+        if connection.lost or self.leaving:
+            return not self.is_drained
+        if self.host is not None or connection.state is not State.ready:
+            return False
+        return self.examination is None or self.examination.exitcode is not None
+
+    def next_look(self, now: float, *, is_elastic: bool) -> float:
+        """Return when somebody has to see to it, whatever happens; infinity: not before something does.
+
+        Args:
+            now: the time.
+            is_elastic: whether hosts that have nothing to do are let go.
+        """
+        moments = [] if self.is_open or self.left_alone else [self.not_before]
+        if not is_elastic:
+            moments.append(self.late_at)
+        elif self.idle_since is not None:
+            moments += [self.idle_since + IDLE, self.useless_from]
+        later = [moment for moment in moments if moment > now]
+        if self.examination is not None and not self.leaving:
+            later.append(self.examined_by)
+        return min(later, default=math.inf)
 
     @property
     def missing(self) -> str:

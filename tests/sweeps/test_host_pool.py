@@ -25,8 +25,9 @@ from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts import wanted
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.transport import CommandTransport, host_command
-from elastic_hydra.sweeps import host_pool, place
-from elastic_hydra.sweeps.host_pool import HostPool, write_on
+from elastic_hydra.sweeps import examination, host_connections, place
+from elastic_hydra.sweeps.host_connections import write_on
+from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.token_file import TokenFile
 
 pytestmark = pytest.mark.system
@@ -178,7 +179,7 @@ def tell_host(*_: object) -> None:
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Host processes on this machine, whose servers import nothing."""
-    monkeypatch.setattr(host_pool, "PRELOAD", ())
+    monkeypatch.setattr(host_connections, "PRELOAD", ())
     return Programs([host_command()] * 2)
 
 
@@ -195,7 +196,7 @@ def test_an_examination_that_comes_to_nothing_is_done_again(
     limit: float,
     why: str,
 ) -> None:
-    monkeypatch.setattr(host_pool, "examine", examine)
+    monkeypatch.setattr(examination, "examine", examine)
     monkeypatch.setattr(timeouts, "EXAMINATION", limit)
     with pool_of(hosts, tmp_path, None) as pool:
         look_until(pool, lambda: hosts.asked.count("n1") == 2)
@@ -205,7 +206,7 @@ def test_an_examination_that_comes_to_nothing_is_done_again(
 def test_a_host_that_is_told_to_stop_before_it_was_examined_gets_no_job(
     hosts: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(host_pool, "examine", tell_host)
+    monkeypatch.setattr(examination, "examine", tell_host)
     with caplog.at_level(logging.INFO, "elastic_hydra"), pool_of(hosts, tmp_path, None) as pool:
         look_until(pool, lambda: hosts.asked.count("n1") == 2)
         assert pool.take_told() == []
@@ -215,7 +216,7 @@ def test_a_host_that_is_told_to_stop_before_it_was_examined_gets_no_job(
 def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
     hosts: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_pool, "examine", hang)
+    monkeypatch.setattr(examination, "examine", hang)
     monkeypatch.setattr(place, "_LATE", math.inf)
     with pool_of(hosts, tmp_path, None, silence=3.0) as pool:
         look_until(pool, lambda: bool(list(tmp_path.glob("*.seen"))))
@@ -239,7 +240,7 @@ def test_files_of_launchers_that_were_killed_do_not_stay_for_ever(tmp_path: Path
 
 def test_what_is_too_large_for_a_stream_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wanted, "LONGEST", 1000)
-    monkeypatch.setattr(host_pool, "PRELOAD", ())
+    monkeypatch.setattr(host_connections, "PRELOAD", ())
     message = r"it has \d+ bytes.* read it in the job"
     large = pool_of(Programs([SILENT]), tmp_path, None, shared={"task": b"0" * 1000})
     with large as pool, pytest.raises(ConfigError, match=message):
