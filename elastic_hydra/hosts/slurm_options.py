@@ -41,11 +41,11 @@ _ADVICE = {
         "`sinfo -N -o '%N %c %m %G %T'` lists the nodes"
     ),
     r"[Ii]nvalid node name": "{key}.exclude or nodelist names a node that does not exist; `sinfo -N` lists them",
-    r"time limit|TimeLimit": "{key}.timeout_min={timeout_min}: more than that partition allows (`sinfo -o '%P %l'`)",
-    r"violates accounting/QOS policy|[Ll]imit": (
+    r"violates accounting/QOS policy|(?:QOS|Assoc)\w+Limit|PartitionNodeLimit": (
         "That is a limit of your account's, or of the partition's: ask for less {of_what} ({key}.cpus_per_task, "
         "mem_gb, gpus_per_node, timeout_min){or_fewer}"
     ),
+    r"time limit|TimeLimit": "{key}.timeout_min={timeout_min}: more than that partition allows (`sinfo -o '%P %l'`)",
     r"unrecognized option|invalid option": "Correct {key}.additional_parameters: {program} has no such option",
     r"partition not available": "The partition takes no jobs now: choose another {key}.partition, or come back later",
     r"configuration source": (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elastic_hydra.config.errors import ConfigError
@@ -38,11 +38,13 @@ class History:
     Args:
         record: what the journal says; None: nothing is resumed.
         mode: `hydra.launcher.resume`.
+        may_change: keys of a job's configuration that may be others now.
     """
 
-    def __init__(self, record: Record | None = None, mode: str = "false") -> None:
+    def __init__(self, record: Record | None = None, mode: str = "false", may_change: Collection[str] = ()) -> None:
         self.recorded = Record(Path()) if record is None else record
         self.mode = mode
+        self._may_change = may_change
         self._unclaimed: dict[tuple[str, ...], list[int]] = {}
         """Numbers of recorded jobs that nobody has asked for yet, by their overrides."""
         for job in self.recorded.values():
@@ -102,7 +104,7 @@ class History:
         """
         if num not in self.recorded or (recorded := self.recorded.config(num)) == config:
             return
-        recorded, config = _sorted_yaml(recorded), _sorted_yaml(config)
+        recorded, config = _sorted_yaml(recorded, self._may_change), _sorted_yaml(config, self._may_change)
         if recorded == config:
             return
         difference = difflib.unified_diff(
@@ -180,9 +182,13 @@ def _in_any_order(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(overrides) if overlap else tuple(override for _, override in keyed)
 
 
-def _sorted_yaml(text: str) -> str:
-    """Return a configuration with its keys in alphabetical order, or as it is if it cannot be read."""
+def _sorted_yaml(text: str, without: Collection[str]) -> str:
+    """Return a configuration, but for some keys, in alphabetical order, or as it is if it cannot be read."""
     try:
-        return OmegaConf.to_yaml(OmegaConf.create(text), sort_keys=True)
+        config = OmegaConf.create(text)
+        if isinstance(config, DictConfig):
+            for key in without:
+                config.pop(key, None)
+        return OmegaConf.to_yaml(config, sort_keys=True)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         return text

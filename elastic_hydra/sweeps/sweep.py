@@ -72,6 +72,8 @@ __all__ = ["Sweep"]
 
 log = logging.getLogger("elastic_hydra")
 
+_WHERE = ("hosts", "sbatch")
+"""What is configured of a program, and says only where it runs: a sweep may go on elsewhere."""
 _COMPOSED_AHEAD = 32
 """Jobs of a batch that are composed, and refused if need be, before the first one starts; the others while it runs."""
 
@@ -334,7 +336,7 @@ class Sweep:
                 f"hydra.launcher.resume={mode}: {self._dir_key}={self._dir} has a sweep of {record.task}, and this is "
                 f"{task}. Choose that sweep's own directory, or a new one"
             )
-        history = History(record, mode)
+        history = History(record, mode, _WHERE if self._is_program else ())
         if not self._settings.dry_run:
             history.check_trust()
         return history

@@ -62,6 +62,17 @@ def test_without_slurm_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         ("Requested time limit is invalid (missing or exceeds some limit)", "timeout_min=99: more than that partition"),
         ("Job violates accounting/QOS policy (job submit limit)", "or for fewer hosts (hydra.launcher.hosts.max)"),
+        (
+            (
+                "srun: error: Unable to allocate resources: Job violates accounting/QOS policy (job submit limit, "
+                "user's size and/or time limits)"
+            ),
+            "That is a limit of your account's",
+        ),
+        ("srun: error: QOSMaxSubmitJobPerUserLimit", "or for fewer hosts (hydra.launcher.hosts.max)"),
+        ("srun: error: AssocGrpSubmitJobsLimit", "That is a limit of your account's"),
+        ("srun: error: Unable to allocate resources: Unable to contact slurm controller", "ask `scontrol ping`"),
+        ("srun: fatal: Could not establish a configuration source", "start the sweep where `sinfo` works"),
     ],
 )
 def test_what_a_site_refuses_has_a_way_out(said: str, advice: str) -> None:

@@ -325,6 +325,14 @@ def test_keys_of_a_configuration_in_another_order_are_no_change(record: Journal)
         past.check(0, "b:\n  d: ${a}\n  c: .nan\na: 2\n")
 
 
+def test_what_says_only_where_a_program_runs_may_change(record: Journal) -> None:
+    record.write(JobComposed(num=0, overrides=[], config="a: 1\nhosts:\n  name: ${a}\n", dir="0"))
+    past = History(reader.read(record.path), "true", ("hosts", "sbatch"))
+    past.check(0, "a: 1\nhosts:\n  name: b\nsbatch: {}\n")
+    with pytest.raises(ConfigError, match=r"(?s)-a: 1\n.*\+a: 2\n"):
+        past.check(0, "a: 2\nhosts:\n  name: b\n")
+
+
 def test_what_is_recorded_is_said(history: Callable[[str], History]) -> None:
     def found(mode: str, *planned: str, whole: bool = True, first: bool = True) -> str:
         past = history(mode)
