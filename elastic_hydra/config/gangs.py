@@ -27,7 +27,7 @@ def rendezvous_of_gang(keys: RendezvousConfig, nodes: Nodes, facts: HostFacts, p
         problems: takes what is wrong.
 
     Returns:
-        where the nodes meet; with an empty endpoint: at a store of the launcher's, whose address is not known yet.
+        where the nodes meet; with an empty endpoint: at a store of node 0's, whose address is not known yet.
     """
     for field in dataclasses.fields(keys):
         value = getattr(keys, field.name)

@@ -40,6 +40,7 @@ from elastic_hydra.jobs.interpolations import evaluate_once
 from elastic_hydra.jobs.job import Attempt, Job
 from elastic_hydra.jobs.launch_config import launch_config
 from elastic_hydra.jobs.log_files import append_only, truncated_once
+from elastic_hydra.jobs.meeting_point import check_store_is_reached, met
 from elastic_hydra.jobs.other_node import for_other_node
 from elastic_hydra.jobs.program import Program
 from elastic_hydra.jobs.task import HydraState, TaskResult, record_start, run_task
@@ -73,6 +74,14 @@ def run(
         argv: the launcher's `sys.argv`.
     """
     hydra_state.adopt()
+    with met(attempt) as known:
+        return _run(known, task_function, context, hydra_state, argv)
+
+
+def _run(
+    attempt: Attempt, task_function: TaskFunction, context: HydraContext, hydra_state: HydraState, argv: list[str]
+) -> AttemptEnd:
+    """Run a job whose nodes know where they meet; the arguments are those of `run`."""
     job, launched = attempt.job, _LaunchedJob(attempt)
 
     @functools.wraps(task_function)
@@ -167,6 +176,7 @@ class _LaunchedJob:
         raised: BaseException | None = None
         host = socket.gethostname()
         try:
+            check_store_is_reached(self._attempt)
             results = launch_agent(config, entrypoint, arguments)
         except WorkersFailedError as error:
             if error.verdict is not None:

@@ -51,11 +51,13 @@ class GangNode:
 
     rank: int
     endpoint: str
-    """`HOST:PORT` of the store."""
+    """`HOST:PORT` of the store; empty: this agent is to open it, and to say where it is."""
     run_id: str
     """Names the rendezvous, unlike that of any other attempt."""
     first_restart: int
     """Number of the first folder in the job's `log_dir` that its workers write into."""
+    others: tuple[str, ...] = ()
+    """Names and addresses towards which the other agents are; some may mean nothing on this host."""
 
 
 @dataclass(eq=False)

@@ -35,6 +35,7 @@ __all__ = [
     "StartsHeldUp",
     "State",
     "StopAsked",
+    "StoreOpened",
     "SweepBegan",
     "SweepStopped",
     "WorkersBound",
@@ -293,6 +294,18 @@ class WorkersBound(Event):
 
 
 @dataclass(slots=True, kw_only=True)
+class StoreOpened(Event):
+    """Node 0 of a job of several nodes that one launcher starts has opened the store where the nodes meet."""
+
+    num: int
+    """The job."""
+    attempt: int
+    """In which attempt; the first one is 0."""
+    endpoint: str
+    """`HOST:PORT` of the store."""
+
+
+@dataclass(slots=True, kw_only=True)
 class StacksWritten(Event):
     """The workers of a job have written their Python stacks, because somebody has asked by `elastic-hydra stacks`."""
 
@@ -431,6 +444,7 @@ EVENTS: dict[str, type[Event]] = {
     "workers": WorkersStarted,
     "bindings": WorkersBound,
     "failure": WorkersFailed,
+    "store": StoreOpened,
     "stacks": StacksWritten,
     "lost": AttemptLost,
     "held_up": StartsHeldUp,

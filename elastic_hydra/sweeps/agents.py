@@ -122,12 +122,13 @@ class Agents:
         """Whether all servers have died, and all agents with them."""
         return self._servers.lost
 
-    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot]) -> None:
-        """Start the agents of an attempt.
+    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot], first_rank: int = 0) -> None:
+        """Start agents of an attempt.
 
         Args:
-            attempts: the attempt as each of its agents is to see it, in the order of node ranks.
-            slots: the job's, in the same order.
+            attempts: the attempt as each of them is to see it, in the order of node ranks.
+            slots: of their nodes, in the same order.
+            first_rank: of these nodes.
 
         Raises:
             ServerLost: one could not be started, and none was.
@@ -135,7 +136,7 @@ class Agents:
         for slot in slots[1:]:  # none is started before it is known that all can be
             if self._servers.on(slot.host).lost:
                 raise ServerLost(f"host {slot.host} was lost")
-        for rank, (attempt, slot) in enumerate(zip(attempts, slots, strict=True)):
+        for rank, (attempt, slot) in enumerate(zip(attempts, slots, strict=True), first_rank):
             self._start(attempt, slot, rank)
 
     def _start(self, attempt: Attempt, slot: Slot, rank: int) -> None:

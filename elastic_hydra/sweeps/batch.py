@@ -240,6 +240,8 @@ class Batch:
     def _look_at_hosts(self, pool: HostPool, agents: Agents | InlineAgents, now: float) -> None:
         """See which hosts have come or gone; the jobs of a host that was told to stop get that signal."""
         pool.look(now, self._scheduler)
+        for event in pool.take_stores():
+            self._start_other_nodes(event, pool, agents)
         for host, number in pool.take_told():
             nums = [num for num, running in self._scheduler.running.items() if running.is_on(host)]
             jobs = ", ".join(f"#{num}" for num in nums) or "no job"
@@ -308,7 +310,10 @@ class Batch:
             attempt.stdin = not side_by_side and standard_input.is_ours() and self._state.pool is None
             attempt.foreground = self._state.foreground.path if self._state.foreground is not None else ""
             attempt.terminal = standard_input.terminal() if job.launch.keys.debug == POST_MORTEM else ""
-            agents.start(self._for_nodes(attempt, slots, restart), slots)
+            attempts = self._for_nodes(attempt, slots, restart)
+            now = len(attempts) if job.launch.rendezvous.endpoint else 1
+            agents.start(attempts[:now], slots[:now])
+            self._scheduler.running[job.num].later = attempts[now:]
         except ServerLost:
             self._scheduler.not_started(job.num)
         except BaseException:
@@ -320,11 +325,25 @@ class Batch:
         if len(slots) == 1:
             attempt.allowance = slots[0].allowance
             return [attempt]
-        endpoint = attempt.job.launch.rendezvous.endpoint
-        if not endpoint:
-            assert self._state.pool is not None
-            endpoint = self._state.pool.meeting_point([slot.host for slot in slots])
-        return gang.for_nodes(attempt, slots, endpoint, restart)
+        assert self._state.pool is not None
+        names = {slot.host: self._state.pool.names(slot.host) for slot in slots}
+        return gang.for_nodes(attempt, slots, names, restart)
+
+    def _start_other_nodes(self, event: events.StoreOpened, pool: HostPool, agents: Agents | InlineAgents) -> None:
+        """Start the agents of a job that have waited for its first one to say where they meet."""
+        running = self._scheduler.running.get(event.num)
+        if running is None or running.attempt.number != event.attempt or running.order is not None:
+            return
+        attempts, running.later = gang.met_at(running.later, event.endpoint), ()
+        first_rank = len(running.slots) - len(attempts)
+        slots = running.slots[first_rank:]
+        if lost := [slot.host for slot in slots if not pool.is_there(slot.host)]:
+            end = returns.not_started(running.attempt.job, lost[0])
+            running.ends.update(dict.fromkeys(range(first_rank, len(running.slots)), end))
+            self._scheduler.node_failed(event.num, time.monotonic())
+            agents.signal(event.num, signal.SIGTERM)
+        else:
+            agents.start(attempts, slots, first_rank)
 
     def _note_end(self, num: int, rank: int, agents: Agents | InlineAgents) -> None:
         """Note how the agent of one node of a job has ended; with the last one, the attempt has."""

@@ -3,8 +3,8 @@ they have told.
 
 ::
 
-    launcher ── Attempt, node 0 ──▶ agent on host n1 ─┐
-        │    └─ Attempt, node 1 ──▶ agent on host n2 ─┴─▶ meet at the launcher's store, then among themselves
+    launcher ── Attempt, node 0 ──▶ agent on host n1, which opens a store ─┐
+        │    └─ Attempt, node 1 ──▶ agent on host n2, once that is open ───┴─▶ meet there
         ◀── AttemptEnd of each ── end_of: one for the job
 """
 
@@ -20,26 +20,39 @@ from elastic_hydra.jobs.attempt_end import AttemptEnd
 from elastic_hydra.jobs.job import Attempt, GangNode, Job
 from elastic_hydra.resources.slots import Slot
 
-__all__ = ["end_of", "for_nodes"]
+__all__ = ["end_of", "for_nodes", "met_at"]
 
 _KNOWS_LITTLE = (Kind.peer, Kind.rendezvous, Kind.preempted)
 """How an agent ends that has missed the others, or was told by one to stop: that of a host that dies tells it, too."""
 
 
-def for_nodes(attempt: Attempt, slots: Sequence[Slot], endpoint: str, first_restart: int) -> list[Attempt]:
+def for_nodes(
+    attempt: Attempt, slots: Sequence[Slot], names: Mapping[str, Sequence[str]], first_restart: int
+) -> list[Attempt]:
     """Return an attempt as each of its agents is to see it, in the order of node ranks.
 
     Args:
         attempt: at a job of several nodes.
         slots: one for each node.
-        endpoint: of the store where the agents meet.
+        names: of the hosts, as others may know them, by the names that the launcher gives them.
         first_restart: number of the folder that the workers write into first.
     """
+    endpoint = attempt.job.launch.rendezvous.endpoint
+    others = tuple(name for slot in slots[1:] for name in names[slot.host])
     # What an earlier attempt has left in the store must mean nothing to this one.
     run_id = f"{uuid.uuid4().hex}-{attempt.job.num}"
     return [
-        replace(attempt, allowance=slot.allowance, node=GangNode(rank, endpoint, run_id, first_restart))
+        replace(attempt, allowance=slot.allowance, node=GangNode(rank, endpoint, run_id, first_restart, others))
         for rank, slot in enumerate(slots)
+    ]
+
+
+def met_at(attempts: Sequence[Attempt], endpoint: str) -> list[Attempt]:
+    """Return an attempt as agents are to see it that start after node 0's, which has opened the store."""
+    return [
+        replace(attempt, node=replace(attempt.node, endpoint=endpoint))
+        for attempt in attempts
+        if attempt.node is not None
     ]
 
 

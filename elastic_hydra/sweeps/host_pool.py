@@ -40,7 +40,6 @@ from elastic_hydra.sweeps.clocks import Clocks
 from elastic_hydra.sweeps.examination import fit_host, outcome_of, start_examination
 from elastic_hydra.sweeps.host_connections import HostConnections, write_on
 from elastic_hydra.sweeps.host_slots import HostSlots
-from elastic_hydra.sweeps.meeting_points import MeetingPoints
 from elastic_hydra.sweeps.pending_hosts import PendingHosts
 from elastic_hydra.sweeps.place import IDLE, Place, wanted_hosts
 from elastic_hydra.sweeps.roster import Roster
@@ -88,7 +87,6 @@ class HostPool:
         self.listener: Listener | None = None
         """What is served while this process waits for hosts, or for jobs there."""
         self._places = [Place(name) for name in engine.places()[: keys.max]]
-        self._stores = MeetingPoints()
         self._learned: set[str] = set()
         self._told: list[tuple[str, int]] = []
         self._most_at_once = 0
@@ -118,16 +116,13 @@ class HostPool:
         """Return an attempt as an agent on a host is to see it: with that host's clock and journal."""
         return replace(self.clocks(host).of_host(attempt), journal_path=Path(self.on(host).journal_path))
 
-    def meeting_point(self, hosts: Sequence[str]) -> str:
-        """Return the endpoint of the store where the nodes of jobs on several hosts meet.
+    def is_there(self, host: str) -> bool:
+        """Whether processes can be started on a host that jobs have been given."""
+        return host in self.hosts and not self.on(host).lost
 
-        Args:
-            hosts: of the job.
-
-        Raises:
-            ConfigError: this process can host no store.
-        """
-        return self._stores.endpoint({host: self.on(host).name for host in hosts})
+    def names(self, host: str) -> list[str]:
+        """Return by what a host may be known to others: what it calls itself, and what the launcher calls it."""
+        return [self.on(host).name, host]
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, until somebody asks for something, or until there is something to `look` at.
@@ -234,6 +229,11 @@ class HostPool:
             self._roster.write(event)
         self.problem = self._alone.look(now, jobs, self.hosts, is_stuck=is_stuck) or self.problem
 
+    def take_stores(self) -> list[events.StoreOpened]:
+        """Return where jobs of several nodes meet, of those whose node 0 has said it since the last call."""
+        stores, self._roster.stores = self._roster.stores, []
+        return stores
+
     def take_told(self) -> list[tuple[str, int]]:
         """Return the hosts that were told to stop since the last call, each with the signal that has told it."""
         told, self._told = self._told, []
@@ -256,7 +256,6 @@ class HostPool:
 
     def close(self) -> None:
         """Let all hosts go, in order and at once."""
-        self._stores.close()
         self.hosts.clear()
         self._roster.places.clear()
         for place in self._places:
@@ -381,7 +380,7 @@ class HostPool:
 
     def _has_news(self) -> bool:
         """Whether `look` has something to do now."""
-        return self._is_new or bool(self._told) or any(place.has_news for place in self._places)
+        return self._is_new or bool(self._told or self._roster.stores) or any(place.has_news for place in self._places)
 
     def _next_look(self, now: float) -> float | None:
         """Return when `look` has something to do, whatever happens; None: not before something does."""

@@ -78,7 +78,7 @@ class InlineAgents:
         self._shared = shared
         self._started: dict[int, tuple[Attempt, _Ran]] = {}
 
-    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot]) -> None:
+    def start(self, attempts: Sequence[Attempt], slots: Sequence[Slot], first_rank: int = 0) -> None:
         """Note that a job is to run; its one slot is all of the host."""
         (attempt,) = attempts
         self._started[attempt.job.num] = attempt, _Ran(attempt.job.num, -1, pid=os.getpid())

@@ -87,6 +87,12 @@ def _lost(job: Job, process: Process, host: str) -> AttemptEnd:
     return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.agent, reason), lost=True)
 
 
+def not_started(job: Job, host: str) -> AttemptEnd:
+    """Make the end of an attempt one of whose nodes, on a host, was lost before its agent was started."""
+    reason = f"host {host} was lost before the job's agent on it was started"
+    return _failed(job, JobError(_with_logs(reason, job)), failure_here(Kind.agent, reason), lost=True)
+
+
 def _stopped(job: Job, order: Order, lost: bool = False) -> AttemptEnd:
     who = f"host {os.uname().nodename}" if job.launch.nodes.most > 1 else "the job"
     failure = failure_here(Kind.preempted, f"{who} was told to stop by {order}", order.number.name)

@@ -35,6 +35,8 @@ class Roster:
         """By their names, in the order in which they came."""
         self.places: dict[str, Place] = {}
         """Where they are, by their names; those that have left are still there."""
+        self.stores: list[events.StoreOpened] = []
+        """Where jobs of several nodes meet, of those whose node 0 has said it; `HostPool.take_stores` takes them."""
         self._journal: Journal | None = None
         self._unwritten: list[events.Event] = []
 
@@ -100,6 +102,8 @@ class Roster:
         """Write what agents and workers on a host have noted."""
         for event in place.clocks.events(lines):
             self.write(event)
+            if isinstance(event, events.StoreOpened):
+                self.stores.append(event)
 
     def write(self, event: events.Event) -> None:
         """Write an event into the journal, now or as soon as there is one."""

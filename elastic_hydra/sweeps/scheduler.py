@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -51,6 +51,8 @@ class Running:
     """How the agents of its nodes have ended, by the nodes' ranks, in the order in which they have."""
     leaving: list[Leaving] = field(default_factory=list)
     """What those that have ended still hold."""
+    later: Sequence[Attempt] = ()
+    """The attempt as the agents of its last nodes are to see it, which start when node 0 has said where they meet."""
 
     @property
     def deadline(self) -> float | None:
@@ -61,8 +63,8 @@ class Running:
         return min(deadlines, default=None)
 
     def nodes_left(self) -> list[int]:
-        """Return the ranks of the nodes whose agents have not ended."""
-        return [rank for rank in range(len(self.slots)) if rank not in self.ends]
+        """Return the ranks of the nodes whose agents were started, and have not ended."""
+        return [rank for rank in range(len(self.slots) - len(self.later)) if rank not in self.ends]
 
     def is_on(self, host: str) -> bool:
         """Whether one of its nodes is a host."""

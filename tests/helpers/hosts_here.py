@@ -40,12 +40,13 @@ class HostsHere:
         return NAMES[: self.count]
 
     def transport(self, place: str) -> CommandTransport:
-        """Return a command that notes its process id, and runs a host process."""
+        """Return a command that notes its process id, and runs a host process, maybe inside of something."""
         folder = os.environ["HOSTS_HERE"]
         before = os.environ.get(f"HOSTS_HERE_BEFORE_{place}", "")
+        inside = os.environ.get(f"HOSTS_HERE_INSIDE_{place}", "")
         is_relayed = bool(os.environ.get("HOSTS_HERE_RELAY"))
         command = relayed(host_command()) if is_relayed else host_command()
-        script = f"echo $$ > {shlex.quote(f'{folder}/{place}.pid')}; {before}\nexec {shlex.join(command)}"
+        script = f"echo $$ > {shlex.quote(f'{folder}/{place}.pid')}; {before}\nexec {inside} {shlex.join(command)}"
         return (CommandTransport if is_relayed else HostHere)(["sh", "-c", script], name=place)
 
 

@@ -173,6 +173,7 @@ FILLED: dict[str, dict[str, Any]] = {
     "lost": {"num": 3, "attempt": 1, "kind": "agent", "reason": "why", "decision": "attempt 2 of 3", "after": 1.5},
     "held_up": {"reason": "the disk is full"},
     "left_out": {"nums": [3, 4], "reason": "why"},
+    "store": {"num": 3, "attempt": 1, "endpoint": "10.0.0.1:29400"},
     "stacks": {"num": 3, "attempt": 1, "workers": [{"rank": 0, "file": "/d/3/stacks.txt", "start": 7}]},
     "stop_asked": {"by": "ann", "reason": "why", "nums": [3, 4], "left_out": [4]},
     "stop": {"reason": "SIGTERM"},

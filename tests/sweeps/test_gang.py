@@ -13,7 +13,7 @@ from elastic_hydra.failures.classify import Failure
 from elastic_hydra.jobs.attempt_end import AttemptEnd
 from elastic_hydra.jobs.job import Job
 from elastic_hydra.resources.slots import Slot
-from elastic_hydra.sweeps.gang import end_of, for_nodes
+from elastic_hydra.sweeps.gang import end_of, for_nodes, met_at
 from tests.sweeps.test_scheduler import attempt
 
 TWO_NODES = attempt(3, Demand(nodes=2))
@@ -65,12 +65,14 @@ def test_nodes_that_could_not_reach_each_other_are_tried_again() -> None:
 
 def test_each_agent_knows_its_node_and_no_attempt_meets_another() -> None:
     slots = [Slot((0,), host="n1"), Slot((1,), host="n2")]
-    first, second = (for_nodes(TWO_NODES, slots, "n0:1234", 4) for _ in range(2))
+    names = {"n1": ["one", "n1"], "n2": ["two", "n2"]}
+    first, second = (for_nodes(TWO_NODES, slots, names, 4) for _ in range(2))
     nodes = [of_node.node for of_node in first]
-    assert [(node.rank, node.endpoint, node.first_restart) for node in nodes if node] == [
-        (0, "n0:1234", 4),
-        (1, "n0:1234", 4),
+    assert [(node.rank, node.endpoint, node.first_restart, node.others) for node in nodes if node] == [
+        (0, "", 4, ("two", "n2")),
+        (1, "", 4, ("two", "n2")),
     ]
+    assert [of_node.node.endpoint for of_node in met_at(first[1:], "n1:1234") if of_node.node] == ["n1:1234"]
     run_ids = [{of_node.node.run_id for of_node in nodes if of_node.node} for nodes in (first, second)]
     assert len(run_ids[0]) == len(run_ids[1]) == 1
     assert run_ids[0] != run_ids[1]

@@ -80,6 +80,36 @@ def test_a_host_that_dies_ends_the_attempt_on_all_its_hosts_and_the_job_goes_on_
     assert len(events(finished, AttemptStarted)) == 2
 
 
+def test_a_host_that_dies_before_its_agent_is_started_is_what_the_attempt_was_lost_with(tmp_path: Path) -> None:
+    """Agents of other nodes start when node 0 has said where they meet, which here it does when the test lets it."""
+    before = f"""
+    from elastic_hydra.jobs import agent_process
+    met, go = agent_process.met, Path({str(tmp_path / "go")!r})
+    def late(attempt):
+        if not go.exists():
+            print("opens no store yet", flush=True)
+        while not go.exists():
+            time.sleep(0.05)
+        return met(attempt)
+    agent_process.met = late
+    """
+    more = ["hydra.launcher.hosts.max=3", "hydra/launcher/retry=preemptible"]
+    app = App(tmp_path, SUMS, before=before)
+    with app.started(*QUICK, *GANG, *more, "+x=1", environ=environ(tmp_path)) as running:
+        running.wait_for("opens no store yet")
+        first = next(event for _, event in Lines(running.folder / "journal.jsonl") if isinstance(event, AttemptStarted))
+        lost = held(first)[1]
+        os.kill(pid_of(tmp_path, lost), signal.SIGKILL)
+        running.wait_for(f"host {lost} is gone")
+        (tmp_path / "go").touch()
+        finished = running.finish()
+        assert running.survivors() == []
+    assert finished.returncode == 0, finished.output
+    assert values(finished) == {0: 3.0}
+    (event,) = events(finished, AttemptLost)
+    assert f"host {lost} was lost before the job's agent on it was started" in event.reason
+
+
 def test_a_rank_that_fails_is_reported_with_its_own_exception_and_node(tmp_path: Path) -> None:
     body = """
     import torch.distributed as dist

@@ -28,7 +28,7 @@ from elastic_hydra.supervisor import entry
 
 __all__ = [
     "NotAStoreError",
-    "OwnStore",
+    "await_clients_leave",
     "check_is_store",
     "host_store",
     "own_address",
@@ -69,40 +69,14 @@ def host_store(host: str, port: int, is_host: bool | None) -> bool:
         raise OSError(errno.EADDRINUSE, f"port {port} is taken")
     if listener is None:
         return False
-    _hosted[host, port] = _serve(listener)
-    return True
-
-
-class OwnStore:
-    """A store at a free port of this machine, until it is closed, or this process ends.
-
-    Args:
-        host: the name or address by which clients come.
-
-    Raises:
-        OSError: the name is not known here.
-    """
-
-    def __init__(self, host: str) -> None:
-        listener = listen(host, 0)
-        self.endpoint = f"{host}:{listener.getsockname()[1]}"
-        self._process = _serve(listener)
-
-    def close(self) -> None:
-        """Have it end, as soon as its clients have left or a moment later."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-
-def _serve(listener: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the process of a store, which owns the socket from here on, and ends with its standard input."""
     with listener:
-        return subprocess.Popen(
+        _hosted[host, port] = subprocess.Popen(
             [*entry.interpreter(__name__), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+    return True
 
 
 def _bind(host: str, port: int) -> socket.socket | None:
@@ -203,20 +177,24 @@ def main(argv: list[str]) -> NoReturn:
     with socket.socket(fileno=os.dup(listener)) as same:
         host, port = reachable_at(same)
     store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
-    idle = _connections(port)
     with contextlib.suppress(OSError):
         sys.stdin.buffer.read()
     store.set(_ENDING, "1")
-    deadline = time.monotonic() + timeouts.STORE_LINGER
-    while _connections(port) > idle and time.monotonic() < deadline:
-        time.sleep(0.02)
+    await_clients_leave(port)
     os._exit(0)
 
 
-def _connections(port: int) -> int:
-    """Count the store's connections to others and to itself."""
-    found = connections(psutil.Process(), "tcp")
-    return sum(1 for c in found if c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port)
+def await_clients_leave(port: int) -> None:
+    """Wait until no other process has a connection to a store in this one, at most for a moment."""
+    deadline = time.monotonic() + timeouts.STORE_LINGER
+    while _clients(port) > 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _clients(port: int) -> int:
+    """Count the connections of other processes to a store in this one, which has connections to itself, too."""
+    found = [c for c in connections(psutil.Process(), "tcp") if c.status == psutil.CONN_ESTABLISHED and c.raddr]
+    return sum(int(c.laddr.port == port) - int(c.raddr.port == port) for c in found)
 
 
 def own_address(other_host: str) -> str:
