@@ -23,7 +23,9 @@ BENCHMARKS = {
     "shortcuts": "what each shortcut through Hydra gains",
     "unused": "what the plugin adds to a Hydra app that does not use it",
     "idle": "CPU of an agent whose workers run",
-    "hosts": "a process on another host, against one of a server here",
+    "hosts": "processes and jobs on another host, against those at home",
+    "slurm": "two hosts of two slots on a Slurm cluster against one slot, beside submitit's launcher",
+    "many_hosts": "a launcher with a hundred hosts: its decisions, and its signs of life",
     "status": "looking at a sweep of ten jobs, and of ten thousand",
 }
 

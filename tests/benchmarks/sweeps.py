@@ -28,7 +28,7 @@ HOW = (
 SHAPES = ((8, 2), (8, 1), (32, 1))
 
 
-def _hydra(launcher: str, jobs: int, *overrides: str) -> Callable[[Path], list[str]]:
+def hydra(launcher: str, jobs: int, *overrides: str) -> Callable[[Path], list[str]]:
     """Return a command: a multirun with a launcher."""
 
     def command(folder: Path) -> list[str]:
@@ -51,18 +51,18 @@ def _torchrun(jobs: int, workers: int) -> Callable[[Path], list[str]]:
 def _ways(jobs: int, workers: int) -> dict[str, Callable[[Path], list[str]]]:
     ours = f"hydra.launcher.nproc_per_node={workers}"
     ways = {
-        "elastic_hydra": _hydra("elastic", jobs, ours),
-        "elastic_hydra, parallel=2": _hydra("elastic", jobs, ours, "hydra.launcher.parallel=2"),
+        "elastic_hydra": hydra("elastic", jobs, ours),
+        "elastic_hydra, parallel=2": hydra("elastic", jobs, ours, "hydra.launcher.parallel=2"),
         "torchrun in a shell loop": _torchrun(jobs, workers),
     }
     if workers == 1:
-        ways["Hydra's basic launcher"] = _hydra("", jobs)
+        ways["Hydra's basic launcher"] = hydra("", jobs)
     if workers == 1 and _installed("hydra_joblib_launcher"):
-        ways["Hydra's joblib launcher, n_jobs=2"] = _hydra("joblib", jobs, "hydra.launcher.n_jobs=2")
+        ways["Hydra's joblib launcher, n_jobs=2"] = hydra("joblib", jobs, "hydra.launcher.n_jobs=2")
     if _installed("hydra_torchrun_launcher"):
-        ways["hydra-torchrun-launcher"] = _hydra("torchrun", jobs, f"hydra.launcher.nproc_per_node={workers}")
+        ways["hydra-torchrun-launcher"] = hydra("torchrun", jobs, f"hydra.launcher.nproc_per_node={workers}")
     if _installed("hydra_submitit_launcher"):
-        ways["submitit's local launcher"] = _hydra("submitit_local", jobs, f"hydra.launcher.tasks_per_node={workers}")
+        ways["submitit's local launcher"] = hydra("submitit_local", jobs, f"hydra.launcher.tasks_per_node={workers}")
     return ways
 
 
@@ -75,7 +75,8 @@ def _missing() -> list[str]:
     return [f"Not installed: hydra-{name}-launcher." for name in names if not _installed(f"hydra_{name}_launcher")]
 
 
-def _run(command: Callable[[Path], list[str]], sampled: bool = False) -> tuple[float, float, float]:
+def timed(command: Callable[[Path], list[str]], sampled: bool = False) -> tuple[float, float, float]:
+    """Run a command in a folder of its own; return its wall time, CPU time and memory (0: not looked at)."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark_"))
     try:
         ended = run_command(command(folder), folder, sampled=sampled)
@@ -84,11 +85,18 @@ def _run(command: Callable[[Path], list[str]], sampled: bool = False) -> tuple[f
     return ended.wall, ended.cpu, float(ended.memory or 0)
 
 
-def _measured(
+def measured(
     jobs: int, all_jobs: Callable[[Path], list[str]], one_job: Callable[[Path], list[str]]
 ) -> dict[str, float]:
-    wall, cpu, _ = _run(all_jobs)
-    first_wall, first_cpu, _ = _run(one_job)
+    """Run a sweep and the same with one job, and return what each of the further jobs costs.
+
+    Args:
+        jobs: how many the sweep has.
+        all_jobs: its command, for a folder.
+        one_job: that of one job.
+    """
+    wall, cpu, _ = timed(all_jobs)
+    first_wall, first_cpu, _ = timed(one_job)
     return {
         "wall": wall,
         "CPU": cpu,
@@ -107,13 +115,13 @@ def run(rounds: int | None) -> list[Table]:
         ways, single = _ways(jobs, workers), _ways(1, workers)
         slow = jobs > 8
         samples = interleave(
-            {name: partial(_measured, jobs, ways[name], single[name]) for name in ways},
+            {name: partial(measured, jobs, ways[name], single[name]) for name in ways},
             rounds or (1 if slow else 3),
             warm_up=False,
         )
         for name, command in ways.items():
             if not slow or "torchrun" not in name:
-                samples[name]["memory"] = [_run(command, sampled=True)[2]]
+                samples[name]["memory"] = [timed(command, sampled=True)[2]]
         columns = [
             Column("wall", "s", digits=1),
             Column("CPU", "s", digits=1),
