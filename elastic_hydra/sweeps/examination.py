@@ -30,15 +30,14 @@ def start_examination(connection: HostConnection, token_file: TokenFile) -> Proc
     return connection.start(spec, (examine, (str(token_file.path), time_left)))
 
 
-def outcome_of(examination: Process) -> Examined | str:
-    """Return what an examination has found, or why it has found nothing."""
+def outcome_of(examination: Process) -> Examined | ConfigError | str:
+    """Return what an examination has found; text: why it has found nothing, which may be otherwise the next time."""
     outcome = examination.outcome()
     if outcome is not None and outcome.error is not None:
         error = unpack(outcome.error)
         if isinstance(error, FileNotFoundError) and error.filename:
-            return (
-                f"it does not see {error.filename}: the app must be in a folder that all hosts share with the launcher"
-            )
+            shared = "the app must be in a folder that all hosts share with the launcher"
+            return ConfigError(f"it does not see {error.filename}: {shared}")
         return f"it cannot be examined: {type(error).__name__}: {error}"
     if outcome is None or examination.exitcode != 0:
         why = examination.refused or examination.fate or f"exit code {examination.exitcode}"
@@ -48,13 +47,13 @@ def outcome_of(examination: Process) -> Examined | str:
 
 
 def fit_host(
-    name: str, examined: Examined, connection: HostConnection, token_file: TokenFile, settings: DictConfig
+    name: str, examined: Examined | ConfigError, connection: HostConnection, token_file: TokenFile, settings: DictConfig
 ) -> Host:
     """Return a host with what was found on it.
 
     Args:
         name: what it is called.
-        examined: what was found.
+        examined: what was found, or why it can never be a host.
         connection: to it.
         token_file: that it should see.
         settings: the sweep's `hydra.launcher`.
@@ -62,6 +61,8 @@ def fit_host(
     Raises:
         ConfigError: no job can run there; it says why.
     """
+    if isinstance(examined, ConfigError):
+        raise examined
     if why := unfit(examined, token_file.token, token_file.folder, token_file.key):
         raise ConfigError(why)
     return Host.elsewhere(name, settings, examined, connection.environment)

@@ -171,7 +171,8 @@ def test_a_host_that_does_not_see_the_app_is_left_alone(tmp_path: Path) -> None:
         *QUICK, "hydra.launcher.hosts.max=1", "+x=1", environ=environ(tmp_path, **hidden)
     )
     assert finished.returncode != 0
-    assert f"n1: it does not see {app}: the app must be in a folder that all hosts share" in finished.output
+    why = f"it does not see {app}: the app must be in a folder that all hosts share with the launcher"
+    assert f"host n1 is left alone for the rest of the sweep: {why}" in finished.output
 
 
 def test_a_host_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> None:
