@@ -90,6 +90,9 @@ class Driver:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        # When the launcher ends, the newest finalizer is the first: that of the hosts comes before this one.
+        self._held = contextlib.ExitStack()
+        weakref.finalize(self, self._held.close)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._output: IO[bytes] | None = None
@@ -120,14 +123,14 @@ class Driver:
                 command, stdin=theirs.fileno(), stdout=self._output, stderr=self._output, start_new_session=True
             )
         self._control = control
-        weakref.finalize(self, _end, self._process, control, self._output)
+        self._held.callback(_end, self._process, control, self._output)
 
     def ended(self) -> Ended | None:
         """Return how the driver has ended; None: it runs, or was not started."""
         if self._process is None or self._process.poll() is None:
             return None
         assert self._output is not None
-        return Ended(self._process.returncode, _last_lines(self._output))
+        return Ended(self._process.returncode, () if self._output.closed else _last_lines(self._output))
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket, output: IO[bytes]) -> None:

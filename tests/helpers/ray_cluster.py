@@ -44,6 +44,8 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             # A node that is only slow must not count as dead.
             "RAY_health_check_failure_threshold": "1000",
+            # Otherwise all that runs on its hosts yields to whatever else this machine does.
+            "RAY_worker_niceness": "0",
         }
         self._start("--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
         self.environment["RAY_ADDRESS"] = Path(folder, "ray", "ray_current_cluster").read_text()

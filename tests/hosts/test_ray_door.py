@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +70,21 @@ def test_a_token_is_good_for_one_connection() -> None:
 def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "RAY_TOKEN", 0.05)
     asyncio.run(say_nothing())
+
+
+AT_THE_END = """
+import weakref
+from elastic_hydra.hosts import ray
+
+ray.entry.interpreter = lambda module: ["sh", "-c", "cat"]  # it ends with its standard input, as the driver does
+driver = ray.Driver("auto")
+hosts = ray.Driver("auto")  # stands for what is newer, as the hosts are
+weakref.finalize(hosts, lambda: print("hosts end; the driver:", driver.ended()))
+driver.ask({}, [])
+"""
+
+
+@pytest.mark.system
+def test_the_driver_outlives_the_hosts_when_the_launcher_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("hosts end; the driver: None\n", "")
