@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from elastic_hydra import timeouts
+from elastic_hydra.control import mailbox
 from elastic_hydra.control.mailbox import Mailbox, ask_by_mail, has_mailbox
 from elastic_hydra.control.requests import STOP, Request
 from elastic_hydra.journal.files import user_name
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Mailbox:
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+    monkeypatch.setattr(mailbox, "LOOK_INTERVAL", 600.0)  # it is the tests that say when it is time
     return Mailbox(tmp_path)
 
 
