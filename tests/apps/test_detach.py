@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import elastic_hydra
 from elastic_hydra.cli.main import main
 from elastic_hydra.config.errors import ConfigError
+from elastic_hydra.journal.events import AttemptStarted
+from elastic_hydra.journal.lines import Lines
 from tests.helpers.apps import App, Running, interrupted
 from tests.helpers.terminals import Terminal
 
@@ -38,6 +41,13 @@ def ends(folder: Path) -> list[tuple[int, str]]:
     return [(event["num"], event["state"]) for event in events(folder) if event["event"] == "end"]
 
 
+def await_start(running: Running) -> None:
+    """Wait for the first job: the command returns before it."""
+    while not any(isinstance(event, AttemptStarted) for _, event in Lines(running.folder / "journal.jsonl")):
+        assert running.processes(), (running.folder / "launcher.out").read_text()
+        time.sleep(0.05)
+
+
 def end_of_launcher(running: Running) -> None:
     assert running.survivors(within=120) == []
 
@@ -59,6 +69,7 @@ def test_the_command_returns_and_the_sweep_outlives_the_terminal(tmp_path: Path)
 def test_it_is_stopped_and_resumed_from_another_shell(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with App(tmp_path, BODY).started(DETACH, "+x=1,2") as running:
         assert running.finish().returncode == 0
+        await_start(running)
         assert main(["stop", str(running.folder)]) == 0
         end_of_launcher(running)
         assert ends(running.folder) == [(0, "interrupted")]
