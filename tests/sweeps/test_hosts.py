@@ -261,7 +261,12 @@ def test_a_sweeper_that_thinks_for_longer_than_the_silence_keeps_its_hosts(tmp_p
 
 @needs("hydra_plugins.hydra_optuna_sweeper", extra="optuna")
 def test_optuna_learns_from_the_values_of_batch_after_batch_on_the_same_hosts(tmp_path: Path) -> None:
+    # The first two trials wait for each other: one host alone could be done with all before the other one is there.
     body = """
+    here = Path(HydraConfig.get().runtime.output_dir)
+    here.with_name(f"runs.{here.name}").touch()
+    while not all(here.with_name(f"runs.{num}").exists() for num in (0, 1)):
+        time.sleep(0.02)
     if cfg.x == 3:
         raise ValueError("too far")
     return (cfg.x - 2) ** 2 + 0.5
