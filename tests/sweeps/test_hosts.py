@@ -141,7 +141,8 @@ def test_a_signal_to_the_launcher_ends_all_hosts_in_order(tmp_path: Path, number
     print(f"ready {cfg.x}")
     time.sleep(600)
     """
-    with started(tmp_path, body, "+x=1,2,3") as running:
+    patient = "hydra.launcher.shutdown_timeout=60"  # they leave at once, as soon as a busy machine lets them
+    with started(tmp_path, body, patient, "+x=1,2,3") as running:
         running.wait_for("ready 1", "ready 2")
         running.signal(number)
         finished = running.finish()
