@@ -239,6 +239,7 @@ class SlowSweeper(BasicSweeper):
         super().setup(**kwargs)
         launch = self.launcher.launch
         def launch_and_think(*args, **kwargs):
+            self.launcher.launch = launch  # once is enough
             returned = launch(*args, **kwargs)
             time.sleep(18.0)
             return returned
