@@ -42,7 +42,7 @@ def test_a_host_that_says_that_it_has_ended_is_not_awaited_any_longer(tmp_path: 
 
 
 def test_a_host_that_says_nothing_is_awaited_to_its_end(tmp_path: Path) -> None:
-    record_of(tmp_path, "n1", 0.3)
+    record_of(tmp_path, "n1", 1.0)
     assert len(awaited(tmp_path)) == 1
 
 

@@ -218,12 +218,12 @@ def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
 ) -> None:
     monkeypatch.setattr(examination, "examine", hang)
     monkeypatch.setattr(place, "_LATE", math.inf)
-    with pool_of(hosts, tmp_path, None, silence=3.0) as pool:
+    with pool_of(hosts, tmp_path, None, silence=6.0) as pool:
         look_until(pool, lambda: bool(list(tmp_path.glob("*.seen"))))
         ours = psutil.Process().children()
         host = next(child for child in ours if "elastic_hydra.hosts.host_process" in " ".join(child.cmdline()))
         host.suspend()
-        look_until(pool, lambda: hosts.asked == ["n1", "n2"])
+        look_until(pool, lambda: "n2" in hosts.asked)  # a busy machine may have been silent itself before
         host.resume()
 
 
