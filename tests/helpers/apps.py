@@ -189,7 +189,7 @@ class Running:
         """Find all that belong to this run, wherever they have moved to."""
         return marked(self._mark)
 
-    def survivors(self, within: float = 10.0) -> list[str]:
+    def survivors(self, within: float = 60.0) -> list[str]:
         """Return the commands of those that are still there after some seconds."""
         deadline = time.monotonic() + within
         while (left := self.processes()) and time.monotonic() < deadline:

@@ -142,7 +142,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=240,
         )
         assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -264,11 +264,11 @@ class Cluster:
         munge = {name: f"--{name}-file={self.folder}/munge.{name}" for name in ("pid", "log", "seed")}
         key, sock = f"--key-file={self.folder}/key", f"--socket={self.folder}/munge.sock"
         self._daemon(Host("", ""), "munged", "--foreground", "--force", key, sock, *munge.values())
-        self.wait_for((self.folder / "munge.sock").exists, "munged", 30.0)
+        self.wait_for((self.folder / "munge.sock").exists, "munged")
         self._daemon(self.login, "slurmctld", "-D")
         for host in self.nodes:
             self._daemon(host, "slurmd", "-D", "-N", host.name)
-        self.wait_for(self._is_up, "idle nodes", 60.0)
+        self.wait_for(self._is_up, "idle nodes")
 
     def _daemon(self, host: Host, *argv: str) -> None:
         path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"

@@ -89,7 +89,7 @@ class Terminal:
 
     def wait_for(self, seen: Callable[[], bool], what: str = "it") -> None:
         """Wait until something is to be seen on it."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not seen():
             assert time.monotonic() < deadline, f"no sign of {what}:\n{self.text}"
             self.read(0.2)
