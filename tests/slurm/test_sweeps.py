@@ -41,7 +41,7 @@ def test_a_sweep_asks_for_jobs_and_goes_on_when_one_of_them_is_preempted(login_s
     app = App(tmp_path, STAYS)
     environ = {name: os.environ[name] for name in ("PATH", "SLURM_CONF")}
     with app.started(*ON_JOBS, "hydra.launcher.hosts.max=2", "+x=1,2,3", environ=environ) as running:
-        running.wait_for("waits for ever")
+        running.wait_for("waits for ever", "#1 finished", "#2 finished")  # or these may be preempted, too
         (lost,) = (event.host for event in events(running.folder, AttemptStarted) if event.num == 0)
         option = ["--partition=high", f"--nodelist={lost.partition(' ')[0]}", "--gpus-per-node=2", "--time=1"]
         login_shell.run("srun", *option, "true")
@@ -55,8 +55,17 @@ def test_a_sweep_asks_for_jobs_and_goes_on_when_one_of_them_is_preempted(login_s
 
 
 def test_a_batch_script_uses_all_nodes_of_its_job(slurm: Cluster, tmp_path: Path) -> None:
-    app = App(tmp_path, "    return os.uname().nodename\n")
-    overrides = ["hydra/launcher/hosts=allocation", "hydra.launcher.nproc_per_node=1", "+x=1,2,3,4"]
+    # Jobs wait until both nodes run one: the first node alone could be done with all before the other is there.
+    body = """
+    runs = Path(HydraConfig.get().runtime.output_dir).with_name(f"runs.{os.uname().nodename}")
+    runs.touch()
+    while len(list(runs.parent.glob("runs.*"))) < 2:
+        time.sleep(0.02)
+    return os.uname().nodename
+    """
+    app = App(tmp_path, body)
+    overrides = ["hydra/launcher/hosts=allocation", "hydra.launcher.nproc_per_node=1", "hydra.launcher.parallel=1"]
+    overrides += ["+x=1,2,3,4"]
     job = BatchJob(slurm, app, overrides, ["--nodes=2", "--gpus-per-node=2"])
     assert job.wait_for_end() == "COMPLETED", job.output()
     assert {event.host for event in events(job.folder, AttemptStarted)} == {"h1", "h2"}
