@@ -139,6 +139,11 @@ class HostConnection:
         return self.state in (State.doubtful, State.ended)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether processes can be started there: it is neither on its way, nor lost, nor was it told to end."""
+        return self.state is State.ready and self._close_by is None
+
+    @property
     def certain_at(self) -> float:
         """When nothing can run any more on a doubtful host, on the monotonic clock; it may be known earlier."""
         return self._certain_at
@@ -204,7 +209,7 @@ class HostConnection:
     def signal(self, processes: Iterable[Process], number: int) -> None:
         """Send a signal to the process groups of those that still run; on a doubtful host nobody hears it."""
         ids = tuple(process.id for process in processes if process.exitcode is None)
-        if ids and self.state is State.ready and self._close_by is None:
+        if ids and self.is_ready:
             self._ask(Signal(ids, int(number)))
 
     def command(self, processes: Iterable[Process], number: int) -> None:
@@ -218,7 +223,7 @@ class HostConnection:
         self._processes.forget(processes)
 
     def _ask(self, message: Message) -> None:
-        if self.state is not State.ready or self._close_by is not None:
+        if not self.is_ready:
             raise ServerLost(self.fate or f"host {self.name} is not ready yet, or not any more")
         self.link.send(message)
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 from elastic_hydra.config.hosts import HostsConfig
-from elastic_hydra.hosts.connection import HostConnection, State, close_all
+from elastic_hydra.hosts.connection import HostConnection, close_all
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.keep_alive import KeepAlive
 from elastic_hydra.hosts.wanted import Heard, Wanted
@@ -83,7 +83,7 @@ class HostConnections:
             connection.preload(names)
 
     def _ready(self) -> list[HostConnection]:
-        return [connection for connection in self.open if connection.state is State.ready]
+        return [connection for connection in self.open if connection.is_ready]
 
     def ask(self, place: Place, now: float, heard: Heard) -> None:
         """Ask for a host at a place.

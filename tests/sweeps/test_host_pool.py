@@ -25,10 +25,12 @@ from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts import wanted
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.transport import CommandTransport, host_command
+from elastic_hydra.supervisor.waiting import wait
 from elastic_hydra.sweeps import examination, host_connections, place
-from elastic_hydra.sweeps.host_connections import write_on
+from elastic_hydra.sweeps.host_connections import HostConnections, write_on
 from elastic_hydra.sweeps.host_pool import HostPool
 from elastic_hydra.sweeps.token_file import TokenFile
+from tests.hosts.hosts import PATIENCE, Record, await_end, is_there, start
 
 pytestmark = pytest.mark.system
 
@@ -176,6 +178,10 @@ def tell_host(*_: object) -> None:
     signal.pause()
 
 
+def is_imported(module: str) -> bool:
+    return module in sys.modules
+
+
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Host processes on this machine, whose servers import nothing."""
@@ -225,6 +231,26 @@ def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
         host.suspend()
         look_until(pool, lambda: "n2" in hosts.asked)  # a busy machine may have been silent itself before
         host.resume()
+
+
+def test_a_host_that_was_told_to_end_is_not_asked_for_anything_more(hosts: Programs, tmp_path: Path) -> None:
+    settings = OmegaConf.create({"shutdown_timeout": 1.0, "preload": [], "dry_run": False})
+    token_file, heard = TokenFile(tmp_path, "hydra.sweep.dir"), Record().heard()
+    places = [place.Place(name) for name in hosts.places()]
+    with contextlib.closing(HostConnections(hosts, HostsConfig(), settings, {}, token_file)) as connections:
+        for each in places:
+            connections.ask(each, time.monotonic(), heard)
+        assert all(is_there(connection) for connection in connections.open)
+        places[0].close()
+        connections.set_shutdown_timeout(5.0)
+        connections.preload(["wave"])
+        leaving, staying = connections.open
+        process = start(staying, is_imported, "wave")
+        await_end(staying, process)
+        assert (outcome := process.outcome()) is not None
+        assert outcome.value is True
+        assert wait([leaving], lambda: leaving.lost, PATIENCE)
+        assert leaving.fate.endswith("has ended: the launcher needs it no more")
 
 
 def test_files_of_launchers_that_were_killed_do_not_stay_for_ever(tmp_path: Path) -> None:
