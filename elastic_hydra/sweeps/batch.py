@@ -337,7 +337,8 @@ class Batch:
         attempts, running.later = gang.met_at(running.later, event.endpoint), ()
         first_rank = len(running.slots) - len(attempts)
         slots = running.slots[first_rank:]
-        if lost := [slot.host for slot in slots if not pool.is_there(slot.host)]:
+        holds = self._scheduler.hosts.holds  # a host may have been lost meanwhile, and be there again
+        if lost := [slot.host for slot in slots if not (holds(slot) and pool.is_there(slot.host))]:
             end = returns.not_started(running.attempt.job, lost[0])
             running.ends.update(dict.fromkeys(range(first_rank, len(running.slots)), end))
             self._scheduler.node_failed(event.num, time.monotonic())

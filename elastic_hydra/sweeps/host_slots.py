@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from elastic_hydra.config.resources import Demand
 from elastic_hydra.numa.errors import NumaError
@@ -21,6 +21,8 @@ class _HostOfJobs:
     ends: float = math.inf
     """When the host will not be there any more."""
     is_drained: bool = False
+    held: dict[int, Slot] = field(default_factory=dict)
+    """By their ids: a slot of an earlier host of the same name may be equal to one of them."""
 
     def could_serve(self, demand: Demand) -> bool:
         """Whether a job could run there if no other did."""
@@ -33,9 +35,17 @@ class _HostOfJobs:
     def take(self, demand: Demand) -> Slot | NumaError | None:
         """Hold a slot for a job; or say why the host can never have one."""
         try:
-            return self.slots.take(demand)
+            slot = self.slots.take(demand)
         except NumaError as error:
             return error
+        if slot is not None:
+            self.held[id(slot)] = slot
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """Take back what a job held here; nothing of what it held on an earlier host of the same name."""
+        if self.held.pop(id(slot), None) is not None:
+            self.slots.give_back(slot)
 
 
 class HostSlots:
@@ -79,7 +89,7 @@ class HostSlots:
         self._look_anew()
 
     def remove(self, name: str) -> None:
-        """Forget a host. What is given back to it later is nobody's."""
+        """Forget a host. What is given back to it later is nobody's, even if a host of that name is there again."""
         del self._hosts[name]
         self._look_anew()
 
@@ -154,4 +164,9 @@ class HostSlots:
         """Take back what a job held."""
         for slot in slots:
             if (host := self._hosts.get(slot.host)) is not None:
-                host.slots.give_back(slot)
+                host.give_back(slot)
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether a slot is held on a host that is there, and not on one that has left, perhaps of the same name."""
+        host = self._hosts.get(slot.host)
+        return host is not None and id(slot) in host.held

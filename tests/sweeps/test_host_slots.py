@@ -74,6 +74,24 @@ def test_a_slot_of_a_host_that_is_gone_is_nobodys() -> None:
     assert names(hosts, TWO, ONE) == ["a", "-"]
 
 
+def test_a_slot_of_a_host_that_was_lost_is_not_given_back_to_the_one_that_has_come_in_its_place() -> None:
+    hosts = HostSlots({"a": host(2, name="a", parallel=1)})
+    lost = hosts.take(Demand())
+    assert lost is not None
+    assert hosts.holds(lost[0])
+    hosts.remove("a")
+    hosts.add("a", host(2, name="a", parallel=1))
+    held = hosts.take(Demand())
+    assert held == lost
+    assert held is not None
+    assert hosts.holds(held[0])
+    assert not hosts.holds(lost[0])
+    hosts.give_back(lost)
+    assert names(hosts, Demand()) == ["-"], "two jobs would run there at once"
+    hosts.give_back(held)
+    assert names(hosts, Demand(), Demand()) == ["a", "-"]
+
+
 def test_one_name_is_one_host() -> None:
     hosts = HostSlots({"a": host(2, name="a")})
     with pytest.raises(ValueError, match="host a is there already"):
