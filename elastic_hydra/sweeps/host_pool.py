@@ -256,11 +256,13 @@ class HostPool:
 
     def close(self) -> None:
         """Let all hosts go, in order and at once."""
-        self.hosts.clear()
-        self._roster.places.clear()
-        for place in self._places:
-            place.connection = place.host = place.examination = place.transport = None
-        self._connections.close()
+        try:
+            self._connections.close()  # what ends there may still have something to say of itself
+        finally:
+            self.hosts.clear()
+            self._roster.places.clear()
+            for place in self._places:
+                place.connection = place.host = place.examination = place.transport = None
 
     # --- one place ------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from elastic_hydra.config.hosts import HostsConfig
 from elastic_hydra.hosts import wanted
 from elastic_hydra.hosts.engines import Engine
 from elastic_hydra.hosts.transport import CommandTransport, host_command
+from elastic_hydra.journal import writer
+from elastic_hydra.journal.events import StoreOpened
 from elastic_hydra.supervisor.waiting import wait
 from elastic_hydra.sweeps import examination, host_connections, place
 from elastic_hydra.sweeps.host_connections import HostConnections, write_on
@@ -178,6 +180,19 @@ def tell_host(*_: object) -> None:
     signal.pause()
 
 
+def note_its_end(token_file: str, *_: object) -> None:
+    """Run until SIGTERM comes, and then append an event to the host's journal."""
+    files = Path(f"/proc/{psutil.Process().parents()[1].pid}/fd").iterdir()
+    journal = next(file for file in files if "elastic-hydra-journal" in os.readlink(file))
+
+    def note(*_: object) -> None:
+        writer.append(journal, StoreOpened(num=0, attempt=0, endpoint="n1:1"))
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, note)
+    hang(token_file)
+
+
 def is_imported(module: str) -> bool:
     return module in sys.modules
 
@@ -231,6 +246,16 @@ def test_another_host_is_asked_for_while_one_is_silent_that_may_still_run_jobs(
         host.suspend()
         look_until(pool, lambda: "n2" in hosts.asked)  # a busy machine may have been silent itself before
         host.resume()
+
+
+def test_what_a_process_notes_while_its_host_is_let_go_is_read(
+    hosts: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "examine", note_its_end)
+    with pool_of(hosts, tmp_path, None) as pool:
+        look_until(pool, lambda: bool(list(tmp_path.glob("*.seen"))))
+        pool.close()
+        assert [event.endpoint for event in pool.take_stores()] == ["n1:1"]
 
 
 def test_a_host_that_was_told_to_end_is_not_asked_for_anything_more(hosts: Programs, tmp_path: Path) -> None:
