@@ -183,7 +183,7 @@ class RayTransport:
         with (
             own_ends.connected() as (stream, a),
             own_ends.connected() as (console, b),
-            own_ends.connected() as (word, c),
+            own_ends.connected(socket.SOCK_SEQPACKET) as (word, c),  # the driver may say two words at once
         ):
             self._driver.ask(self._request, (a, b, c))
         word.setblocking(False)

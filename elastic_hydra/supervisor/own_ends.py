@@ -39,13 +39,16 @@ def own(end: socket.socket | IO[Any]) -> None:
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+def connected(kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Make a pair of sockets, and let a process be started with the second one.
 
     The first is this process's own. The second is closed here afterwards.
+
+    Args:
+        kind: of the sockets.
     """
     with _making:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         own(ours)
         try:
             yield ours, theirs

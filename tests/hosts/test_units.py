@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
+from elastic_hydra.hosts import ray
 from elastic_hydra.hosts.environment import merged
 from elastic_hydra.hosts.event_file import EventFile
 from elastic_hydra.hosts.lines import Lines as LinesOf
 from elastic_hydra.hosts.signs_of_life import Lease, Pings
 from elastic_hydra.hosts.stream import Stream
+from elastic_hydra.hosts.transport import Ended
 from elastic_hydra.supervisor.protocol import Bye, Lines, Message, Ping, Pong, Preload, ProtocolError
 
 # --- deadlines -----------------------------------------------------------------------------------------------------
@@ -179,3 +184,24 @@ def test_only_whole_lines_are_handed_on() -> None:
     assert events.new_lines() == b"two\n"
     os.close(fd)
     events.close()
+
+
+# --- hosts by Ray ----------------------------------------------------------------------------------------------------
+
+
+class Asked(ray.Driver):
+    """A driver that only takes what it is given: there is no process."""
+
+    def ask(self, request: Mapping[str, Any], files: Sequence[socket.socket]) -> None:
+        self.stream, self.console, self.word = (file.dup() for file in files)
+
+
+def test_the_last_word_of_a_ray_driver_counts_however_many_have_come_at_once() -> None:
+    driver = Asked("auto")
+    transport = ray.RayTransport(driver, {}, "Ray actor 1")
+    with transport.open(), driver.stream, driver.console, driver.word, contextlib.ExitStack() as stack:
+        stack.callback(transport.kill)
+        assert transport.ended() is None
+        for is_gone in (False, True):
+            driver.word.sendall(json.dumps({"why": "the node died", "host_is_gone": is_gone}).encode())
+        assert transport.ended() == Ended(1, ("the node died",), host_is_gone=True)
