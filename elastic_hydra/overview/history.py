@@ -133,9 +133,6 @@ def _ask(event: StopAsked) -> str:
     return f"{event.by} asked to stop {what}" + (f": {event.reason}" if event.reason else "")
 
 
-_OF_SWEEP = (SweepBegan, SweepStopped, RequeueAsked)
-"""What is told of each job, though it has happened to the sweep."""
-
 _SENTENCES: dict[type[Event], Callable[[Any], str]] = {
     SweepBegan: _begin,
     JobComposed: _compose,
