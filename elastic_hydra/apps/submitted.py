@@ -74,11 +74,8 @@ def submit(relaunch: Relaunch) -> int:
     )
     os.close(open_private(journal, os.O_RDWR | os.O_APPEND))
     append(journal, event)
-    answer = _asked(["scontrol", "release", job])
-    if answer.code != 0:
-        raise ConfigError(
-            f"{_KEY}: Slurm job {job} is submitted, but held: {answer.said}. Say `scontrol release {job}`"
-        )
+    if why := _why_held(job):
+        raise ConfigError(f"{_KEY}: Slurm job {job} is submitted, but held: {why}. Say `scontrol release {job}`")
     print(f"{shown_path(relaunch.folder)}: the launcher is Slurm job {job}\n{relaunch.how_to_look()}")
     return 0
 
@@ -177,6 +174,15 @@ def _submitted(relaunch: Relaunch, keys: SbatchConfig) -> str:
         what = advice_for(said, advice(keys)) or f"`{shlex.join(argv)}` must work"
         raise ConfigError(f"{_KEY}: Slurm refuses the launcher ({'; '.join(said)}). {what}")
     return job
+
+
+def _why_held(job: str) -> str:
+    """Release a job, and return why that has failed; empty: it has not."""
+    try:
+        answer = answer_of(["scontrol", "release", job], login_environment(os.environ))
+    except TimeoutError:  # its advice to try again would submit another job
+        return "scontrol has not answered"
+    return (answer.said or f"scontrol has ended with {answer.code}") if answer.code else ""
 
 
 def _asked(argv: Sequence[str], script: str = "") -> Answer:
