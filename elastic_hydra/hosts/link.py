@@ -67,10 +67,10 @@ class Link:
         """How many these were, before some were dropped."""
         self._writes = True
         self._look_at = 0.0
+        self._news = Bell()  # comes first: without file descriptors for it, nothing may have been started
+        """Rings when the other thread has read something."""
         self._sock = transport.open()
         self._stream = Stream(self._sock.fileno(), self._sock.fileno())
-        self._news = Bell()
-        """Rings when the other thread has read something."""
 
     @property
     def received(self) -> bytearray:

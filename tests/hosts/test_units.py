@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -12,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from elastic_hydra.hosts import ray
+from elastic_hydra.hosts import link, ray
 from elastic_hydra.hosts.environment import merged
 from elastic_hydra.hosts.event_file import EventFile
 from elastic_hydra.hosts.lines import Lines as LinesOf
 from elastic_hydra.hosts.signs_of_life import Lease, Pings
 from elastic_hydra.hosts.stream import Stream
-from elastic_hydra.hosts.transport import Ended
+from elastic_hydra.hosts.transport import CommandTransport, Ended
 from elastic_hydra.supervisor.protocol import Bye, Lines, Message, Ping, Pong, Preload, ProtocolError
 
 # --- deadlines -----------------------------------------------------------------------------------------------------
@@ -184,6 +185,20 @@ def test_only_whole_lines_are_handed_on() -> None:
     assert events.new_lines() == b"two\n"
     os.close(fd)
     events.close()
+
+
+# --- the launcher's end of a stream ----------------------------------------------------------------------------------
+
+
+def test_no_program_is_started_that_nobody_could_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many_files() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(link, "Bell", too_many_files)
+    transport = CommandTransport(["sleep", "600"])
+    with pytest.raises(OSError, match="Too many open files"):
+        link.Link(transport, 60.0)
+    assert transport.fileno() == -1, "its standard error could be read"
 
 
 # --- hosts by Ray ----------------------------------------------------------------------------------------------------
