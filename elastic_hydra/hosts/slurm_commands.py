@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from elastic_hydra import timeouts
 from elastic_hydra.config.errors import ConfigError
 
-__all__ = ["Answer", "answer_of", "require_programs"]
+__all__ = ["Answer", "answer_of", "own_job", "require_programs"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,18 @@ def require_programs(engine: str, *programs: str) -> None:
             "sweep where Slurm's commands work (a login node, or a node of the cluster), or choose another "
             "hydra/launcher/hosts"
         )
+
+
+def own_job(environ: Mapping[str, str]) -> str:
+    """Return the id by which Slurm's commands take the job of a process, and no other job; empty: it is in none.
+
+    One element of each job array has the id of the array itself, by which the commands mean all elements.
+
+    Args:
+        environ: the environment variables of the process.
+    """
+    job = environ.get("SLURM_JOB_ID", "")
+    if not job.isdigit():
+        return ""
+    # A job that an element of an array has submitted has inherited the variables of that array.
+    return f"{job}_{environ['SLURM_ARRAY_TASK_ID']}" if environ.get("SLURM_ARRAY_JOB_ID") == job else job

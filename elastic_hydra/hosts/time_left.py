@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from elastic_hydra.hosts.slurm_commands import answer_of
+from elastic_hydra.hosts.slurm_commands import answer_of, own_job
 
 __all__ = ["in_seconds", "time_left"]
 
@@ -22,8 +22,8 @@ def time_left(environ: Mapping[str, str]) -> float | None:
     Args:
         environ: the environment variables of the process.
     """
-    job, end = environ.get("SLURM_JOB_ID", ""), environ.get("SLURM_JOB_END_TIME", "")
-    if not job.isdigit():
+    job, end = own_job(environ), environ.get("SLURM_JOB_END_TIME", "")
+    if not job:
         return None
     if end.isdigit():
         return max(0.0, int(end) - time.time())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from elastic_hydra import timeouts
-from elastic_hydra.hosts.slurm_commands import answer_of
+from elastic_hydra.hosts.slurm_commands import answer_of, own_job
 from elastic_hydra.supervisor.client import ENDS
 from elastic_hydra.supervisor.signal_queue import SignalQueue, interruptibly
 from elastic_hydra.sweeps.stop import Order
@@ -40,7 +40,7 @@ class SlurmJob:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> SlurmJob | None:
         """Return the job that the environment variables tell of; None: there is none."""
-        if not (job := environ.get("SLURM_JOB_ID", "")).isdigit():
+        if not (job := own_job(environ)):
             return None
         restarts = environ.get("SLURM_RESTART_COUNT", "")
         return cls(job, int(restarts) if restarts.isdigit() else 0, environ.get("SLURM_PROCID", "0") == "0")
