@@ -36,6 +36,8 @@ SCONTROL = 30.0
 """A launcher that is about to end waits for Slurm's answer; a controller that is away costs scontrol nine seconds."""
 SLURM = 60.0
 """A launcher that starts waits for the answer of one of Slurm's commands."""
+SLURM_LOOK = 10.0
+"""Whoever only looks at a job in Slurm waits for its answer, and does without it then."""
 REQUEUE = 60.0
 """A launcher whose Slurm job goes back into the queue waits to be told to end."""
 LEASE = 60.0

@@ -29,7 +29,7 @@ from elastic_hydra.journal import lock
 from elastic_hydra.journal.events import LauncherSubmitted
 from elastic_hydra.journal.files import open_private
 from elastic_hydra.journal.place import FILE_NAME
-from elastic_hydra.journal.writer import append
+from elastic_hydra.journal.writer import append, at_work
 from elastic_hydra.overview.words import shown_path
 from elastic_hydra.sweeps.detached import OUTPUT
 from elastic_hydra.sweeps.settings import hosts_keys_of, sbatch_keys_of
@@ -153,10 +153,7 @@ def _check(relaunch: Relaunch, keys: SbatchConfig) -> None:
     if settings.hosts.engine == "slurm":
         engine_of(hosts_keys_of(settings))
     if lock.is_held(relaunch.folder / FILE_NAME):
-        raise ConfigError(
-            f"{relaunch.key}={relaunch.folder}: another launcher, or a worker of it, is still at work there. Wait for "
-            "it, stop it, or choose another directory"
-        )
+        raise at_work(relaunch.folder, relaunch.key)
 
 
 def _submitted(relaunch: Relaunch, keys: SbatchConfig) -> str:

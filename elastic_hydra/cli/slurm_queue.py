@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from elastic_hydra import timeouts
 from elastic_hydra.cli.errors import UserError
 from elastic_hydra.hosts.slurm_commands import answer_of
 from elastic_hydra.overview.sweep import SweepOverview
 
 __all__ = ["cancel", "job_in_queue", "queue_text"]
 
-_PATIENCE = 10.0
-"""Seconds that Slurm's controller has to answer somebody who only looks."""
 _MAY_WAIT = ("submitted", "stopped", "died")
 """States of sweeps whose launcher may wait in the queue."""
 
@@ -63,7 +62,7 @@ def _asked(job: str) -> str | None:
 
 def _said(argv: list[str]) -> tuple[int, str]:
     try:
-        answer = answer_of(argv, timeout=_PATIENCE)
+        answer = answer_of(argv, timeout=timeouts.SLURM_LOOK)
     except OSError as error:
         return 1, str(error)
     return answer.code, " ".join(answer.said.split())

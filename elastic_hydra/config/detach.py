@@ -4,13 +4,13 @@
 # ruff: noqa: UP006, UP035, UP045
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.slurm_keys import check_slurm_keys
 
 __all__ = ["LOCAL", "SLURM", "SbatchConfig", "check_detach", "sbatch_keys", "way_of"]
 
@@ -103,14 +103,6 @@ def check_detach(values: Mapping[str, Any], problems: Problems) -> None:
     problems.one_of("detach", str(detach).lower(), _WORDS)
     if values["debug"] is not None and str(detach).lower() != "false":
         problems.add("detach", detach, f"debug={values['debug']} needs the terminal: leave out one of the two")
-    for key in (f"sbatch.{name}" for name in _COUNTS):
-        problems.require(values[key] is None or values[key] > 0, key, values[key], "must be more than 0")
+    check_slurm_keys("sbatch", _COUNTS, _OURS, values, problems)
     if values["sbatch.signal_delay_s"] is not None:
         problems.at_least(0, "sbatch.signal_delay_s", values["sbatch.signal_delay_s"], " (seconds)")
-    name = values["sbatch.name"]
-    is_plain = name is None or re.fullmatch(r"[\w.+-]+", name) is not None
-    problems.require(is_plain, "sbatch.name", name, "must consist of letters, digits, and . + - _")
-    for option, value in values["sbatch.additional_parameters"].items():
-        why = _OURS.get(option.replace("_", "-"))
-        if why is not None:
-            problems.add(f"sbatch.additional_parameters.{option}", value, why)

@@ -13,6 +13,7 @@ from elastic_hydra.config.durations import number_of_seconds
 from elastic_hydra.config.keys import names_its_keys
 from elastic_hydra.config.nodes import nodes_of
 from elastic_hydra.config.problems import Problems
+from elastic_hydra.config.slurm_keys import check_slurm_keys
 from elastic_hydra.config.values import count
 
 __all__ = [
@@ -33,16 +34,16 @@ ENGINES = (LOCAL, "allocation", "slurm", "ssh", "ray")
 _ENGINE = f"must be one of {', '.join(ENGINES)}, or a module of yours with a dot in its name, as my_package.docker"
 _WITH_LIST = "ssh"
 _COUNTS = ("timeout_min", "cpus_per_task", "mem_gb", "cpus_per_gpu")
-_STREAM = "srun's input and output lead to the host, and what jobs write is in the sweep's directory"
-_TASK = "a host is one task on one node"
+_STREAM = "srun's input and output lead to the host, and what jobs write is in the sweep's directory: leave it out"
+_TASK = "a host is one task on one node: leave it out"
 _REFUSED = {
     **dict.fromkeys(("error", "input", "label", "open-mode", "output", "pty", "unbuffered"), _STREAM),
     **dict.fromkeys(("array", "gpus-per-task", "multi-prog", "nodes", "ntasks", "ntasks-per-node"), _TASK),
-    "export": "jobs need the launcher's environment; lines of hosts.setup can change it",
-    "job-name": "hosts.name is how the names of the hosts' jobs begin",
-    "requeue": "another host is asked for when one was preempted",
+    "export": "jobs need the launcher's environment; lines of hosts.setup can change it: leave it out",
+    "job-name": "hosts.name is how the names of the hosts' jobs begin: leave it out",
+    "requeue": "another host is asked for when one was preempted: leave it out",
 }
-"""Options of srun that cannot be additional parameters, and why."""
+"""Options of srun that cannot be additional parameters, why, and what to do."""
 _OF_RAY = ("address", "gpus_per_host", "cpus_per_host", "resources")
 _OF_ANY = ("engine", "max", "list", "python", "silence", "start_timeout")
 
@@ -194,22 +195,14 @@ def check_duration_on_hosts(engine: str, timeout_min: int | None, value: Any, pr
 
 
 def _check_slurm(values: Mapping[str, Any], problems: Problems) -> None:
-    for key in (f"hosts.{name}" for name in _COUNTS):
-        problems.require(values[key] is None or values[key] > 0, key, values[key], "must be more than 0")
+    check_slurm_keys("hosts", _COUNTS, _REFUSED, values, problems)
     limit, delay = values["hosts.timeout_min"], values["hosts.signal_delay_s"]
     problems.at_least(0, "hosts.signal_delay_s", delay, " (seconds)")
     if limit is not None and 0 < limit * 60 <= delay:
         problems.add("hosts.signal_delay_s", delay, f"must be less than hosts.timeout_min={limit} is in seconds")
-    name = values["hosts.name"]
-    is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
-    problems.require(is_plain, "hosts.name", name, "must consist of letters, digits, and . + - _")
     gpus = values["hosts.gpus_per_node"]
     is_well = gpus is None or count(gpus, 0) is not None or re.fullmatch(r"[\w.-]+:\d+", str(gpus)) is not None
     problems.require(is_well, "hosts.gpus_per_node", gpus, "must be 0 or more, or with a type, as a100:4")
-    for name, value in (values["hosts.additional_parameters"] or {}).items():
-        why = _REFUSED.get(name.replace("_", "-"))
-        if why is not None:
-            problems.add(f"hosts.additional_parameters.{name}", value, f"{why}: leave it out")
 
 
 def _check_ray(values: Mapping[str, Any], problems: Problems) -> None:

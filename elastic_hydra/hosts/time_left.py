@@ -6,12 +6,10 @@ import re
 import time
 from collections.abc import Mapping
 
+from elastic_hydra import timeouts
 from elastic_hydra.hosts.slurm_commands import answer_of, own_job
 
 __all__ = ["in_seconds", "time_left"]
-
-_ANSWER = 10.0
-"""Seconds that Slurm's controller has to answer."""
 
 
 def time_left(environ: Mapping[str, str]) -> float | None:
@@ -28,7 +26,7 @@ def time_left(environ: Mapping[str, str]) -> float | None:
     if end.isdigit():
         return max(0.0, int(end) - time.time())
     try:
-        answer = answer_of(["squeue", "--noheader", f"--jobs={job}", "--format=%L"], timeout=_ANSWER)
+        answer = answer_of(["squeue", "--noheader", f"--jobs={job}", "--format=%L"], timeout=timeouts.SLURM_LOOK)
     except OSError:
         return None  # squeue is not on PATH there, or the controller does not answer
     return in_seconds(answer.output.split("\n", 1)[0])

@@ -21,7 +21,7 @@ from elastic_hydra.journal.events import Event, JobEnded
 from elastic_hydra.journal.files import free, is_at, open_private
 from elastic_hydra.journal.place import FILE_NAME
 
-__all__ = ["FILE_NAME", "Journal", "append", "claim", "path_of_another"]
+__all__ = ["FILE_NAME", "Journal", "append", "at_work", "claim", "path_of_another"]
 
 log = logging.getLogger("elastic_hydra")
 
@@ -219,11 +219,21 @@ def claim(folder: Path, shared: bool, key: str) -> tuple[Path, int]:
     except OSError as error:
         raise _not_writable(folder, key, error) from error
     if held is None:
-        raise ConfigError(
-            f"{key}={folder}: another launcher, or a worker of it, is still at work there. Wait for it, stop it, or "
-            "choose another directory"
-        )
+        raise at_work(folder, key)
     return path, held
+
+
+def at_work(folder: Path, key: str) -> ConfigError:
+    """Return what refuses a sweep's directory in which another launcher is at work.
+
+    Args:
+        folder: the directory.
+        key: that names it.
+    """
+    return ConfigError(
+        f"{key}={folder}: another launcher, or a worker of it, is still at work there. Wait for it, stop it, or choose "
+        "another directory"
+    )
 
 
 def _not_writable(folder: Path, key: str, error: OSError) -> ConfigError:

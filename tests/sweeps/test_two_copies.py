@@ -36,15 +36,18 @@ IN_CHAOS = [
 ]
 RESUMED = "hydra.launcher.resume=true"
 
-ALONE = """
-    import fcntl
+LOCKED = """
+    import fcntl, random
     here = Path(HydraConfig.get().runtime.output_dir)
     with open(here / "lock", "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             (here / "two copies").touch()
-        if not (here / "tried").exists():
+"""
+"""The begin of a task that notices another copy of itself."""
+
+ALONE = f"""{LOCKED}        if not (here / "tried").exists():
             (here / "tried").touch()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("works, pid", os.getpid())
@@ -55,15 +58,7 @@ ALONE = """
 """A task whose first attempt ends by SIGKILL only, and that notices another copy of itself."""
 
 
-BUSY = """
-    import fcntl, random
-    here = Path(HydraConfig.get().runtime.output_dir)
-    with open(here / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            (here / "two copies").touch()
-        if random.Random(os.getpid()).random() < 0.5:
+BUSY = f"""{LOCKED}        if random.Random(os.getpid()).random() < 0.5:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("works", flush=True)
         time.sleep(2)
